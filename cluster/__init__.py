@@ -1,0 +1,1 @@
+"""The machines: stores of objects, workers, Ray. Knows nothing about models."""

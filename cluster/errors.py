@@ -1,0 +1,100 @@
+"""What machines can do to us.
+
+ClusterError
+├── NotFoundError         E-NOT-FOUND     no such object
+├── MissingPlaceError     E-NO-PLACE      no such bucket or folder
+├── AccessError           E-ACCESS        rights or credentials
+├── RegionError           E-REGION        the bucket lives elsewhere
+├── PreconditionError     E-PRECONDITION  If-Match or If-None-Match did not hold
+├── UploadGoneError       E-UPLOAD-GONE   an upload that was aborted, completed or never was
+├── FullError             E-FULL          no space left
+├── ThrottledError        E-THROTTLED     the store kept saying "slow down"
+├── UnreachableError      E-UNREACHABLE   no answer, or an answer that stayed broken
+├── UnsupportedError      E-UNSUPPORTED   a kind of store or an operation that is not offered
+└── RunnerError           E-CLUSTER       workers or Ray failed
+"""
+
+from typing import ClassVar
+
+
+class ClusterError(Exception):
+    """Something the user can act on. `str()` is the message; `hint` names the next command.
+
+    Only strings travel in `args`, so an error raised on a worker arrives unchanged.
+    """
+
+    code: ClassVar[str] = "E-CLUSTER"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class NotFoundError(ClusterError, FileNotFoundError):
+    """No object has this key."""
+
+    code = "E-NOT-FOUND"
+
+
+class MissingPlaceError(ClusterError, FileNotFoundError):
+    """The bucket or the folder does not exist."""
+
+    code = "E-NO-PLACE"
+
+
+class AccessError(ClusterError, PermissionError):
+    """Refused: credentials missing, wrong or expired, or rights that do not suffice."""
+
+    code = "E-ACCESS"
+
+
+class RegionError(ClusterError):
+    """The bucket is in another region than the client was told."""
+
+    code = "E-REGION"
+
+
+class PreconditionError(ClusterError):
+    """The object is not the one that was meant (If-Match), or exists already (If-None-Match)."""
+
+    code = "E-PRECONDITION"
+
+
+class UploadGoneError(ClusterError):
+    """The upload was aborted, completed by someone else, or never existed."""
+
+    code = "E-UPLOAD-GONE"
+
+
+class FullError(ClusterError):
+    """No space left on the store."""
+
+    code = "E-FULL"
+
+
+class ThrottledError(ClusterError):
+    """The store kept asking us to slow down until the retries were used up."""
+
+    code = "E-THROTTLED"
+
+
+class UnreachableError(ClusterError, ConnectionError):
+    """No answer, or one that stayed broken after the retries."""
+
+    code = "E-UNREACHABLE"
+
+
+class UnsupportedError(ClusterError):
+    """This kind of store, or this operation on it, is not offered."""
+
+    code = "E-UNSUPPORTED"
+
+
+class RunnerError(ClusterError):
+    """A worker, or the cluster that runs it, failed."""
+
+    code = "E-CLUSTER"

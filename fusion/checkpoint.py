@@ -1,0 +1,119 @@
+"""Checkpoints as values: which tensors they hold, where, and which bytes were meant."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """Which bytes of one object were meant.
+
+    Attributes:
+        size: bytes.
+        etag: what a conditional read must match. S3: the ETag. Local: a token of modification
+            time, inode and size.
+        version: S3 VersionId where the bucket keeps versions, else None.
+    """
+
+    size: int
+    etag: str
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedFile:
+    """One object of a checkpoint, by its name inside the checkpoint."""
+
+    name: str
+    pin: Pin
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One named array in a shard.
+
+    Attributes:
+        name: as written on disk.
+        dtype: safetensors name: "F32", "BF16", "I64" ...
+        shape: () for a scalar.
+        shard: name of the file that holds it.
+        start: byte offset of the first element in that file (header included).
+        end: byte offset after the last element.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    shard: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A pinned checkpoint: headers and side files read, no tensor byte.
+
+    Attributes:
+        name: short and unique in its run; what tables and errors call it.
+        uri: where `open_store` finds it; shard and side file names are keys below it.
+        shards: the `.safetensors` files, by name.
+        tensors: in file order (shard name, then offset).
+        side_files: config, tokenizer files and the like, by name.
+        config: the parsed config.json ({} where there is none).
+        tokenizer_digest: sha256 of vocabulary, merges and added tokens ("" where there are none).
+    """
+
+    name: str
+    uri: str
+    shards: tuple[PinnedFile, ...]
+    tensors: tuple[TensorSpec, ...]
+    side_files: tuple[PinnedFile, ...]
+    config: Mapping[str, object] = field(default_factory=dict)
+    tokenizer_digest: str = ""
+
+
+def checkpoint_digest(checkpoint: Checkpoint) -> str:
+    """Hex sha256 over the pins of all files, by name: equal exactly if the same bytes are meant.
+
+    Neither the checkpoint's name nor its URI goes in. Local pins hold inode and time, so a copy of
+    a folder has another digest.
+    """
+    found = hashlib.sha256()
+    for file in sorted((*checkpoint.shards, *checkpoint.side_files), key=lambda file: file.name):
+        pin = file.pin
+        found.update(f"{file.name}\0{pin.size}\0{pin.etag}\0{pin.version or ''}\n".encode())
+    return found.hexdigest()
+
+
+def num_parameters(checkpoint: Checkpoint) -> int:
+    """Elements of all tensors; tied tensors are stored, and counted, once."""
+    return sum(math.prod(tensor.shape) for tensor in checkpoint.tensors)
+
+
+def num_bytes(checkpoint: Checkpoint) -> int:
+    """Bytes of all tensors."""
+    return sum(tensor.end - tensor.start for tensor in checkpoint.tensors)
+
+
+def group_candidates(checkpoints: Sequence[Checkpoint]) -> tuple[tuple[Checkpoint, ...], ...]:
+    """Checkpoints that could be averaged with each other, by what their configs say they are.
+
+    One group a (model_type, architectures, number of labels), in the order of first appearance.
+    """
+    groups: dict[object, list[Checkpoint]] = {}
+    for checkpoint in checkpoints:
+        groups.setdefault(describe_kind(checkpoint), []).append(checkpoint)
+    return tuple(tuple(group) for group in groups.values())
+
+
+def describe_kind(checkpoint: Checkpoint) -> str:
+    """What a checkpoint's config says it is: "bert BertForSequenceClassification 2 labels"."""
+    config = checkpoint.config
+    architectures = config.get("architectures")
+    names = " ".join(map(str, architectures)) if isinstance(architectures, list) else ""
+    labels = config.get("id2label")
+    count = len(labels) if isinstance(labels, Mapping) else config.get("num_labels")
+    parts = (config.get("model_type"), names, f"{count} labels" if count else "")
+    return " ".join(str(part) for part in parts if part) or "without config"

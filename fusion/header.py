@@ -1,0 +1,218 @@
+"""Read and write safetensors headers, more strictly than the reference parser.
+
+The format: 8 bytes little-endian header length N, N bytes of JSON, then the tensors' bytes without
+holes. Refused beyond the reference: a name given twice, leading blanks, unknown fields, dimensions
+above 2**40, more than 8 axes, empty, overlong or control-character names, oversized headers.
+Source: https://github.com/huggingface/safetensors#format
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from fusion.checkpoint import TensorSpec
+from fusion.dtypes import ITEM_BYTES
+from fusion.errors import HeaderError, TruncatedError
+
+MAX_HEADER_BYTES = 32 << 20
+MAX_TENSORS = 200_000
+MAX_DIMENSION = 1 << 40
+MAX_AXES = 8
+MAX_NAME_BYTES = 512
+LENGTH_BYTES = 8
+FIELDS = {"dtype", "shape", "data_offsets"}
+
+
+def header_length(
+    first: bytes, *, file_size: int, shard: str, max_bytes: int = MAX_HEADER_BYTES
+) -> int:
+    """Length N of the JSON text, from the first 8 bytes of a file.
+
+    Raises:
+        TruncatedError: the file ends within its header.
+        HeaderError: N is zero or above `max_bytes`.
+    """
+    if file_size < LENGTH_BYTES or len(first) < LENGTH_BYTES:
+        raise TruncatedError(
+            f"{shard} has {file_size} bytes, a safetensors file has at least {LENGTH_BYTES + 2}"
+        )
+    length = int.from_bytes(first[:LENGTH_BYTES], "little")
+    if length > max_bytes:
+        raise HeaderError(
+            f"{shard}: the header claims {length:,} bytes, the limit is {max_bytes:,}"
+        )
+    if length < 2:
+        raise HeaderError(f"{shard}: the header claims {length} bytes, at least 2 are needed")
+    if LENGTH_BYTES + length > file_size:
+        raise TruncatedError(
+            f"{shard} ends within its header: {LENGTH_BYTES + length:,} bytes expected, "
+            f"{file_size:,} found"
+        )
+    return length
+
+
+def parse_header(
+    prefix: bytes,
+    *,
+    file_size: int,
+    shard: str,
+    max_bytes: int = MAX_HEADER_BYTES,
+    max_tensors: int = MAX_TENSORS,
+) -> tuple[TensorSpec, ...]:
+    """The tensors of a file, from its first 8 + N bytes.
+
+    Args:
+        prefix: the length field and the JSON text, at least.
+        file_size: bytes of the whole file.
+        shard: name of the file; goes into the specs and into messages.
+        max_bytes: limit for N.
+        max_tensors: limit for the number of tensors.
+
+    Returns:
+        Specs in file order, with offsets counted from the start of the file.
+
+    Raises:
+        TruncatedError: the file ends before its last tensor.
+        HeaderError: anything else that is wrong.
+    """
+    length = header_length(prefix[:8], file_size=file_size, shard=shard, max_bytes=max_bytes)
+    text = prefix[LENGTH_BYTES : LENGTH_BYTES + length]
+    if len(text) < length:
+        raise TruncatedError(f"{shard}: {len(text)} of {length} header bytes were read")
+    table = _parse_json(text, shard)
+    _check_metadata(table.pop("__metadata__", {}), shard)
+    if len(table) > max_tensors:
+        raise HeaderError(f"{shard}: {len(table):,} tensors, the limit is {max_tensors:,}")
+    start = LENGTH_BYTES + length
+    specs = [_parse_entry(name, entry, shard, start) for name, entry in table.items()]
+    specs.sort(key=lambda spec: (spec.start, spec.end))
+    _check_cover(specs, start, file_size, shard)
+    return tuple(specs)
+
+
+def format_header(
+    tensors: Sequence[tuple[str, str, tuple[int, ...]]], metadata: Mapping[str, str]
+) -> bytes:
+    """Length field and JSON for tensors stored one after the other, padded to 8 bytes.
+
+    Args:
+        tensors: (name, dtype, shape) in file order.
+        metadata: strings under `__metadata__`; left out when empty.
+    """
+    table: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for name, dtype, shape in tensors:
+        begin, end = end, end + ITEM_BYTES[dtype] * math.prod(shape)
+        table[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(LENGTH_BYTES, "little") + text
+
+
+def _parse_json(text: bytes, shard: str) -> dict[str, object]:
+    if not text.startswith(b"{"):
+        raise HeaderError(f"{shard}: the header does not start with '{{'")
+    try:
+        decoded = text.decode("utf-8", errors="strict")
+    except UnicodeDecodeError as error:
+        raise HeaderError(f"{shard}: the header is not UTF-8 at byte {error.start}") from None
+
+    def no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        table = dict(pairs)
+        if len(table) != len(pairs):
+            seen: set[str] = set()
+            twice = ""
+            for name, _ in pairs:
+                twice = name if name in seen else twice
+                seen.add(name)
+            raise HeaderError(f"{shard}: {twice!r:.200} is in the header twice")
+        return table
+
+    def no_constant(constant: str) -> object:
+        raise HeaderError(f"{shard}: {constant} in the header is not JSON")
+
+    try:
+        table = json.loads(decoded, object_pairs_hook=no_repeats, parse_constant=no_constant)
+    except ValueError as error:
+        raise HeaderError(f"{shard}: the header is not JSON: {error}") from None
+    except RecursionError:
+        raise HeaderError(f"{shard}: the header is nested too deep") from None
+    if not isinstance(table, dict):
+        raise HeaderError(f"{shard}: the header is not a JSON object")
+    return table
+
+
+def _check_metadata(metadata: object, shard: str) -> None:
+    if not isinstance(metadata, dict):
+        raise HeaderError(f"{shard}: __metadata__ is not an object")
+    for key, value in metadata.items():
+        if not isinstance(value, str):
+            raise HeaderError(f"{shard}: __metadata__[{key!r:.80}] is not a string")
+        if _has_surrogate(key) or _has_surrogate(value):
+            raise HeaderError(f"{shard}: __metadata__ holds a lone surrogate")
+
+
+def _parse_entry(name: str, entry: object, shard: str, start: int) -> TensorSpec:
+    _check_name(name, shard)
+    where = f"{shard}: tensor {name!r}"
+    if not isinstance(entry, dict) or set(entry) != FIELDS:
+        found = sorted(entry) if isinstance(entry, dict) else type(entry).__name__
+        raise HeaderError(f"{where}: fields {sorted(FIELDS)} expected, {found} found")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+        raise HeaderError(f"{where}: unknown dtype {dtype!r:.80}")
+    if not _are_sizes(shape, MAX_DIMENSION) or len(shape) > MAX_AXES:
+        raise HeaderError(
+            f"{where}: shape {shape!r:.200}; at most {MAX_AXES} axes of 0 to 2**40 are read"
+        )
+    if not _are_sizes(offsets, 1 << 63) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise HeaderError(f"{where}: data_offsets {offsets!r:.200} are not two rising offsets")
+    size = ITEM_BYTES[dtype] * math.prod(shape)
+    if math.prod(d for d in shape if d) * ITEM_BYTES[dtype] >= 1 << 63:
+        raise HeaderError(f"{where}: shape {shape} holds more bytes than a file can")
+    if offsets[1] - offsets[0] != size:
+        raise HeaderError(
+            f"{where}: {dtype} {shape} takes {size} bytes, its offsets span "
+            f"{offsets[1] - offsets[0]}"
+        )
+    return TensorSpec(name, dtype, tuple(shape), shard, start + offsets[0], start + offsets[1])
+
+
+def _check_name(name: str, shard: str) -> None:
+    bad = not name or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name) or _has_surrogate(name)
+    if bad or len(name.encode(errors="replace")) > MAX_NAME_BYTES:
+        raise HeaderError(
+            f"{shard}: tensor name {name!r:.80} is empty, too long or has control characters"
+        )
+
+
+def _has_surrogate(text: str) -> bool:
+    return any(0xD800 <= ord(character) <= 0xDFFF for character in text)
+
+
+def _are_sizes(values: object, limit: int) -> bool:
+    return isinstance(values, list) and all(
+        isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= limit for v in values
+    )
+
+
+def _check_cover(specs: Iterable[TensorSpec], start: int, file_size: int, shard: str) -> None:
+    """Tensors must follow each other from the header's end to the file's, leaving nothing over."""
+    position = start
+    for spec in specs:
+        if spec.start < position:
+            raise HeaderError(
+                f"{shard}: tensor {spec.name!r} overlaps the one before it by "
+                f"{position - spec.start} bytes"
+            )
+        if spec.start > position:
+            raise HeaderError(
+                f"{shard}: {spec.start - position} bytes before tensor {spec.name!r} belong to none"
+            )
+        position = spec.end
+    if position > file_size:
+        raise TruncatedError(
+            f"{shard} ends too early: {position:,} bytes expected, {file_size:,} found"
+        )
+    if position < file_size:
+        raise HeaderError(f"{shard}: {file_size - position:,} bytes after the last tensor")

@@ -1,0 +1,221 @@
+"""What is written beside a model, and what a run tells: values <-> canonical JSON, digests."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from fusion.gate import Verdict
+from fusion.metrics import Score
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of a model.
+
+    Attributes:
+        name: key below the model's URI.
+        size: bytes.
+        sha256: of the bytes where `unit_bytes` is 0; else sha256 over the concatenated binary
+            sha256 digests of consecutive ranges of `unit_bytes` (the last one shorter).
+        unit_bytes: 0 for small files.
+    """
+
+    name: str
+    size: int
+    sha256: str
+    unit_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceEntry:
+    """One input of a merge: which bytes, and with which weight."""
+
+    name: str
+    uri: str
+    weight: float
+    pins: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelManifest:
+    """Written last into a model's folder: what is in it and where it came from."""
+
+    plan: str
+    method: str
+    files: tuple[FileEntry, ...]
+    sources: tuple[SourceEntry, ...]
+    notes: tuple[str, ...] = ()
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """`latest.json`: which run's model consumers use.
+
+    Attributes:
+        recipe: name of the recipe that owns the pointer.
+        run: run name (with attempt).
+        model: key of the model's folder below the output.
+        manifest_sha256: of the run's manifest.json.
+        logical_date: of the run that made the model.
+        previous: the run that stood here before, "" at first.
+        epoch: +1 at every write.
+        high_water: largest (logical date, attempt) ever promoted.
+        hold: why automatic promotion is off; "" when it is on.
+    """
+
+    recipe: str
+    run: str
+    model: str
+    manifest_sha256: str
+    logical_date: str
+    previous: str
+    epoch: int
+    high_water: tuple[str, int]
+    hold: str = ""
+    schema: int = SCHEMA
+
+
+Status = Literal["kept", "dropped", "skipped", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRow:
+    """One candidate in the report.
+
+    Attributes:
+        name: short name.
+        uri: where it is.
+        status: kept (in the average), dropped (by selection), skipped (unusable before
+            evaluation), failed (evaluation ended with an error).
+        reason: why, for people.
+        weight: merge weight, None if not kept.
+        num_parameters: elements of all tensors (None if unknown).
+        num_bytes: of all tensors (None if unknown).
+        seconds: measured evaluation time, all slices.
+        peak_bytes: resident memory of the process that evaluated it.
+        rank: score on the rank slice.
+        gate: score on the gate slice.
+        health: "" or what the tensors looked like ("absmax 3.1e38 in lstm.weight").
+    """
+
+    name: str
+    uri: str
+    status: Status
+    reason: str
+    weight: float | None = None
+    num_parameters: int | None = None
+    num_bytes: int | None = None
+    seconds: float | None = None
+    peak_bytes: int | None = None
+    rank: Score | None = None
+    gate: Score | None = None
+    health: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A model compared on the gate slice: fused, uniform, ensemble, best single, incumbent."""
+
+    name: str
+    role: Literal["fused", "uniform", "ensemble", "best_single", "incumbent"]
+    gate: Score
+    cost: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ForestRow:
+    """One line of the forest plot: d = loss(reference) - loss(name), 95 % interval, gate slice."""
+
+    name: str
+    role: Literal["candidate", "fused", "uniform", "ensemble", "incumbent"]
+    mean: float
+    low95: float
+    high95: float
+    num_examples: int
+    num_clusters: int
+
+
+@dataclass(frozen=True, slots=True)
+class MergeFigures:
+    """What the merge did; zeros where a resumed run found it done."""
+
+    method: str
+    dtype: str
+    plan: str
+    num_tensors: int
+    num_units: int
+    read_bytes: int
+    written_bytes: int
+    seconds: float
+    workers: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedFigure:
+    """A figure from elsewhere shown beside ours."""
+
+    source: str
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """Everything the report shows. `report.json` is exactly this value.
+
+    Attributes:
+        run: name with attempt, such as nightly-2026-11-24.
+        recipe: name of the recipe.
+        logical_date: YYYY-MM-DD, or with a time.
+        attempt: from 1.
+        created: ISO 8601, UTC.
+        version: of metafuse.
+        output: URI of the output.
+        model: URI of the fused model.
+        verdict: of the gate.
+        headline: one sentence: what happened and the figures it rests on.
+        task: kind and data, for people.
+        slices: examples a slice.
+        rule: of the weights, with its parameters.
+        effective_models: 1 / sum of squared weights.
+        reference: what the forest plot's zero line is.
+        candidates: every one that was found.
+        models: compared on the gate slice.
+        forest: lines of the forest plot, in order.
+        merge: what it did.
+        timings: (step, seconds).
+        published: figures from elsewhere.
+        sources: pins of what was averaged.
+        notes: warnings and remarks.
+        commands: what to type next: (what for, command).
+    """
+
+    run: str
+    recipe: str
+    logical_date: str
+    attempt: int
+    created: str
+    version: str
+    output: str
+    model: str
+    verdict: Verdict
+    headline: str
+    task: str
+    slices: Mapping[str, int]
+    rule: str
+    effective_models: float
+    reference: str
+    candidates: tuple[CandidateRow, ...]
+    models: tuple[ModelRow, ...]
+    forest: tuple[ForestRow, ...]
+    merge: MergeFigures
+    timings: tuple[tuple[str, float], ...]
+    published: tuple[PublishedFigure, ...] = ()
+    sources: tuple[SourceEntry, ...] = ()
+    notes: tuple[str, ...] = ()
+    commands: tuple[tuple[str, str], ...] = ()
+    schema: int = SCHEMA

@@ -1,0 +1,1 @@
+"""The work: what is asked for, what runs, what it leaves behind."""

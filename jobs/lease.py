@@ -1,0 +1,187 @@
+"""One driver at a time: a lease in the output folder, kept alive by a heartbeat.
+
+The lease saves work; it does not guard the result. That is done by compare-and-swap on the
+pointer, so a driver that lost its lease without noticing can do no harm.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from cluster.errors import ClusterError, NotFoundError, PreconditionError
+from cluster.store import Store
+from jobs.errors import LockedError
+
+LEASE_KEY = "lease.json"
+BEAT_SECONDS = 5.0
+SILENT_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds the lease. `beat` grows while the holder lives; `released` ends it early."""
+
+    owner: str
+    run: str
+    host: str
+    pid: int
+    born: str
+    beat: int = 0
+    released: bool = False
+
+
+class Lease:
+    """A lease that is held: renewed by a thread until `release`."""
+
+    def __init__(self, store: Store, holder: Holder, etag: str) -> None:
+        self._store = store
+        self._holder = holder
+        self._etag = etag
+        self._lost = threading.Event()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise if another driver has taken over.
+
+        Raises:
+            LockedError: the lease is no longer ours.
+        """
+        if self._lost.is_set():
+            raise LockedError(
+                f"the lease of {self._store.uri} was taken over by another driver while this one "
+                "was silent; nothing more is written",
+                "metafuse resolve shows what is promoted; run again to see how the other run ended",
+            )
+
+    def release(self) -> None:
+        """Stop the heartbeat and let the next driver in at once. Safe to repeat."""
+        if self._stopped.is_set():
+            return
+        self._stopped.set()
+        self._thread.join()
+        if not self._lost.is_set():
+            self._renew(released=True)
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(BEAT_SECONDS) and not self._lost.is_set():
+            self._renew(released=False)
+
+    def _renew(self, *, released: bool) -> None:
+        holder = replace(self._holder, beat=self._holder.beat + 1, released=released)
+        try:
+            self._etag = self._store.put(LEASE_KEY, _format(holder), if_match=self._etag).etag
+            self._holder = holder
+        except PreconditionError:
+            current = _read(self._store)
+            if current is not None and current[0].owner == holder.owner:
+                # The answer to an earlier renewal was lost after it had taken effect.
+                self._holder, self._etag = current
+            else:
+                self._lost.set()
+        except ClusterError:
+            return  # a store that is away for a moment: the next beat tries again
+
+
+@contextmanager
+def held_lease(
+    store: Store,
+    run: str,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Lease]:
+    """Hold the lease of an output while the block runs.
+
+    Raises:
+        LockedError: another driver is alive, which was seen by its heartbeat.
+    """
+    holder = Holder(uuid.uuid4().hex, run, socket.gethostname(), os.getpid(), _born(os.getpid()))
+    lease = Lease(store, holder, _acquire(store, holder, sleep, clock))
+    try:
+        yield lease
+    finally:
+        lease.release()
+
+
+def _acquire(
+    store: Store, holder: Holder, sleep: Callable[[float], None], clock: Callable[[], float]
+) -> str:
+    seen: Holder | None = None
+    since = clock()
+    while True:
+        current = _read(store)
+        try:
+            if current is None:
+                return store.put(LEASE_KEY, _format(holder), if_absent=True).etag
+            other, etag = current
+            if other.owner == holder.owner:
+                return etag
+            if other.released or _is_gone(other) or (seen and clock() - since >= SILENT_SECONDS):
+                return store.put(LEASE_KEY, _format(holder), if_match=etag).etag
+        except PreconditionError:
+            seen = None
+            continue
+        if seen is not None and other != seen:
+            raise LockedError(
+                f"run {other.run} is alive on host {other.host} (process {other.pid}): its "
+                f"heartbeat in {store.uri}/{LEASE_KEY} advanced while we watched; nothing was done",
+                "wait for it to end, or stop that process; the same command then continues",
+            )
+        if seen is None:
+            seen, since = other, clock()
+        sleep(1.0)
+
+
+def _read(store: Store) -> tuple[Holder, str] | None:
+    """The holder and the etag of exactly that content; None where there is no lease."""
+    while True:
+        try:
+            etag = store.head(LEASE_KEY).etag
+            content = store.read(LEASE_KEY, if_match=etag)
+        except NotFoundError:
+            return None
+        except PreconditionError:
+            continue
+        return Holder(**json.loads(content)), etag
+
+
+def _format(holder: Holder) -> bytes:
+    return json.dumps(asdict(holder), sort_keys=True).encode() + b"\n"
+
+
+def _is_gone(holder: Holder) -> bool:
+    """True if the holder ran on this host and its process no longer exists."""
+    if holder.host != socket.gethostname():
+        return False
+    return _born(holder.pid) != holder.born
+
+
+def _born(pid: int) -> str:
+    """What tells a process from a later one with the same id; "" if there is none.
+
+    Linux: the start time in clock ticks since boot, with the boot's id. Elsewhere: only whether
+    the process exists.
+    """
+    stat = Path(f"/proc/{pid}/stat")
+    if Path("/proc/self/stat").exists():
+        try:
+            ticks = stat.read_text().rpartition(")")[2].split()[19]
+            return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + ":" + ticks
+        except (FileNotFoundError, ProcessLookupError):
+            return ""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:
+        return "alive"
+    return "alive"

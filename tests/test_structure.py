@@ -1,0 +1,91 @@
+"""The rooms: what may import what, how large things grow, what a plain command loads."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("fusion", "cluster", "jobs")
+SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+FUSION_MAY_IMPORT = set(sys.stdlib_module_names) | {"torch", "numpy", "scipy", "fusion"}
+FUSION_MUST_NOT_IMPORT = {"os", "io", "pathlib", "socket", "time", "random", "secrets", "tempfile"}
+ONLY_HERE = {
+    "ray": {"cluster/ray_runner.py", "cluster/submit.py"},
+    "boto3": {"cluster/s3.py"},
+    "pydantic": {"jobs/recipe.py"},
+    "click": {"jobs/cli.py"},
+    "matplotlib": {"jobs/report_plots.py"},
+}
+FORBIDDEN_NAMES = ("utils", "common", "helpers", "manager", "base")
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if relative(p).startswith("fusion/")], ids=relative)
+def test_fusion_imports_mathematics_only(path):
+    names = imported(path)
+    assert names <= FUSION_MAY_IMPORT
+    assert not names & FUSION_MUST_NOT_IMPORT
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_files_and_functions_stay_small(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno + 1 - docstring_lines(node) <= 40, node.name
+
+
+def docstring_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first = node.body[0]
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+        assert first.end_lineno is not None
+        return first.end_lineno - first.lineno + 1
+    return 0
+
+
+@pytest.mark.parametrize("package", sorted(ONLY_HERE))
+def test_heavy_packages_have_one_place(package):
+    users = {relative(path) for path in SOURCES if package in imported(path)}
+    assert users <= ONLY_HERE[package]
+
+
+def test_file_names_say_what_is_inside():
+    assert not [p for p in SOURCES if any(word in p.stem.split("_") for word in FORBIDDEN_NAMES)]
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """Top-level modules in memory after a metafuse command in a fresh process."""
+    script = (
+        "import sys\nfrom jobs.cli import main\n"
+        f"sys.argv = ['metafuse', *{list(arguments)!r}]\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print('LOADED', *sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    return set(done.stdout.rpartition("LOADED")[2].split())
+
+
+def test_help_loads_nothing_heavy():
+    assert not loaded_by("--help") & {
+        "torch", "ray", "boto3", "transformers", "pyarrow", "matplotlib", "scipy", "pydantic",
+    }  # fmt: skip
