@@ -227,6 +227,9 @@ class LocalUpload:
                 os.close(descriptor)
         return Part(number, offset, len(data), sha256, sha256)
 
+    def is_open(self) -> bool:
+        return self._aside.exists()
+
     def find_parts(self, parts: Iterable[Part], /) -> frozenset[int]:
         with translated(self._uri, self.key):
             try:

@@ -154,6 +154,10 @@ class MemoryUpload:
             parts[number] = (bytes(data), part)
         return part
 
+    def is_open(self) -> bool:
+        with self._store.room.lock:
+            return self.id in self._store.room.uploads
+
     def find_parts(self, parts: Iterable[Part], /) -> frozenset[int]:
         with self._store.room.lock:
             try:

@@ -1,6 +1,11 @@
 """Work done elsewhere: one protocol over this thread, a few threads, and Ray."""
 
+import os
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -69,3 +74,92 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Let go of the workers."""
+
+
+class SerialRunner:
+    """Runs everything in the calling thread, in order. Time limits are not enforced."""
+
+    def run_tasks(
+        self,
+        function: Callable[[Item], Result],
+        items: Sequence[Item],
+        /,
+        *,
+        resources: Resources,
+        workers: int,
+    ) -> Iterator[Done[Result]]:
+        for index, item in enumerate(items):
+            yield _attempt(function, index, item)
+
+    def run_pool(
+        self,
+        make_worker: Callable[[], Callable[[Item], Result]],
+        items: Sequence[Item],
+        /,
+        *,
+        resources: Resources,
+        workers: int,
+    ) -> Iterator[Done[Result]]:
+        if items:
+            yield from self.run_tasks(make_worker(), items, resources=resources, workers=1)
+
+    def close(self) -> None:
+        pass
+
+
+class ThreadRunner:
+    """Runs on threads of this process. Time limits are not enforced.
+
+    Good for work that lets go of the interpreter: large reads, writes, tensor arithmetic.
+    """
+
+    def run_tasks(
+        self,
+        function: Callable[[Item], Result],
+        items: Sequence[Item],
+        /,
+        *,
+        resources: Resources,
+        workers: int,
+    ) -> Iterator[Done[Result]]:
+        return self.run_pool(lambda: function, items, resources=resources, workers=workers)
+
+    def run_pool(
+        self,
+        make_worker: Callable[[], Callable[[Item], Result]],
+        items: Sequence[Item],
+        /,
+        *,
+        resources: Resources,
+        workers: int,
+    ) -> Iterator[Done[Result]]:
+        made = threading.local()
+
+        def work(index: int, item: Item) -> Done[Result]:
+            if not hasattr(made, "worker"):
+                made.worker = make_worker()
+            return _attempt(made.worker, index, item)
+
+        pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="worker")
+        waiting = {pool.submit(work, index, item) for index, item in enumerate(items)}
+        try:
+            while waiting:
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    yield future.result()
+        finally:
+            # Closed early or interrupted: what has not begun is dropped, what runs is awaited.
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def close(self) -> None:
+        pass
+
+
+def _attempt(function: Callable[[Item], Result], index: int, item: Item) -> Done[Result]:
+    started = time.monotonic()
+    worker = f"{socket.gethostname()}/{os.getpid()}"
+    try:
+        value = function(item)
+    except Exception as error:  # noqa: BLE001  # a failing item must not stop the others
+        return Done(index, None, error, time.monotonic() - started, worker)
+    return Done(index, value, None, time.monotonic() - started, worker)

@@ -59,6 +59,9 @@ class Upload(Protocol):
             FullError: no space.
         """
 
+    def is_open(self) -> bool:
+        """False once the upload was completed or aborted, or if it never was."""
+
     def find_parts(self, parts: Iterable[Part], /) -> frozenset[int]:
         """Numbers of those `parts` that are stored just as described.
 

@@ -1,6 +1,21 @@
 """What a merge reads, computes and writes, as one value: printed, hashed, compared, resumed."""
 
+import json
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+from fusion.canonical import digest, to_json
+from fusion.checkpoint import Checkpoint, checkpoint_digest
+from fusion.dtypes import FLOATS, ITEM_BYTES, parse_dtype, promote
+from fusion.errors import MethodError, WeightError
+from fusion.header import format_header
+from fusion.method_specs import COPY, METHOD_SPECS
+
+# 64 MiB: large enough that requests cost nothing, small enough that a lost one is soon redone.
+UNIT_BYTES = 64 << 20
+SHARD_BYTES = 5_000_000_000
+MAX_PARTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +58,257 @@ class TensorRequest:
     weights: tuple[float, ...]
     normalize: bool
     sources: tuple[SourceTensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MergeRequest:
+    """What is asked for: output tensors over pinned checkpoints, in output order."""
+
+    checkpoints: tuple[Checkpoint, ...]
+    tensors: tuple[TensorRequest, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedTensor:
+    """An output tensor and the bytes it takes in its shard, [start, end)."""
+
+    tensor: TensorRequest
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutputShard:
+    """One file of the output: `header` bytes, then the tensors without holes."""
+
+    name: str
+    size: int
+    header: bytes
+    tensors: tuple[PlacedTensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MergeUnit:
+    """The smallest piece computed, written and retried: bytes [start, end) of one output shard.
+
+    `number` counts from 1 in its shard; on S3 it is the part number.
+    """
+
+    shard: int
+    number: int
+    start: int
+    end: int
+
+    @property
+    def id(self) -> str:
+        """Name in the ledger, such as 00001-00003."""
+        return f"{self.shard + 1:05d}-{self.number:05d}"
+
+
+@dataclass(frozen=True, slots=True)
+class MergePlan:
+    """All that decides the output bytes, and how they are cut.
+
+    `id` is the sha256 of the content: pins of the sources, tensors, weights, cutting. Neither
+    workers nor memory are in it, so a merge can be resumed with others.
+    """
+
+    id: str
+    request: MergeRequest
+    shards: tuple[OutputShard, ...]
+    unit_bytes: int
+
+    @property
+    def short(self) -> str:
+        """First 12 digits of the id, used in names."""
+        return self.id[:12]
+
+    @property
+    def units(self) -> tuple[MergeUnit, ...]:
+        """All units in order."""
+        return tuple(
+            MergeUnit(index, number + 1, start, min(start + self.unit_bytes, shard.size))
+            for index, shard in enumerate(self.shards)
+            for number, start in enumerate(range(0, shard.size, self.unit_bytes))
+        )
+
+    @property
+    def write_bytes(self) -> int:
+        """Bytes of all output shards."""
+        return sum(shard.size for shard in self.shards)
+
+    @property
+    def read_bytes(self) -> int:
+        """Tensor bytes read from all sources."""
+        return sum(
+            math.prod(tensor.shape) * ITEM_BYTES[source.dtype]
+            for tensor in self.request.tensors
+            for source in tensor.sources
+        )
+
+    def num_reads(self, chunk_bytes: int) -> int:
+        """Ranged reads of at most `chunk_bytes` each, retries not counted."""
+        return sum(
+            math.ceil(math.prod(tensor.shape) * ITEM_BYTES[source.dtype] / chunk_bytes)
+            for tensor in self.request.tensors
+            for source in tensor.sources
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Elements [first, last) of a tensor, of which a unit writes bytes.
+
+    An element that straddles a unit's border is in the pieces of both units; each writes its part.
+    """
+
+    placed: PlacedTensor
+    first: int
+    last: int
+
+
+def linear_request(
+    checkpoints: Sequence[Checkpoint], weights: Sequence[float], *, dtype: str | None
+) -> MergeRequest:
+    """The weighted average of checkpoints that agree (see `check_agree`).
+
+    Tensors come in the file order of the first checkpoint. Floating tensors are averaged in the
+    smallest dtype that holds all inputs and the output, rounding once; others are copied.
+
+    Args:
+        checkpoints: n of them.
+        weights: n finite numbers whose sum is not 0; they are divided by it.
+        dtype: of the floating outputs, such as "bfloat16"; None keeps that of the inputs.
+
+    Raises:
+        WeightError: number, value or sum of the weights.
+    """
+    check_weights(weights, len(checkpoints))
+    wanted = parse_dtype(dtype) if dtype else None
+    tables = [{tensor.name: tensor for tensor in c.tensors} for c in checkpoints]
+    tensors = []
+    for first in checkpoints[0].tensors:
+        specs = [table[first.name] for table in tables]
+        sources = tuple(
+            SourceTensor(i, spec.shard, spec.start, spec.dtype) for i, spec in enumerate(specs)
+        )
+        floating = first.dtype in FLOATS
+        inputs = [spec.dtype for spec in specs]
+        output = (wanted or promote(inputs)) if floating else first.dtype
+        tensors.append(
+            TensorRequest(
+                name=first.name,
+                shape=first.shape,
+                dtype=output,
+                work_dtype=promote([*inputs, output]) if floating else first.dtype,
+                method="linear" if floating else COPY,
+                weights=tuple(map(float, weights)),
+                normalize=True,
+                sources=sources,
+            )
+        )
+    return MergeRequest(tuple(checkpoints), tuple(tensors))
+
+
+def check_weights(weights: Sequence[float], num_sources: int) -> None:
+    """Refuse weights that give no average.
+
+    Raises:
+        WeightError: not one finite number a source, or a sum of 0.
+    """
+    if len(weights) != num_sources or not all(map(math.isfinite, weights)):
+        raise WeightError(f"{num_sources} finite weights are needed, found {list(weights)}")
+    if abs(math.fsum(weights)) < 1e-12:
+        raise WeightError(
+            f"the weights {list(weights)} sum to 0, their average does not exist",
+            "change a weight, or set normalize: false",
+        )
+
+
+def plan_merge(
+    request: MergeRequest, *, unit_bytes: int = UNIT_BYTES, shard_bytes: int = SHARD_BYTES
+) -> MergePlan:
+    """Place every output tensor and cut the output into units.
+
+    The cutting depends on bytes alone. All units of a shard have `unit_bytes` but the last;
+    `unit_bytes` grows where a shard would need more than 10,000.
+
+    Raises:
+        MethodError: a method that does not exist.
+    """
+    for tensor in request.tensors:
+        if tensor.method != COPY and tensor.method not in METHOD_SPECS:
+            raise MethodError(
+                f"{tensor.method} is not a merge method; supported: {', '.join(METHOD_SPECS)}"
+            )
+    groups = _split_shards(request.tensors, shard_bytes)
+    shards = tuple(
+        _place(group, shard_name(number, len(groups))) for number, group in enumerate(groups)
+    )
+    largest = max(shard.size for shard in shards)
+    while largest > unit_bytes * MAX_PARTS:
+        unit_bytes *= 2
+    content = to_json(
+        {
+            "checkpoints": [checkpoint_digest(c) for c in request.checkpoints],
+            "tensors": request.tensors,
+            "shards": [(shard.name, shard.size) for shard in shards],
+            "unit_bytes": unit_bytes,
+        }
+    )
+    return MergePlan(digest(content), request, shards, unit_bytes)
+
+
+def find_pieces(plan: MergePlan, unit: MergeUnit) -> Iterator[Piece]:
+    """The tensors that a unit touches, in file order; empty tensors are left out."""
+    for placed in plan.shards[unit.shard].tensors:
+        low, high = max(unit.start, placed.start), min(unit.end, placed.end)
+        if low < high:
+            item = ITEM_BYTES[placed.tensor.dtype]
+            first = (low - placed.start) // item
+            last = -((placed.start - high) // item)
+            yield Piece(placed, first, last)
+
+
+def shard_name(index: int, count: int) -> str:
+    """model.safetensors, or model-00001-of-00003.safetensors."""
+    if count == 1:
+        return "model.safetensors"
+    return f"model-{index + 1:05d}-of-{count:05d}.safetensors"
+
+
+def format_index(plan: MergePlan) -> bytes:
+    """model.safetensors.index.json for a plan of several shards."""
+    total = sum(placed.end - placed.start for shard in plan.shards for placed in shard.tensors)
+    parameters = sum(math.prod(tensor.shape) for tensor in plan.request.tensors)
+    table = {
+        "metadata": {"total_parameters": parameters, "total_size": total},
+        "weight_map": {
+            placed.tensor.name: shard.name for shard in plan.shards for placed in shard.tensors
+        },
+    }
+    return json.dumps(table, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def _split_shards(tensors: Sequence[TensorRequest], shard_bytes: int) -> list[list[TensorRequest]]:
+    groups: list[list[TensorRequest]] = [[]]
+    filled = 0
+    for tensor in tensors:
+        size = math.prod(tensor.shape) * ITEM_BYTES[tensor.dtype]
+        if groups[-1] and filled + size > shard_bytes:
+            groups.append([])
+            filled = 0
+        groups[-1].append(tensor)
+        filled += size
+    return groups
+
+
+def _place(tensors: Sequence[TensorRequest], name: str) -> OutputShard:
+    header = format_header([(t.name, t.dtype, t.shape) for t in tensors], {"format": "pt"})
+    position = len(header)
+    placed = []
+    for tensor in tensors:
+        end = position + math.prod(tensor.shape) * ITEM_BYTES[tensor.dtype]
+        placed.append(PlacedTensor(tensor, position, end))
+        position = end
+    return OutputShard(name, position, header, tuple(placed))

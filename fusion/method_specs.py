@@ -1,0 +1,39 @@
+"""The merge methods by name: what each takes and how it streams. No torch here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MethodSpec:
+    """One merge method.
+
+    Attributes:
+        name: as written in a recipe.
+        tensor_parameters: one value a tensor (may be filtered or a gradient).
+        source_parameters: one value a tensor and source.
+        measuring_passes: reads before the writing pass.
+        needs_base: whether task vectors are taken from a base.
+        source: paper.
+    """
+
+    name: str
+    tensor_parameters: tuple[str, ...]
+    source_parameters: tuple[str, ...]
+    measuring_passes: int
+    needs_base: bool
+    source: str
+
+
+METHOD_SPECS: Mapping[str, MethodSpec] = {
+    "linear": MethodSpec(
+        name="linear",
+        tensor_parameters=("normalize",),
+        source_parameters=("weight",),
+        measuring_passes=0,
+        needs_base=False,
+        source="Wortsman et al. 2022, Model soups, arXiv:2203.05482",
+    ),
+}
+# Tensors of whole numbers must be equal in all sources and are copied.
+COPY = "copy"
