@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -35,12 +36,16 @@ def to_json(value: object) -> bytes:
 def from_json(kind: type[Value], content: bytes) -> Value:
     """The value that `to_json` wrote.
 
+    Stricter than `json.loads`: a key given twice, NaN written as a number, and numbers out of range
+    are refused, so that two readers of one text can't see two values.
+
     Raises:
-        ManifestError: not JSON, fields missing or unknown, or another schema version.
+        ManifestError: not JSON, fields missing, unknown or of the wrong type, or another schema
+            version.
     """
     try:
-        raw = json.loads(content)
-    except ValueError as error:
+        raw = json.loads(content, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
         raise ManifestError(f"{kind.__name__} is not JSON: {error}") from None
     schema = next((f.default for f in fields(cast(Any, kind)) if f.name == "schema"), None)
     if schema is not None and (not isinstance(raw, dict) or raw.get("schema") != schema):
@@ -50,6 +55,17 @@ def from_json(kind: type[Value], content: bytes) -> Value:
             "use the version of metafuse that wrote it, or a newer one",
         )
     return cast(Value, _typed(kind, raw, kind.__name__))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key occurs twice in one object")
+    return found
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _plain(value: object) -> object:
@@ -77,7 +93,8 @@ def _typed(kind: Any, raw: Any, where: str) -> Any:
         item = typing.get_args(kind)[1]
         return {key: _typed(item, value, f"{where}.{key}") for key, value in raw.items()}
     if origin is typing.Literal:
-        _check(raw in typing.get_args(kind), where, f"one of {typing.get_args(kind)}", raw)
+        allowed = typing.get_args(kind)
+        _check(isinstance(raw, str) and raw in allowed, where, f"one of {allowed}", raw)
         return raw
     return _typed_scalar(kind, raw, where)
 
@@ -89,6 +106,7 @@ def _typed_scalar(kind: Any, raw: Any, where: str) -> Any:
         if isinstance(raw, str) and raw in NOT_FINITE:
             return NOT_FINITE[raw]
         _check(isinstance(raw, int | float) and not isinstance(raw, bool), where, "a number", raw)
+        _check(abs(raw) <= sys.float_info.max, where, "a number in the range of float64", raw)
         return float(raw)
     right = isinstance(raw, kind) and (kind is bool or not isinstance(raw, bool))
     _check(right, where, kind.__name__, raw)

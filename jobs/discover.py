@@ -1,4 +1,4 @@
-"""Find candidates, pin their bytes, read their headers: everything known before a tensor is read."""
+"""Find candidates, pin their bytes, read their headers: all that is known without a tensor."""
 
 import fnmatch
 import re
@@ -138,7 +138,8 @@ def pin_checkpoint(
     index = read_index(store, entries)
     shard_names = _shard_names(store, entries, index, name)
     _check_settled(entries.values(), settle_seconds, now, name)
-    shards, tensors = [], []
+    shards: list[PinnedFile] = []
+    tensors: list[TensorSpec] = []
     for shard in shard_names:
         pin, specs = _read_header(store, shard, f"{name}/{shard}")
         shards.append(PinnedFile(shard, pin))
@@ -265,11 +266,11 @@ def _shard_names(
 
 def _refuse_pickles(store: Store, entries: Mapping[str, ObjectInfo], name: str) -> None:
     for key, entry in entries.items():
-        if not PICKLE_NAMES.fullmatch(key) or entry.size < 4:
+        if entry.size < 4:
             continue
         magic = bytearray(4)
         store.read_into(key, memoryview(magic), start=0, if_match=entry.etag)
-        if magic.startswith(PICKLE_MAGIC) or PICKLE_NAMES.fullmatch(key):
+        if magic.startswith(PICKLE_MAGIC):
             raise PickleError(
                 f"{name} holds {key}, a format that can run code when it is opened, and no "
                 ".safetensors file; it was not opened",
@@ -284,7 +285,7 @@ def _check_settled(
     newest = max((entry.modified for entry in entries), default=0.0)
     if settle_seconds and now - newest < settle_seconds:
         raise IncompleteError(
-            f"newest object is {max(0.0, now - newest):.0f} s old, settle is {settle_seconds:.0f} s",
+            f"newest object is {max(0.0, now - newest):.0f} s old, settle {settle_seconds:.0f} s",
             f"{name} is taken once it has settled",
         )
 
@@ -328,7 +329,7 @@ def _check_tensors(tensors: Sequence[TensorSpec], index: Mapping[str, str], name
             )
         where[tensor.name] = tensor.shard
     if index and index != where:
-        odd = sorted(set(index.items()) ^ set(where.items()))[0][0]
+        odd = min(set(index.items()) ^ set(where.items()))[0]
         raise HeaderError(
             f"{name}: the index puts {odd!r} in {index.get(odd, 'no shard')}, the headers in "
             f"{where.get(odd, 'no shard')}",

@@ -1,0 +1,78 @@
+"""Which candidates enter the average, and why."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SelectRules:
+    """Limits; None is no limit."""
+
+    keep: int | None = None
+    max_parameters: int | None = None
+    max_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A candidate after evaluation on the rank slice.
+
+    Attributes:
+        name: short name.
+        loss: mean loss.
+        baseline_loss: loss of always guessing the class shares.
+        num_parameters: elements of all tensors.
+        num_bytes: of all tensors.
+    """
+
+    name: str
+    loss: float
+    baseline_loss: float
+    num_parameters: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What became of a candidate, with a reason for people."""
+
+    name: str
+    is_kept: bool
+    reason: str
+
+
+def choose(measured: Sequence[Measured], rules: SelectRules) -> tuple[Choice, ...]:
+    """Drop the damaged, the too large and the useless, then keep the best by loss.
+
+    Ties go to the earlier name, so the choice does not depend on the order of evaluation.
+
+    Returns:
+        One choice a candidate, in the given order.
+    """
+    dropped = {m.name: reason for m in measured if (reason := _refusal(m, rules))}
+    ranked = sorted((m for m in measured if m.name not in dropped), key=lambda m: (m.loss, m.name))
+    reasons = dict(dropped)
+    kept = ranked[: rules.keep] if rules.keep is not None else ranked
+    for place, entry in enumerate(ranked):
+        text = f"rank {place + 1} of {len(ranked)}"
+        if place >= len(kept):
+            text += f", keep is {rules.keep}"
+        reasons[entry.name] = text
+    chosen = {entry.name for entry in kept}
+    return tuple(Choice(m.name, m.name in chosen, reasons[m.name]) for m in measured)
+
+
+def _refusal(entry: Measured, rules: SelectRules) -> str:
+    if not math.isfinite(entry.loss):
+        return f"loss is {entry.loss}"
+    if entry.loss > entry.baseline_loss:
+        return (
+            f"loss {entry.loss:.4g} is worse than always guessing the class shares "
+            f"({entry.baseline_loss:.4g})"
+        )
+    if rules.max_parameters is not None and entry.num_parameters > rules.max_parameters:
+        return f"{entry.num_parameters:,} parameters, limit {rules.max_parameters:,}"
+    if rules.max_bytes is not None and entry.num_bytes > rules.max_bytes:
+        return f"{entry.num_bytes:,} bytes, limit {rules.max_bytes:,}"
+    return ""
