@@ -188,11 +188,12 @@ def _decide(
         if is_first and rules.first == "hold":
             return Verdict("HOLD", "first_held", f"{text}; gate.first is hold", comparisons, guards)
         return Verdict("PROMOTE", "better", text, comparisons, guards)
-    hopeless = [c for c in comparisons if c.upper < max(rules.smallest_effect, floor)]
+    worthwhile = rules.smallest_effect if rules.mode == "superior" else floor
+    hopeless = [c for c in comparisons if c.upper < worthwhile]
     if hopeless:
         text = (
-            f"{_describe(hopeless[0])}: even the upper bound {hopeless[0].upper:+.4f} is below the "
-            f"smallest effect {rules.smallest_effect:g}"
+            f"{_describe(hopeless[0])}: even the upper bound {hopeless[0].upper:+.4f} is below "
+            f"{worthwhile:g}, the smallest effect worth having"
         )
         return Verdict("HOLD", "not_better", text, comparisons, guards)
     weakest = min(comparisons, key=lambda c: c.lower)

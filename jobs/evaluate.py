@@ -1,0 +1,193 @@
+"""Score checkpoints on slices: one task each, one row an example, cached by pin and task."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cluster.errors import ClusterError
+from cluster.runner import Resources, Runner
+from cluster.store import open_store
+from fusion.checkpoint import Checkpoint, checkpoint_digest
+from fusion.errors import FusionError
+from fusion.metrics import Records
+from jobs.errors import DataError, JobError
+from jobs.score_files import load_records, score_key
+from jobs.tasks.text_classification import EvaluationTask
+
+Progress = Callable[[str, str, int, int], None]
+# Above this a tensor looks damaged: trained weights stay far below.
+SUSPICIOUS_MAGNITUDE = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreJob:
+    """One checkpoint on one slice; `cache` is the URI where records are kept."""
+
+    checkpoint: Checkpoint
+    slice: str
+    task: EvaluationTask
+    cache: str
+
+    @property
+    def key(self) -> str:
+        """Name of the records in the cache."""
+        return score_key(checkpoint_digest(self.checkpoint), self.task.digest, self.slice)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreResult:
+    """What a worker tells; the records themselves are in storage.
+
+    Attributes:
+        name: of the checkpoint.
+        slice: that was scored.
+        seconds: of loading and predicting, when it was computed.
+        peak_bytes: resident memory of the process that computed it.
+        num_truncated: texts longer than the model reads.
+        health: "" or what looks damaged.
+        is_cached: whether it was found instead of computed.
+    """
+
+    name: str
+    slice: str
+    seconds: float
+    peak_bytes: int
+    num_truncated: int
+    health: str
+    is_cached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A candidate that could not be evaluated."""
+
+    name: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreBook:
+    """Records and results by (checkpoint name, slice), and what failed."""
+
+    records: Mapping[tuple[str, str], Records]
+    results: Mapping[tuple[str, str], ScoreResult]
+    failures: tuple[Failure, ...]
+
+
+def score_all(
+    checkpoints: Sequence[Checkpoint],
+    slices: Sequence[str],
+    task: EvaluationTask,
+    *,
+    cache: str,
+    runner: Runner,
+    resources: Resources,
+    workers: int,
+    on_done: Progress | None = None,
+) -> ScoreBook:
+    """Score every checkpoint on every slice, in parallel; what was scored before is not redone.
+
+    Args:
+        checkpoints: pinned, with unique names.
+        slices: names.
+        task: with pinned data.
+        cache: URI for records.
+        runner: where tasks run.
+        resources: of one task.
+        workers: tasks at a time.
+        on_done: called with (checkpoint, slice, done, total).
+
+    Raises:
+        DataError: the data is wrong for all checkpoints.
+    """
+    jobs = [ScoreJob(c, name, task, cache) for c in checkpoints for name in slices]
+    results: dict[tuple[str, str], ScoreResult] = {}
+    records: dict[tuple[str, str], Records] = {}
+    missing = []
+    for job in jobs:
+        cached = _load(job)
+        if cached is None:
+            missing.append(job)
+        else:
+            records[job.checkpoint.name, job.slice], results[job.checkpoint.name, job.slice] = (
+                cached
+            )
+    failures: dict[str, Failure] = {}
+    errors: list[Exception] = []
+    done_count = len(results)
+    for done in runner.run_tasks(score_one, missing, resources=resources, workers=workers):
+        job = missing[done.index]
+        name = job.checkpoint.name
+        done_count += 1
+        if done.error is not None:
+            errors.append(done.error)
+            failures[name] = Failure(name, _code(done.error), str(done.error))
+        elif done.value is not None:
+            results[name, job.slice] = done.value
+            loaded = _load(job)
+            assert loaded is not None
+            records[name, job.slice] = loaded[0]
+        if on_done is not None:
+            on_done(name, job.slice, done_count, len(jobs))
+    if (
+        errors
+        and len(failures) == len(checkpoints)
+        and all(isinstance(e, DataError) for e in errors)
+    ):
+        raise errors[0]
+    return ScoreBook(records, results, tuple(failures.values()))
+
+
+def score_one(job: ScoreJob) -> ScoreResult:
+    """Load, predict, record. Runs on a worker."""
+    from jobs.scoring import score_checkpoint
+
+    started = time.monotonic()
+    health, num_truncated = score_checkpoint(
+        job.checkpoint, job.slice, job.task, cache=job.cache, key=job.key, started=started
+    )
+    return ScoreResult(
+        name=job.checkpoint.name,
+        slice=job.slice,
+        seconds=time.monotonic() - started,
+        peak_bytes=peak_bytes(),
+        num_truncated=num_truncated,
+        health=health,
+        is_cached=False,
+    )
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _load(job: ScoreJob) -> tuple[Records, ScoreResult] | None:
+    found = load_records(open_store(job.cache), job.key)
+    if found is None:
+        return None
+    records, facts = found
+    if facts.get("checkpoint") != checkpoint_digest(job.checkpoint):
+        return None
+    if facts.get("task") != job.task.digest or facts.get("slice") != job.slice:
+        return None
+    result = ScoreResult(
+        name=job.checkpoint.name,
+        slice=job.slice,
+        seconds=float(facts["seconds"]),
+        peak_bytes=int(facts["peak_bytes"]),
+        num_truncated=int(facts["num_truncated"]),
+        health=facts["health"],
+        is_cached=True,
+    )
+    return records, result
+
+
+def _code(error: Exception) -> str:
+    if isinstance(error, JobError | FusionError | ClusterError):
+        return error.code
+    return "E-BUG"

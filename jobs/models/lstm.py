@@ -1,0 +1,146 @@
+"""The LSTM text classifier: Embedding(10000, 128) -> LSTM(64) -> LSTM(64) -> dense softmax.
+
+A checkpoint is config.json (model_type "lstm-classifier"), model.safetensors and vocab.txt with a
+token a line, [PAD] and [UNK] first. Words are lower-cased runs of letters and digits (apostrophes
+inside words stay) and single punctuation marks.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from jobs.errors import ModelError
+from jobs.models.prediction import Predictions, predict_in_batches
+
+MODEL_TYPE = "lstm-classifier"
+TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[^\w\s]")
+PADDING, UNKNOWN = "[PAD]", "[UNK]"
+MAX_LENGTH = 64
+
+
+class LSTMClassifier(nn.Module):
+    """Two stacked LSTMs over word embeddings; the last real position is classified."""
+
+    def __init__(
+        self, *, vocab_size: int, embedding_size: int, hidden_size: int, num_labels: int
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, embedding_size, padding_idx=0)
+        self.first = nn.LSTM(embedding_size, hidden_size, batch_first=True)
+        self.second = nn.LSTM(hidden_size, hidden_size, batch_first=True)
+        self.dropout = nn.Dropout(0.2)
+        self.dense = nn.Linear(hidden_size, num_labels)
+
+    def forward(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Logits [b, c] for padded tokens [b, t] with true lengths [b]."""
+        embedded = self.dropout(self.embedding(tokens))
+        packed = pack_padded_sequence(
+            embedded, lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        hidden, _ = self.first(packed)
+        padded, _ = pad_packed_sequence(hidden, batch_first=True)
+        packed = pack_padded_sequence(
+            self.dropout(padded), lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        _, (last, _) = self.second(packed)
+        logits: torch.Tensor = self.dense(last[-1])
+        return logits
+
+
+class LoadedLSTM:
+    """An LSTM checkpoint that predicts."""
+
+    def __init__(
+        self, network: LSTMClassifier, vocabulary: Mapping[str, int], labels: tuple[str, ...]
+    ) -> None:
+        self.labels = labels
+        self._network = network.eval()
+        self._vocabulary = vocabulary
+
+    def predict(
+        self, texts: Sequence[str], /, *, batch_size: int, max_length: int | None
+    ) -> Predictions:
+        """As the protocol says; without `max_length` 64 words are read."""
+        limit = max_length or MAX_LENGTH
+        words = [encode(text, self._vocabulary) for text in texts]
+        probabilities = predict_in_batches(
+            [tokens[:limit] for tokens in words], self._network, batch_size=batch_size, padding=0
+        )
+        return Predictions(probabilities, sum(len(tokens) > limit for tokens in words))
+
+
+def tokenize(text: str) -> list[str]:
+    """Words and punctuation marks, lower-cased."""
+    return TOKEN.findall(text.lower())
+
+
+def encode(text: str, vocabulary: Mapping[str, int]) -> list[int]:
+    """Token ids; words outside of the vocabulary become [UNK]."""
+    unknown = vocabulary[UNKNOWN]
+    return [vocabulary.get(word, unknown) for word in tokenize(text)]
+
+
+def build_vocabulary(texts: Iterable[str], size: int) -> dict[str, int]:
+    """[PAD], [UNK], then words by falling frequency; equally frequent ones by alphabet."""
+    counts = Counter(word for text in texts for word in tokenize(text))
+    ranked = sorted(counts, key=lambda word: (-counts[word], word))[: size - 2]
+    return {word: index for index, word in enumerate([PADDING, UNKNOWN, *ranked])}
+
+
+def save_lstm(
+    folder: Path, network: LSTMClassifier, vocabulary: Mapping[str, int], labels: Sequence[str]
+) -> None:
+    """Write a checkpoint folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "architectures": ["LSTMClassifier"],
+        "embedding_size": network.embedding.embedding_dim,
+        "hidden_size": network.second.hidden_size,
+        "id2label": {str(index): label for index, label in enumerate(labels)},
+        "model_type": MODEL_TYPE,
+        "vocab_size": network.embedding.num_embeddings,
+    }
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in vocabulary), "utf-8")
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    tensors = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def load_lstm(folder: Path, config: Mapping[str, object], labels: tuple[str, ...]) -> LoadedLSTM:
+    """The model in a checkpoint folder.
+
+    Raises:
+        ModelError: sizes or tensors that do not fit together.
+    """
+    sizes = {key: config.get(key) for key in ("vocab_size", "embedding_size", "hidden_size")}
+    wrong = [key for key, value in sizes.items() if not isinstance(value, int) or value < 1]
+    if wrong:
+        raise ModelError(f"config.json: {', '.join(wrong)} must be whole numbers above 0")
+    network = LSTMClassifier(**sizes, num_labels=len(labels))  # type: ignore[arg-type]  # checked above
+    tensors = load_file(folder / "model.safetensors")
+    expected = network.state_dict()
+    odd = sorted(
+        name
+        for name in expected.keys() | tensors.keys()
+        if name not in expected
+        or name not in tensors
+        or expected[name].shape != tensors[name].shape
+    )
+    if odd:
+        raise ModelError(f"tensors that do not fit the network of config.json: {', '.join(odd)}")
+    network.load_state_dict(tensors)
+    words = (folder / "vocab.txt").read_text("utf-8").splitlines()
+    vocabulary = {word: index for index, word in enumerate(words)}
+    if words[:2] != [PADDING, UNKNOWN] or len(words) > network.embedding.num_embeddings:
+        raise ModelError(
+            f"vocab.txt: [PAD] and [UNK] first and at most {network.embedding.num_embeddings} "
+            f"lines expected, found {words[:2]} and {len(words)} lines"
+        )
+    return LoadedLSTM(network.float(), vocabulary, labels)

@@ -1,0 +1,216 @@
+"""Text classification: texts and labels from a pinned file, cut into disjoint slices."""
+
+import difflib
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.errors import ClusterError, NotFoundError, PreconditionError
+from cluster.store import open_store
+from fusion.canonical import digest, to_json
+from fusion.checkpoint import Pin
+from fusion.slices import SLICES, assign_slice, canonical_text, find_near_duplicates
+from jobs.errors import DataError, SourceChangedError
+
+# Part of every task digest: bump it when the same file and model would give other records.
+EVALUATOR_VERSION = 1
+HINT = "set task.columns, or fix the data; nothing was evaluated"
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationTask:
+    """What models are evaluated on, with the data pinned.
+
+    Attributes:
+        kind: text-classification.
+        data: URI of a .parquet, .csv or .jsonl file.
+        pin: which bytes of it.
+        text: column of the texts.
+        label: column of the labels: class names, or whole numbers from 0.
+        id: column of unique names; "" makes them from the content.
+        cluster: column of what binds examples together; "" is the text itself.
+        shares: of the slices, of sum 1.
+        batch_size: texts a forward pass.
+        max_length: tokens read of each text; None: what the model can.
+    """
+
+    kind: str
+    data: str
+    pin: Pin
+    text: str
+    label: str
+    id: str
+    cluster: str
+    shares: Mapping[str, float]
+    batch_size: int
+    max_length: int | None
+
+    @property
+    def digest(self) -> str:
+        """Of everything that changes a score; the batch size does not."""
+        content = {
+            "version": EVALUATOR_VERSION,
+            "kind": self.kind,
+            "data": (self.pin.size, self.pin.etag, self.pin.version),
+            "columns": (self.text, self.label, self.id, self.cluster),
+            "shares": dict(self.shares),
+            "max_length": self.max_length,
+        }
+        return digest(to_json(content))
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """n examples, in the order of the file.
+
+    Attributes:
+        ids: unique.
+        clusters: short digest of what binds examples together.
+        texts: to classify.
+        labels: as in the file, as text.
+        slices: rank, select, gate or audit; "" for dropped near-duplicates.
+        num_repeated: examples dropped from rank and select because another slice has nearly the
+            same text.
+    """
+
+    ids: tuple[str, ...]
+    clusters: tuple[str, ...]
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+    slices: tuple[str, ...]
+    num_repeated: int
+
+    def rows(self, name: str) -> list[int]:
+        """Indices of one slice."""
+        return [index for index, own in enumerate(self.slices) if own == name]
+
+
+def pin_data(uri: str) -> Pin:
+    """Which bytes of the evaluation data are meant.
+
+    Raises:
+        DataError: no such file.
+    """
+    folder, _, name = uri.rpartition("/")
+    try:
+        entry = open_store(folder or ".").head(name)
+    except NotFoundError:
+        raise DataError(f"task.data: {uri} does not exist", HINT) from None
+    return Pin(entry.size, entry.etag, entry.version)
+
+
+def load_examples(task: EvaluationTask) -> Examples:
+    """Read and slice the evaluation data.
+
+    Raises:
+        DataError: unreadable, a column or value missing, or an empty rank or gate slice.
+        SourceChangedError: the file is no longer the pinned one.
+    """
+    table = _read_table(task)
+    texts = _column(table, task.text, task)
+    labels = [str(value) for value in _column(table, task.label, task)]
+    clusters = [str(v) for v in _column(table, task.cluster, task)] if task.cluster else texts
+    ids = [str(v) for v in _column(table, task.id, task)] if task.id else _make_ids(texts, labels)
+    repeated = [name for name, count in Counter(ids).items() if count > 1]
+    if repeated:
+        raise DataError(f"{task.data}: id {repeated[0]!r:.80} is given more than once", HINT)
+    slices = [assign_slice(cluster, task.shares) for cluster in clusters]
+    dropped = find_near_duplicates(texts, slices)
+    kept = tuple("" if i in dropped else name for i, name in enumerate(slices))
+    for name in SLICES:
+        if task.shares[name] > 0 and name in ("rank", "gate") and name not in kept:
+            raise DataError(f"{task.data}: none of {len(texts)} examples is in slice {name}", HINT)
+    digests = tuple(
+        hashlib.sha256(canonical_text(cluster).encode(errors="replace")).hexdigest()[:16]
+        for cluster in clusters
+    )
+    return Examples(tuple(ids), digests, tuple(texts), tuple(labels), kept, len(dropped))
+
+
+def label_numbers(
+    labels: Sequence[str], model_labels: Sequence[str], *, where: str
+) -> tuple[int, ...]:
+    """Class numbers of labels: by name, or as whole numbers where no name matches.
+
+    Args:
+        labels: as in the data.
+        model_labels: the model's, in order.
+        where: file and slice, for messages.
+
+    Raises:
+        DataError: a label that the model does not have.
+    """
+    by_name = {name: number for number, name in enumerate(model_labels)}
+    if not all(label in by_name for label in labels):
+        by_number = {str(number): number for number in range(len(model_labels))}
+        if all(label in by_number for label in labels):
+            by_name = by_number
+    for row, label in enumerate(labels):
+        if label not in by_name:
+            raise DataError(
+                f"{where}: label {label!r:.80} (example {row}) is not one of the model's "
+                f"{len(model_labels)} labels {list(model_labels)[:10]}",
+                "labels are class names as in id2label, or whole numbers from 0",
+            )
+    return tuple(by_name[label] for label in labels)
+
+
+def _read_table(task: EvaluationTask) -> Any:
+    import pyarrow as pa
+    from pyarrow import csv, json, parquet
+
+    folder, _, name = task.data.rpartition("/")
+    try:
+        content = open_store(folder or ".").read(
+            name, if_match=task.pin.etag, version=task.pin.version
+        )
+    except (PreconditionError, NotFoundError):
+        raise SourceChangedError(
+            f"{task.data} is no longer the pinned evaluation data ({task.pin.etag}). Nothing was "
+            "published.",
+            "run the same command again: it starts an attempt with the new data",
+        ) from None
+    except ClusterError:
+        raise
+    reader = pa.BufferReader(content)
+    try:
+        if name.endswith(".csv"):
+            return csv.read_csv(reader)
+        if name.endswith((".jsonl", ".json")):
+            return json.read_json(reader)
+        return parquet.read_table(reader)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{task.data} is not a table that can be read: {reason:.200}", HINT
+        ) from None
+
+
+def _column(table: Any, name: str, task: EvaluationTask) -> list[Any]:
+    names = table.column_names
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        raise DataError(f"{task.data} has no column {name!r}, it has {names}{meant}", HINT)
+    values: list[Any] = table.column(name).to_pylist()
+    for row, value in enumerate(values):
+        if value is None or value == "":
+            raise DataError(f"{task.data}: column {name!r} is empty in row {row}", HINT)
+        if name == task.text and not isinstance(value, str):
+            raise DataError(f"{task.data}: column {name!r} is not text in row {row}", HINT)
+    if not values:
+        raise DataError(f"{task.data} has no rows", HINT)
+    return values
+
+
+def _make_ids(texts: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Names from the content, so that an example keeps its own when the data grows."""
+    seen: Counter[str] = Counter()
+    ids = []
+    for text, label in zip(texts, labels, strict=True):
+        stem = hashlib.sha256(f"{text}\0{label}".encode(errors="replace")).hexdigest()[:16]
+        seen[stem] += 1
+        ids.append(stem if seen[stem] == 1 else f"{stem}-{seen[stem]}")
+    return ids
