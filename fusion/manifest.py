@@ -184,6 +184,7 @@ class RunReport:
         rule: of the weights, with its parameters.
         effective_models: 1 / sum of squared weights.
         reference: what the forest plot's zero line is.
+        smallest_effect: smallest gain worth having, by the recipe.
         candidates: every one that was found.
         models: compared on the gate slice.
         forest: lines of the forest plot, in order.
@@ -210,6 +211,7 @@ class RunReport:
     rule: str
     effective_models: float
     reference: str
+    smallest_effect: float
     candidates: tuple[CandidateRow, ...]
     models: tuple[ModelRow, ...]
     forest: tuple[ForestRow, ...]

@@ -1,7 +1,5 @@
 """Score checkpoints on slices: one task each, one row an example, cached by pin and task."""
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from fusion.checkpoint import Checkpoint, checkpoint_digest
 from fusion.errors import FusionError
 from fusion.metrics import Records
 from jobs.errors import DataError, JobError
+from jobs.process_memory import peak_bytes
 from jobs.score_files import load_records, score_key
 from jobs.tasks.text_classification import EvaluationTask
 
@@ -158,12 +157,6 @@ def score_one(job: ScoreJob) -> ScoreResult:
         health=health,
         is_cached=False,
     )
-
-
-def peak_bytes() -> int:
-    """Largest resident memory of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _load(job: ScoreJob) -> tuple[Records, ScoreResult] | None:

@@ -3,9 +3,7 @@
 import hashlib
 import math
 import os
-import resource
 import socket
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -24,6 +22,7 @@ from fusion.plan import MergePlan, MergeUnit, PlacedTensor, SourceTensor, find_p
 from jobs.errors import SourceChangedError
 from jobs.ledger import Ledger, UnitRecord
 from jobs.merge import MergeJob, UnitOrder
+from jobs.process_memory import peak_bytes
 
 CHUNK_BYTES = 4 << 20
 SMALLEST_CHUNK_BYTES = 64 << 10
@@ -238,12 +237,6 @@ def chunk_bytes(plan: MergePlan, memory_bytes: int) -> int:
     unit = min(plan.unit_bytes, max(shard.size for shard in plan.shards))
     room = (memory_bytes - 2 * unit) // (IN_FLIGHT * sources + 1)
     return max(SMALLEST_CHUNK_BYTES, min(CHUNK_BYTES, room)) // 8 * 8
-
-
-def peak_bytes() -> int:
-    """Largest resident memory of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _paste(values: memoryview, start: int, content: bytearray) -> None:

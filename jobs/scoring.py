@@ -10,8 +10,9 @@ import torch
 from cluster.store import open_store
 from fusion.checkpoint import Checkpoint, checkpoint_digest
 from fusion.metrics import Records, log_loss
-from jobs.evaluate import SUSPICIOUS_MAGNITUDE, peak_bytes
+from jobs.evaluate import SUSPICIOUS_MAGNITUDE
 from jobs.models.loading import LoadedModel, load_model
+from jobs.process_memory import peak_bytes
 from jobs.score_files import format_records
 from jobs.tasks.text_classification import EvaluationTask, Examples, label_numbers, load_examples
 

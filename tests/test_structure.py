@@ -36,7 +36,9 @@ def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if relative(p).startswith("fusion/")], ids=relative)
+@pytest.mark.parametrize(
+    "path", [p for p in SOURCES if relative(p).startswith("fusion/")], ids=relative
+)
 def test_fusion_imports_mathematics_only(path):
     names = imported(path)
     assert names <= FUSION_MAY_IMPORT

@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from jobs.errors import ModelError
 from jobs.models.prediction import Predictions, predict_in_batches
@@ -40,17 +39,11 @@ class LSTMClassifier(nn.Module):
 
     def forward(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Logits [b, c] for padded tokens [b, t] with true lengths [b]."""
-        embedded = self.dropout(self.embedding(tokens))
-        packed = pack_padded_sequence(
-            embedded, lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
-        hidden, _ = self.first(packed)
-        padded, _ = pad_packed_sequence(hidden, batch_first=True)
-        packed = pack_padded_sequence(
-            self.dropout(padded), lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
-        _, (last, _) = self.second(packed)
-        logits: torch.Tensor = self.dense(last[-1])
+        # Padding comes after the last word, so it cannot change what is read there.
+        hidden, _ = self.first(self.dropout(self.embedding(tokens)))
+        hidden, _ = self.second(self.dropout(hidden))
+        last = hidden[torch.arange(len(lengths)), lengths - 1]
+        logits: torch.Tensor = self.dense(last)
         return logits
 
 
