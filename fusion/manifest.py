@@ -52,6 +52,23 @@ class ModelManifest:
 
 
 @dataclass(frozen=True, slots=True)
+class RunManifest:
+    """`runs/{run}/manifest.json`: written after the report, before the pointer moves."""
+
+    run: str
+    recipe: str
+    logical_date: str
+    attempt: int
+    recipe_digest: str
+    model: str
+    model_manifest_sha256: str
+    verdict: Verdict
+    scores: tuple[Score, ...]
+    report_sha256: str
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, slots=True)
 class Pointer:
     """`latest.json`: which run's model consumers use.
 

@@ -42,6 +42,7 @@ class ScoreResult:
     Attributes:
         name: of the checkpoint.
         slice: that was scored.
+        key: of the records in the cache.
         seconds: of loading and predicting, when it was computed.
         peak_bytes: resident memory of the process that computed it.
         num_truncated: texts longer than the model reads.
@@ -51,6 +52,7 @@ class ScoreResult:
 
     name: str
     slice: str
+    key: str
     seconds: float
     peak_bytes: int
     num_truncated: int
@@ -151,6 +153,7 @@ def score_one(job: ScoreJob) -> ScoreResult:
     return ScoreResult(
         name=job.checkpoint.name,
         slice=job.slice,
+        key=job.key,
         seconds=time.monotonic() - started,
         peak_bytes=peak_bytes(),
         num_truncated=num_truncated,
@@ -171,6 +174,7 @@ def _load(job: ScoreJob) -> tuple[Records, ScoreResult] | None:
     result = ScoreResult(
         name=job.checkpoint.name,
         slice=job.slice,
+        key=job.key,
         seconds=float(facts["seconds"]),
         peak_bytes=int(facts["peak_bytes"]),
         num_truncated=int(facts["num_truncated"]),

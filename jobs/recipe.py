@@ -358,3 +358,15 @@ def _known(kind: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
             return []
         kind = inner
     return [field.alias or name for name, field in kind.model_fields.items() if name != "text"]
+
+
+def parse_size(text: str) -> int:
+    """Bytes from "1GiB".
+
+    Raises:
+        RecipeError: not a size.
+    """
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
+    if not match or match[2] not in SIZES:
+        raise RecipeError(f"{text!r} is not a size such as 1GiB")
+    return int(float(match[1]) * SIZES[match[2]])

@@ -14,6 +14,8 @@ from jobs.discover import Skipped
 
 PLAN_KEY = "plan.json"
 OUTCOME_KEY = "outcome.json"
+# Attempts that ended for a reason which may be gone by now: the next call starts another.
+TRIED_AGAIN = ("source_changed", "nonfinite", "too_few")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class Outcome:
     """`outcome.json`: written last; a run without it is unfinished.
 
     Attributes:
-        result: promoted, held, refused, superseded, lost, source_changed or nonfinite.
+        result: promoted, held, refused, hold, superseded, lost, source_changed, nonfinite, too_few.
         reason: for people.
         exit_status: of the driver that wrote it.
         previous: run that was promoted before this one, "" if it was not promoted.
@@ -125,7 +127,8 @@ def identify_run(store: Store, wanted: RunPlan) -> Identity:
                 known = {candidate.uri for candidate in last.candidates}
                 later = tuple(c.name for c in wanted.candidates if c.uri not in known)
                 return Identity(last, "resumed", left_for_later=later)
-            if outcome is not None and same_recipe and _same_inputs(last, wanted):
+            finished = outcome is not None and outcome.result not in TRIED_AGAIN
+            if finished and same_recipe and _same_inputs(last, wanted):
                 return Identity(last, "nothing_new", outcome)
         number = attempt + 1
         name = run_name(wanted.recipe, wanted.logical_date, number)

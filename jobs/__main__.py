@@ -1,0 +1,5 @@
+"""`python -m jobs` is `metafuse`."""
+
+from jobs.cli import main
+
+main()

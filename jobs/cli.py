@@ -1,0 +1,217 @@
+"""The command line: thin verbs over the other modules, and the one table of exit statuses."""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+# The one place where an error code becomes an exit status. Alerts key on these.
+EXIT_STATUSES: Mapping[str, int] = {
+    "E-RECIPE": 10, "E-DATA": 10, "E-MEMORY": 10, "E-WEIGHTS": 10, "E-METHOD": 10,
+    "E-UNSUPPORTED": 10, "E-MODEL": 10,
+    "E-HEADER": 11, "E-PICKLE": 11, "E-UNSAFE-NAME": 11, "E-POINTER": 11, "E-MANIFEST": 11,
+    "E-SHAPE": 12, "E-DTYPE": 12, "E-TENSORS": 12, "E-VOCABULARY": 12, "E-CONFIG": 12,
+    "E-KINDS": 12, "E-QUANTISED": 12, "E-MISMATCH": 12, "E-INTEGER": 12,
+    "E-NO-CANDIDATES": 13, "E-TOO-FEW": 13, "E-INCOMPLETE": 13, "E-TRUNCATED": 13,
+    "E-NONFINITE": 13,
+    "E-SOURCE-CHANGED": 20, "E-PRECONDITION": 20,
+    "E-NOT-FOUND": 21, "E-NO-PLACE": 21, "E-ACCESS": 21, "E-REGION": 21, "E-OUTPUT": 21,
+    "E-UNREACHABLE": 21,
+    "E-FULL": 22, "E-THROTTLED": 23, "E-LOCKED": 30, "E-CLUSTER": 40, "E-UPLOAD-GONE": 40,
+    "E-INTERRUPTED": 130,
+}  # fmt: skip
+BUG = 70
+INTERRUPTED = 130
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print exactly one JSON object on stdout."
+)
+address_option = click.option(
+    "--address", metavar="ADDRESS", help="Ray cluster to use; default: an embedded Ray."
+)
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(package_name="metafuse", prog_name="metafuse")
+def cli() -> None:
+    """Evaluate many checkpoints, fuse them, and promote the result only on evidence.
+
+    Start with `metafuse demo`. Exit status: 0 done or promoted, 2 usage, 3 nothing new, 4 held,
+    5 not decided, 10 recipe, 11 refused for safety, 12 incompatible, 13 too few candidates,
+    20 source changed, 21 storage, 22 full, 23 throttled, 30 locked, 40 cluster, 70 bug,
+    130 interrupted (the same command continues).
+    """
+
+
+@cli.command()
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.option("--seed", default=0, show_default=True, help="Of the training.")
+@json_option
+def demo(folder: Path | None, seed: int, as_json: bool) -> None:
+    """Train small models on real text, fuse them, judge the result, write a report."""
+    from jobs.commands import run_demo
+
+    finish(lambda: run_demo(folder, seed=seed, as_json=as_json), as_json=as_json)
+
+
+@cli.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@json_option
+def plan(recipe: Path, as_json: bool) -> None:
+    """Check RECIPE and its candidates by their headers; show bytes, memory and money."""
+    from jobs.commands import show_plan
+
+    finish(lambda: show_plan(recipe, as_json=as_json), as_json=as_json)
+
+
+@cli.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--date", "logical_date", metavar="DATE", help="Logical date; default: today, UTC.")
+@address_option
+@json_option
+def run(recipe: Path, logical_date: str | None, address: str | None, as_json: bool) -> None:
+    """Evaluate, weigh, merge, judge, promote. The same command continues an interrupted run."""
+    from jobs.commands import run_main
+
+    finish(
+        lambda: run_main(recipe, logical_date=logical_date, address=address, as_json=as_json),
+        as_json=as_json,
+    )
+
+
+@cli.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("out")
+@click.option("--workers", default=2, show_default=True, help="Threads.")
+@click.option("--memory", default="1GiB", show_default=True, help="Of one worker.")
+@json_option
+def merge(config: Path, out: str, workers: int, memory: str, as_json: bool) -> None:
+    """Merge by CONFIG (mergekit YAML or a recipe's merge block) into OUT, a folder or s3:// URI."""
+    from jobs.merge_command import run_merge
+
+    finish(
+        lambda: run_merge(config, out, workers=workers, memory=memory, as_json=as_json),
+        as_json=as_json,
+    )
+
+
+@cli.command()
+@click.argument("checkpoints", nargs=-1, required=True)
+@click.option(
+    "--task", "task", required=True, type=click.Path(path_type=Path), help="Recipe with the task."
+)
+@click.option("--slice", "slice_name", default="gate", show_default=True)
+@address_option
+@json_option
+def evaluate(
+    checkpoints: tuple[str, ...], task: Path, slice_name: str, address: str | None, as_json: bool
+) -> None:
+    """Score CHECKPOINTS on the task of a recipe, without merging."""
+    from jobs.commands import run_evaluate
+
+    finish(
+        lambda: run_evaluate(
+            checkpoints, task, slice_name=slice_name, address=address, as_json=as_json
+        ),
+        as_json=as_json,
+    )
+
+
+@cli.command()
+@click.argument("models", nargs=-1, required=True)
+@click.option("--text", "texts", multiple=True, help="Text to ask; default: lines of stdin.")
+@json_option
+def predict(models: tuple[str, ...], texts: tuple[str, ...], as_json: bool) -> None:
+    """Ask a checkpoint, an output's promoted model, or several MODELS as an ensemble."""
+    from jobs.commands import run_predict
+
+    finish(lambda: run_predict(models, texts, as_json=as_json), as_json=as_json)
+
+
+@cli.command()
+@click.argument("output")
+@json_option
+def resolve(output: str, as_json: bool) -> None:
+    """Print the URI of the model that is promoted in OUTPUT, after checking it."""
+    from jobs.commands import show_resolved
+
+    finish(lambda: show_resolved(output, as_json=as_json), as_json=as_json)
+
+
+@cli.command()
+@click.argument("output")
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+def pull(output: str, folder: Path, as_json: bool) -> None:
+    """Bring the promoted model of OUTPUT to FOLDER, verified."""
+    from jobs.commands import run_pull
+
+    finish(lambda: run_pull(output, folder, as_json=as_json), as_json=as_json)
+
+
+@cli.command()
+@click.argument("output")
+@click.option("--run", "run_name", metavar="RUN", help="Which run; default: the promoted one.")
+@click.option("--write", "folder", type=click.Path(path_type=Path), help="Copy the files here.")
+@json_option
+def report(output: str, run_name: str | None, folder: Path | None, as_json: bool) -> None:
+    """Show the report of a run in OUTPUT, or copy its files."""
+    from jobs.commands import show_report
+
+    finish(lambda: show_report(output, run_name, folder, as_json=as_json), as_json=as_json)
+
+
+@cli.command()
+@click.argument("output", required=False)
+@json_option
+def doctor(output: str | None, as_json: bool) -> None:
+    """Look at this machine and, if given, at what the store of OUTPUT can do."""
+    from jobs.commands import run_doctor
+
+    finish(lambda: run_doctor(output, as_json=as_json), as_json=as_json)
+
+
+def finish(work: Callable[[], int], *, as_json: bool) -> None:
+    """Run a verb and leave with its exit status; every error ends here."""
+    from jobs.console import show_error, show_json
+
+    try:
+        status = work()
+    except KeyboardInterrupt:
+        code, message, hint = "E-INTERRUPTED", "stopped; what was done is kept", CONTINUE
+        status = INTERRUPTED
+    except Exception as error:  # noqa: BLE001  # the last resort: a clear line instead of a trace
+        code, message, hint, status = _describe(error)
+    else:
+        sys.exit(status)
+    show_error(code, message, hint)
+    if as_json:
+        show_json({"error": code, "message": message, "hint": hint, "exit_status": status})
+    sys.exit(status)
+
+
+CONTINUE = "the same command continues"
+
+
+def _describe(error: Exception) -> tuple[str, str, str, int]:
+    from cluster.errors import ClusterError
+    from fusion.errors import FusionError
+    from jobs.errors import JobError
+
+    if isinstance(error, ClusterError | FusionError | JobError):
+        return error.code, str(error), error.hint, EXIT_STATUSES.get(error.code, BUG)
+    import traceback
+
+    trace = "".join(traceback.format_exception(error)[-4:])
+    return "E-BUG", f"{type(error).__name__}: {error}\n{trace}", "please report this", BUG
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point of the console script."""
+    import signal
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return cli(args=arguments)

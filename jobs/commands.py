@@ -1,0 +1,357 @@
+"""What each verb of the command line does, in order."""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cluster.runner import Resources, Runner
+from cluster.store import open_store
+from fusion.canonical import from_json
+from fusion.manifest import PublishedFigure, RunReport
+from jobs.console import Progress, show, show_json, show_table
+from jobs.cost import RunCost, plan_run
+from jobs.errors import NoCandidatesError, OutputError, RecipeError
+from jobs.preparation import Prepared, make_task, prepare
+from jobs.recipe import Recipe, load_recipe
+
+GB = 1e9
+
+
+def show_plan(path: Path, *, as_json: bool) -> int:
+    """`metafuse plan`."""
+    recipe = load_recipe(path)
+    prepared = prepare(recipe, clock=time.time)
+    cost = plan_run(recipe, prepared)
+    if as_json:
+        skipped = [asdict(entry) for entry in prepared.skipped]
+        show_json({"recipe": recipe.name, **asdict(cost), "skipped": skipped})
+        return 0
+    _show_cost(recipe, prepared, cost)
+    return 0
+
+
+def run_main(path: Path, *, logical_date: str | None, address: str | None, as_json: bool) -> int:
+    """`metafuse run`."""
+    date = logical_date or datetime.now(UTC).date().isoformat()
+    return run_loaded(load_recipe(path), date, address=address, as_json=as_json, published=())
+
+
+def run_loaded(
+    recipe: Recipe,
+    logical_date: str,
+    *,
+    address: str | None,
+    as_json: bool,
+    published: tuple[PublishedFigure, ...],
+) -> int:
+    """Run a recipe and show how it ended; returns the exit status."""
+    from jobs.pipeline import RunRequest, run_recipe
+
+    check_date(logical_date)
+    progress = Progress(is_quiet=as_json)
+    cores = os.cpu_count() or 1
+    with _LazyRay(address) as ray:
+        request = RunRequest(
+            recipe=recipe,
+            logical_date=logical_date,
+            make_runner=ray.start,
+            eval_workers=recipe.resources.evaluate.workers or cores,
+            merge_workers=recipe.resources.merge.workers or cores,
+            say=progress.say,
+            published=published,
+        )
+        try:
+            result = run_recipe(request)
+        finally:
+            progress.close()
+    _show_result(result.run, asdict(result.outcome), result.report, result.output, as_json=as_json,
+                 status=result.exit_status)  # fmt: skip
+    return result.exit_status
+
+
+def run_demo(folder: Path | None, *, seed: int, as_json: bool) -> int:
+    """`metafuse demo`: exits 0 whatever the verdict."""
+    from jobs.demo import PUBLISHED, prepare_demo
+
+    started = time.monotonic()
+    place = folder or Path(tempfile.mkdtemp(prefix="metafuse-demo-"))
+    if place.exists() and any(place.iterdir()):
+        raise OutputError(f"{place} is not empty; nothing was written", "name a new folder")
+    progress = Progress(is_quiet=as_json)
+    recipe = prepare_demo(
+        place,
+        seed=seed,
+        on_progress=lambda what, done, total: progress.say("train", done, total, what),
+    )
+    progress.close()
+    date = datetime.now(UTC).date().isoformat()
+    run_loaded(load_recipe(recipe), date, address=None, as_json=as_json, published=PUBLISHED)
+    if not as_json:
+        show(f"\n{time.monotonic() - started:.0f} s in all. Next:")
+        show(f"  metafuse run {recipe}        # nothing new: exit status 3")
+        show(f"  metafuse plan {recipe}       # what it reads, writes and costs")
+        show(f"  metafuse predict {place / 'merged'} --text 'What a lovely phone!'")
+    return 0
+
+
+def run_evaluate(
+    uris: Sequence[str], path: Path, *, slice_name: str, address: str | None, as_json: bool
+) -> int:
+    """`metafuse evaluate`."""
+    from fusion.metrics import score
+    from fusion.slices import SLICES
+    from jobs.discover import find_candidates
+    from jobs.evaluate import score_all
+
+    if slice_name not in SLICES:
+        raise RecipeError(f"--slice {slice_name}: expected one of {', '.join(SLICES)}")
+    recipe = load_recipe(path)
+    found = find_candidates(uris, settle_seconds=0, now=time.time())
+    wanted = recipe.resources.evaluate
+    progress = Progress(is_quiet=as_json)
+    with tempfile.TemporaryDirectory(prefix="metafuse-") as cache, _LazyRay(address) as ray:
+        book = score_all(
+            found.candidates,
+            [slice_name],
+            make_task(recipe),
+            cache=cache,
+            runner=ray.start(),
+            resources=Resources(wanted.num_cpus, wanted.num_gpus, wanted.memory_bytes or 0),
+            workers=wanted.workers or os.cpu_count() or 1,
+            on_done=lambda name, _, done, total: progress.say("evaluate", done, total, name),
+        )
+    progress.close()
+    scores = [score(r, name=n, slice=s) for (n, s), r in book.records.items()]
+    scores.sort(key=lambda entry: entry.loss)
+    failures = [asdict(failure) for failure in book.failures]
+    failures += [asdict(entry) for entry in found.skipped]
+    if as_json:
+        show_json({"scores": [asdict(entry) for entry in scores], "failures": failures})
+    else:
+        rows = [
+            [s.name, f"{s.loss:.4f}", f"{s.loss_error:.4f}", f"{s.accuracy:.4f}",
+             f"{s.macro_f1:.4f}", str(s.num_examples)]
+            for s in scores
+        ]  # fmt: skip
+        show_table(["checkpoint", "loss", "+-", "accuracy", "macro F1", "examples"], rows)
+        for failure in failures:
+            text = failure.get("message") or failure.get("reason")
+            show(f"  {failure['name']}: {failure['code']} {text}")
+    return 0 if scores else 13
+
+
+def run_predict(models: Sequence[str], texts: Sequence[str], *, as_json: bool) -> int:
+    """`metafuse predict`."""
+    from jobs.discover import find_candidates
+    from jobs.operate import resolve
+    from jobs.predict import predict
+
+    uris = []
+    for model in models:
+        try:
+            open_store(model).head("latest.json")
+        except FileNotFoundError:
+            uris.append(model)
+        else:
+            uris.append(resolve(model).uri)
+    found = find_candidates(uris, settle_seconds=0, now=time.time())
+    if found.skipped and not found.candidates:
+        raise NoCandidatesError(f"{found.skipped[0].uri}: {found.skipped[0].reason}")
+    asked = list(texts) or [line.rstrip("\n") for line in sys.stdin]
+    if not asked:
+        raise RecipeError("nothing to ask: no --text and nothing on stdin")
+    count = len(found.candidates)
+    answers = predict(found.candidates, [1 / count] * count, asked)
+    if as_json:
+        show_json({"answers": [asdict(answer) for answer in answers]})
+        return 0
+    for answer in answers:
+        sure = f"  {answer.probability:.3f}" if answer.probability is not None else ""
+        show(f"{answer.answer}{sure}\t{answer.text}")
+    return 0
+
+
+def show_resolved(output: str, *, as_json: bool) -> int:
+    """`metafuse resolve`."""
+    from jobs.operate import resolve
+
+    found = resolve(output)
+    if as_json:
+        pointer = found.pointer
+        show_json({"uri": found.uri, "run": pointer.run, "epoch": pointer.epoch,
+                   "manifest_sha256": pointer.manifest_sha256})  # fmt: skip
+    else:
+        show(found.uri)
+    return 0
+
+
+def run_pull(output: str, folder: Path, *, as_json: bool) -> int:
+    """`metafuse pull`."""
+    from jobs.operate import pull
+
+    progress = Progress(is_quiet=as_json)
+    found = pull(
+        output, folder, on_file=lambda n, done, total: progress.say("pull", done, total, n)
+    )
+    progress.close()
+    if as_json:
+        show_json({"uri": found.uri, "folder": str(folder), "run": found.pointer.run})
+    else:
+        show(str(folder))
+    return 0
+
+
+def show_report(output: str, run_name: str | None, folder: Path | None, *, as_json: bool) -> int:
+    """`metafuse report`."""
+    from jobs.commit import read_pointer
+
+    store = open_store(output)
+    seen = read_pointer(store)
+    name = run_name or (seen.pointer.run if seen else _newest_run(output))
+    content = store.read(f"runs/{name}/report.json")
+    report = from_json(RunReport, content)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in ("report.html", "report.md", "report.json"):
+            (folder / file).write_bytes(store.read(f"runs/{name}/{file}"))
+        show(str(folder / "report.html"))
+        return 0
+    if as_json:
+        print_bytes(content)
+    else:
+        show(store.read(f"runs/{name}/report.md").decode())
+        show(f"{store.uri}/runs/{name}/report.html ({report.verdict.decision})")
+    return 0
+
+
+def run_doctor(output: str | None, *, as_json: bool) -> int:
+    """`metafuse doctor`."""
+    from jobs.doctor import examine
+
+    findings = examine(output)
+    if as_json:
+        show_json({"findings": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            show(f"{'ok  ' if finding.is_good else 'LOOK'}  {finding.what}: {finding.text}")
+    return 0 if all(finding.is_good for finding in findings) else 21
+
+
+def check_date(text: str) -> None:
+    """Refuse a logical date that does not sort as text.
+
+    Raises:
+        RecipeError: not YYYY-MM-DD, or YYYY-MM-DDTHHMMZ.
+    """
+    for pattern in ("%Y-%m-%d", "%Y-%m-%dT%H%MZ"):
+        try:
+            if datetime.strptime(text, pattern).strftime(pattern) == text:  # noqa: DTZ007  # a label
+                return
+        except ValueError:
+            continue
+    raise RecipeError(f"--date {text}: expected YYYY-MM-DD or YYYY-MM-DDTHHMMZ")
+
+
+def print_bytes(content: bytes) -> None:
+    """JSON as it is stored."""
+    sys.stdout.write(content.decode())
+
+
+class _LazyRay:
+    """Starts Ray when the first worker is needed, and stops only what it started."""
+
+    def __init__(self, address: str | None) -> None:
+        self._address = address
+        self._runner: Runner | None = None
+
+    def start(self) -> Runner:
+        if self._runner is None:
+            from cluster.ray_runner import RayRunner
+
+            self._runner = RayRunner(self._address)
+        return self._runner
+
+    def __enter__(self) -> "_LazyRay":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._runner is not None:
+            with closing(self._runner):
+                self._runner = None
+
+
+def _newest_run(output: str) -> str:
+    store = open_store(output)
+    found = [entry for entry in store.list("runs/") if entry.key.endswith("/report.json")]
+    if not found:
+        raise NoCandidatesError(f"{store.uri} has no report yet", "metafuse run RECIPE writes one")
+    return max(found, key=lambda entry: entry.modified).key.split("/")[1]
+
+
+def _show_cost(recipe: Recipe, prepared: Prepared, cost: RunCost) -> None:
+    size = f"{cost.num_parameters:,} parameters"
+    show(f"plan {recipe.name}  {cost.num_candidates} candidates of {size}")
+    show(f"  evaluate   read {cost.evaluate_bytes / GB:.3f} GB for the rank and gate slices")
+    show(
+        f"  merge      {cost.num_tensors} tensors, {recipe.merge.method}, {cost.dtype}; read "
+        f"{cost.read_bytes / GB:.3f} GB, write {cost.write_bytes / GB:.3f} GB "
+        f"({', '.join(recipe.baselines) or 'no'} baseline included)"
+    )
+    requests = f"{cost.num_gets:,} reads, {cost.num_puts:,} writes"
+    show(f"  on S3      {requests} = ${cost.dollars:.4f}; kept ${cost.month_dollars:.4f} a month")
+    show(
+        f"  memory     {cost.merge_memory_bytes / 2**20:.0f} MiB a merge worker beside torch, "
+        f"about {cost.evaluate_memory_bytes / 2**20:.0f} MiB an evaluation"
+    )
+    show(f"  plan id    {cost.plan[:12]} with equal weights")
+    for candidate in prepared.candidates:
+        show(f"  use        {candidate.name}")
+    for entry in prepared.skipped:
+        show(f"  skip       {entry.name}: {entry.code} {entry.reason}")
+
+
+def _show_result(
+    run: str,
+    outcome: Mapping[str, object],
+    report: RunReport | None,
+    output: str,
+    *,
+    as_json: bool,
+    status: int,
+) -> None:
+    place = f"{output}/runs/{run}/report.html"
+    if as_json:
+        verdict = report.verdict.decision if report else None
+        show_json({"run": run, "verdict": verdict, "report": place, "output": output,
+                   **outcome, "exit_status": status})  # fmt: skip
+        return
+    if report is None:
+        state = "nothing new" if status == 3 else outcome["reason"]
+        show(f"{run}: {state}; it ended as {outcome['result']}. Report: {place}")
+        return
+    rows = [
+        [c.name, f"{c.rank.loss:.4f}" if c.rank else "", f"{c.gate.loss:.4f}" if c.gate else "",
+         f"{100 * c.gate.accuracy:.1f} %" if c.gate else "",
+         f"{c.weight:.3f}" if c.weight is not None else "", f"{c.status}: {c.reason}"]
+        for c in report.candidates
+    ]  # fmt: skip
+    rows += [
+        [m.name, "", f"{m.gate.loss:.4f}", f"{100 * m.gate.accuracy:.1f} %", "", ""]
+        for m in report.models
+        if m.role != "best_single"
+    ]
+    rows += [
+        [p.source, "", f"{p.loss:.4f}", f"{100 * p.accuracy:.1f} %", "", ""]
+        for p in report.published
+    ]
+    show("")
+    show_table(["model", "rank loss", "gate loss", "accuracy", "weight", ""], rows)
+    show(f"\n{report.verdict.decision}  {report.headline}")
+    show(f"{outcome['result']}: {outcome['reason']}")
+    show(f"report   {place}")

@@ -1,0 +1,119 @@
+"""What people see: results on stdout; progress, logs and errors on stderr."""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+LINE_SECONDS = 10.0
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """Text from checkpoints cannot move the cursor or change colours."""
+    return CONTROL.sub("\ufffd", text)
+
+
+def show(text: str) -> None:
+    """One result for people, on stdout."""
+    print(clean(text), flush=True)
+
+
+def show_json(value: object) -> None:
+    """One object for machines, on stdout."""
+    print(json.dumps(value, sort_keys=True), flush=True)
+
+
+def show_error(code: str, message: str, hint: str) -> None:
+    """An error: what, where, expected, found; what was not done; the next command."""
+    first, *rest = clean(message).splitlines() or [""]
+    print(f"{code}  {first}", file=sys.stderr)
+    for line in rest:
+        print(f"  {line}", file=sys.stderr)
+    if hint:
+        print(f"hint     {clean(hint)}", file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """One line on stderr."""
+    print(f"warning  {clean(text)}", file=sys.stderr, flush=True)
+
+
+def show_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table with aligned columns; numbers stand right."""
+    cells = [[clean(str(cell)) for cell in row] for row in (head, *rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    for row in cells:
+        parts = [
+            cell.rjust(width) if _is_number(cell) else cell.ljust(width)
+            for cell, width in zip(row, widths, strict=True)
+        ]
+        print("  " + "  ".join(parts).rstrip())
+    sys.stdout.flush()
+
+
+class Progress:
+    """A bar on a terminal, a line every 10 seconds elsewhere. `say` is what steps call."""
+
+    def __init__(self, *, is_quiet: bool = False) -> None:
+        self._is_quiet = is_quiet
+        self._is_terminal = sys.stderr.isatty()
+        self._step = ""
+        self._last = 0.0
+        self._bar: object = None
+
+    def say(self, step: str, done: int, total: int, detail: str) -> None:
+        """How far a step is."""
+        if self._is_quiet:
+            return
+        if self._is_terminal:
+            self._draw(step, done, total, detail)
+            return
+        now = time.monotonic()
+        if step != self._step or now - self._last >= LINE_SECONDS or done == total:
+            text = f"{step}  {done}/{total}  {detail}".rstrip()
+            print(clean(text), file=sys.stderr, flush=True)
+            self._step, self._last = step, now
+
+    def close(self) -> None:
+        """Leave the terminal clean."""
+        if self._bar is not None:
+            self._bar.stop()  # type: ignore[attr-defined]  # rich is imported only on a terminal
+            self._bar = None
+
+    def _draw(self, step: str, done: int, total: int, detail: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        if self._bar is None or not isinstance(self._bar, Bars):
+            bars = Bars(
+                TextColumn("{task.description:24}", markup=False),
+                BarColumn(bar_width=32),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[detail]}", markup=False),
+                console=Console(stderr=True),
+            )
+            bars.start()
+            self._bar = bars
+        else:
+            bars = self._bar
+        known = {task.description: task.id for task in bars.tasks}
+        name = clean(step)
+        if name not in known:
+            known[name] = bars.add_task(name, total=total, detail="")
+        bars.update(known[name], completed=done, total=total, detail=clean(detail)[:40])
+
+
+def score_rows(models: Sequence[Mapping[str, object]]) -> list[list[str]]:
+    """Cells of a table of scores."""
+    return [
+        [str(m["name"]), f"{m['loss']:.4f}", f"{100 * float(str(m['accuracy'])):.1f} %"]
+        for m in models
+    ]
+
+
+def _is_number(cell: str) -> bool:
+    return bool(re.fullmatch(r"[+-]?[0-9.,]+( ?(%|s|MB|GB|kB|B|M|k))?", cell))

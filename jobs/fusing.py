@@ -1,0 +1,162 @@
+"""From weights to a committed model: merge, side files, card, manifest."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cluster.errors import NotFoundError, PreconditionError
+from cluster.runner import Runner
+from cluster.store import Store, open_store
+from fusion.checkpoint import Checkpoint
+from fusion.dtypes import TORCH_NAMES
+from fusion.manifest import MergeFigures, ModelManifest, SourceEntry
+from fusion.plan import MergePlan, format_index, linear_request, plan_merge
+from jobs.card import format_card
+from jobs.commit import commit_model
+from jobs.discover import pin_checkpoint
+from jobs.errors import SourceChangedError
+from jobs.merge import MergeJob, MergeOutcome, Progress, merge_all
+
+
+@dataclass(frozen=True, slots=True)
+class FusedModel:
+    """A committed model.
+
+    Attributes:
+        checkpoint: pinned, ready to be evaluated.
+        folder: key of its folder in the output.
+        manifest_sha256: of its manifest.
+        manifest: what it says.
+        figures: what the merge did.
+    """
+
+    checkpoint: Checkpoint
+    folder: str
+    manifest_sha256: str
+    manifest: ModelManifest
+    figures: MergeFigures
+
+
+def plan_average(
+    checkpoints: Sequence[Checkpoint], weights: Sequence[float], dtype: str | None
+) -> MergePlan:
+    """The plan of the weighted average of checkpoints that agree."""
+    return plan_merge(linear_request(checkpoints, weights, dtype=dtype))
+
+
+def fuse(
+    plan: MergePlan,
+    store: Store,
+    *,
+    folder: str,
+    ledger: str,
+    name: str,
+    title: str,
+    runner: Runner,
+    workers: int,
+    memory_bytes: int,
+    on_progress: Progress | None = None,
+    config: Mapping[str, object] | None = None,
+) -> FusedModel:
+    """Merge, complete and commit; safe to repeat after any crash.
+
+    Args:
+        plan: what to merge.
+        store: of the output.
+        folder: key of the model's folder.
+        ledger: key of the folder of unit records.
+        name: what the model is called in tables.
+        title: of its card.
+        runner: where workers live.
+        workers: how many.
+        memory_bytes: of one worker.
+        on_progress: units done, units, bytes done.
+        config: config.json of the output; None takes that of the first source.
+    """
+    job = MergeJob(plan, store.uri, folder, ledger, memory_bytes)
+    outcome = merge_all(job, runner=runner, workers=workers, on_progress=on_progress)
+    manifest = _describe(plan)
+    sides = dict(read_side_files(plan.request.checkpoints[0]))
+    sides["config.json"] = format_config(plan, config)
+    if len(plan.shards) > 1:
+        sides["model.safetensors.index.json"] = format_index(plan)
+    sides["README.md"] = format_card(manifest, title=title).encode()
+    sha256 = commit_model(store, folder, side_files=sides, shards=outcome.files, manifest=manifest)
+    checkpoint, _ = pin_checkpoint(f"{store.uri}/{folder}", name=name)
+    return FusedModel(checkpoint, folder, sha256, manifest, _figures(plan, outcome, workers))
+
+
+def delete_folder(store: Store, folder: str) -> None:
+    """Remove all objects below a folder."""
+    for entry in list(store.list(f"{folder}/")):
+        store.delete(entry.key)
+
+
+def read_side_files(checkpoint: Checkpoint) -> Mapping[str, bytes]:
+    """Pinned side files by name.
+
+    Raises:
+        SourceChangedError: one is no longer the pinned one.
+    """
+    store = open_store(checkpoint.uri)
+    found = {}
+    for file in checkpoint.side_files:
+        try:
+            found[file.name] = store.read(
+                file.name, if_match=file.pin.etag, version=file.pin.version
+            )
+        except (PreconditionError, NotFoundError):
+            raise SourceChangedError(
+                f"{checkpoint.uri}/{file.name} is no longer what was pinned ({file.pin.etag}). "
+                "Nothing was published.",
+                "run the same command again: it plans anew with what is there now",
+            ) from None
+    return found
+
+
+def format_config(plan: MergePlan, config: Mapping[str, object] | None) -> bytes:
+    """config.json of the output: that of the first source, with the dtype that was written."""
+    table = dict(plan.request.checkpoints[0].config if config is None else config)
+    dtypes = {t.dtype for t in plan.request.tensors if t.method != "copy"}
+    for key in ("dtype", "torch_dtype"):
+        if key in table and len(dtypes) == 1:
+            table[key] = TORCH_NAMES[next(iter(dtypes))]
+    return json.dumps(table, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def _describe(plan: MergePlan) -> ModelManifest:
+    request = plan.request
+    weights = next((t.weights for t in request.tensors if t.method != "copy"), None)
+    return ModelManifest(
+        plan=plan.id,
+        method="linear",
+        files=(),
+        sources=tuple(
+            SourceEntry(
+                name=checkpoint.name,
+                uri=checkpoint.uri,
+                weight=weights[i] if weights and len(weights) > i else 1.0,
+                pins={
+                    file.name: f"{file.pin.size} {file.pin.version or file.pin.etag}"
+                    for file in (*checkpoint.shards, *checkpoint.side_files)
+                },
+            )
+            for i, checkpoint in enumerate(request.checkpoints)
+        ),
+    )
+
+
+def _figures(plan: MergePlan, outcome: MergeOutcome, workers: int) -> MergeFigures:
+    dtypes = sorted({t.dtype for t in plan.request.tensors if t.method != "copy"})
+    return MergeFigures(
+        method="linear",
+        dtype=", ".join(dtypes),
+        plan=plan.id,
+        num_tensors=len(plan.request.tensors),
+        num_units=outcome.num_units,
+        read_bytes=outcome.read_bytes,
+        written_bytes=outcome.written_bytes,
+        seconds=outcome.seconds,
+        workers=workers,
+        peak_bytes=outcome.peak_bytes,
+    )

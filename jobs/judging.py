@@ -1,0 +1,134 @@
+"""The fused model against everything else on the gate slice."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cluster.errors import NotFoundError
+from cluster.runner import Resources
+from fusion.canonical import digest, from_json
+from fusion.checkpoint import Checkpoint
+from fusion.errors import ManifestError
+from fusion.gate import GateRules, Guard, Verdict, judge
+from fusion.manifest import ModelManifest, RunManifest
+from fusion.metrics import Records, ensemble
+from jobs.choosing import ChosenWeights
+from jobs.discover import pin_checkpoint
+from jobs.evaluate import ScoreBook
+from jobs.fusing import FusedModel
+from jobs.run_context import RunContext
+from jobs.run_identity import Incumbent
+
+RESCORING_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """What the gate saw.
+
+    Attributes:
+        book: records of candidates, fused, uniform and incumbent on the gate slice.
+        pooled: the prediction ensemble, None where a weight is negative.
+        incumbent: judged against, None for the first model.
+        verdict: the decision.
+    """
+
+    book: ScoreBook
+    pooled: Records | None
+    incumbent: Incumbent | None
+    verdict: Verdict
+
+
+def judge_fused(
+    context: RunContext,
+    chosen: ChosenWeights,
+    fused: FusedModel,
+    others: Sequence[Checkpoint],
+    incumbent: Incumbent | None,
+) -> Judged:
+    """Score everything on the gate slice and decide.
+
+    Args:
+        context: of the run.
+        chosen: weights and the best candidate.
+        fused: the model to be judged.
+        others: baselines.
+        incumbent: the promoted model now.
+    """
+    members = {c.name: c for c in context.candidates if c.name in chosen.names}
+    wanted = [fused.checkpoint, *members.values(), *others]
+    if incumbent is not None:
+        wanted.append(open_incumbent(context, incumbent))
+    book = context.score(wanted, "gate")
+    lost = [f for f in book.failures if f.name not in members]
+    if lost:
+        raise ManifestError(f"{lost[0].name} cannot be evaluated: {lost[0].message}")
+    records = {name: found for (name, _), found in book.records.items()}
+    pooled = None
+    if min(chosen.weights) >= 0 and all(name in records for name in chosen.names):
+        pooled = ensemble([records[name] for name in chosen.names], chosen.weights)
+    verdict = judge(
+        records[fused.checkpoint.name],
+        best_candidate=(chosen.best, records[chosen.best]),
+        incumbent=(incumbent.run, records[incumbent.run]) if incumbent else None,
+        rules=_rules(context),
+        problems=_problems(context, fused.checkpoint, records),
+    )
+    return Judged(book, pooled, incumbent, verdict)
+
+
+def open_incumbent(context: RunContext, incumbent: Incumbent) -> Checkpoint:
+    """The promoted model, after its manifests were found to be what the pointer says.
+
+    Raises:
+        ManifestError: they are not.
+    """
+    store = context.store
+    try:
+        content = store.read(f"runs/{incumbent.run}/manifest.json")
+        model = store.read(f"{incumbent.model}/manifest.json")
+    except NotFoundError as error:
+        raise ManifestError(f"the promoted model is not whole: {error}") from None
+    expected = from_json(RunManifest, content).model_manifest_sha256
+    if digest(content) != incumbent.manifest_sha256 or digest(model) != expected:
+        raise ManifestError(
+            f"the manifests of {incumbent.run} are not those that were promoted; not judged",
+            f"metafuse resolve {store.uri} checks the promoted model",
+        )
+    checkpoint, _ = pin_checkpoint(f"{store.uri}/{incumbent.model}", name=incumbent.run)
+    sizes = {entry.name: entry.size for entry in from_json(ModelManifest, model).files}
+    for shard in checkpoint.shards:
+        if sizes.get(shard.name) != shard.pin.size:
+            raise ManifestError(f"{incumbent.model}/{shard.name} is not what was promoted")
+    return checkpoint
+
+
+def _rules(context: RunContext) -> GateRules:
+    gate = context.recipe.gate
+    return GateRules(
+        smallest_effect=gate.smallest_effect,
+        alpha=gate.alpha,
+        mode=gate.mode,
+        margin=gate.margin,
+        first=gate.first,
+        guards=tuple(Guard(guard.metric, guard.margin) for guard in gate.guards),
+    )
+
+
+def _problems(
+    context: RunContext, fused: Checkpoint, records: Mapping[str, Records]
+) -> list[tuple[str, str]]:
+    """Whether scoring the fused model again, example by example, gives the same losses."""
+    from jobs.rescoring import Rescoring, rescore
+
+    order = Rescoring(fused, context.task, records[fused.name])
+    for done in context.runner.run_tasks(rescore, [order], resources=Resources(), workers=1):
+        if done.error is not None:
+            raise done.error
+        assert done.value is not None
+        if not done.value <= RESCORING_TOLERANCE:
+            text = (
+                f"scoring examples of {fused.name} again changed a loss by {done.value:.2g}, at "
+                f"most {RESCORING_TOLERANCE:g} is allowed"
+            )
+            return [("rescoring_differs", text)]
+    return []

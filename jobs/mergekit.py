@@ -1,0 +1,300 @@
+"""mergekit's YAML -> the same merge request that a recipe gives. `merge_method: linear` for now.
+
+Behaviour follows mergekit 0.1.5 where it is well defined: precedence of parameters, filters,
+gradients, a base model that joins the inputs, canonical GPT-2 names, tied heads.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fusion.checkpoint import Checkpoint, TensorSpec
+from fusion.dtypes import FLOATS, parse_dtype, promote
+from fusion.errors import MethodError, MismatchError, WeightError
+from fusion.method_specs import COPY, METHOD_SPECS
+from fusion.plan import MergeRequest, SourceTensor, TensorRequest
+from jobs.errors import RecipeError
+from jobs.strict_yaml import Document, load_yaml
+
+TOP_KEYS = (
+    "models", "slices", "modules", "merge_method", "base_model", "parameters", "dtype",
+    "out_dtype", "tokenizer_source", "tokenizer", "chat_template",
+)  # fmt: skip
+LATER = ("slices", "modules", "tokenizer_source", "tokenizer", "chat_template")
+LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")
+HEAD = "lm_head.weight"
+EMBEDDINGS = {
+    "llama": "model.embed_tokens.weight", "mistral": "model.embed_tokens.weight",
+    "qwen2": "model.embed_tokens.weight", "gpt2": "transformer.wte.weight",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MergekitDocument:
+    """A mergekit document that can be carried out.
+
+    Attributes:
+        models: paths in list order, as written.
+        parameters: of each model, in the same order.
+        shared: parameters of the top level.
+        base_model: path, "" where there is none.
+        dtype: inputs are cast to it, "" for no cast.
+        out_dtype: of the output, "" for the working dtype.
+        folder: what relative paths start from.
+        warnings: what was ignored, for people.
+    """
+
+    models: tuple[str, ...]
+    parameters: tuple[Mapping[str, Any], ...]
+    shared: Mapping[str, Any]
+    base_model: str
+    dtype: str
+    out_dtype: str
+    folder: str
+    warnings: tuple[str, ...]
+
+    @property
+    def uris(self) -> tuple[str, ...]:
+        """Where the models are."""
+        return tuple(
+            path if "://" in path or path.startswith("/") else str(Path(self.folder) / path)
+            for path in self.models
+        )
+
+
+def is_mergekit(text: str, *, name: str) -> bool:
+    """Whether a YAML document is mergekit's."""
+    value = load_yaml(text, name=name).value
+    return isinstance(value, dict) and "merge_method" in value
+
+
+def parse_mergekit(text: str, *, name: str, folder: str) -> MergekitDocument:
+    """A document from its text.
+
+    Raises:
+        RecipeError: not a mergekit document, or a part that is not offered.
+        MethodError: another merge method.
+    """
+    document = load_yaml(text, name=name)
+    table = document.value
+    method = table.get("merge_method")
+    if method not in METHOD_SPECS:
+        line = document.line(("merge_method",))
+        known = ", ".join(METHOD_SPECS)
+        raise MethodError(
+            f"{name}:{line}: merge_method {method!r} is not supported; supported: {known}. "
+            "Nothing was read.",
+            "set merge_method: linear",
+        )
+    for key in LATER:
+        if key in table:
+            line = document.line((key,))
+            raise RecipeError(
+                f"{name}:{line}: {key} is not supported; a document lists whole models under "
+                "models. Nothing was read."
+            )
+    warnings = _unknown(table, TOP_KEYS, "top-level key")
+    models, parameters = _models(document, warnings)
+    base = str(table.get("base_model") or "")
+    shared = table.get("parameters") or {}
+    warnings += _unknown(shared, ("weight", "normalize"), "parameter")
+    if base and base not in models:
+        warnings.append(
+            f"base_model {base} is not under models: it joins the average as last input"
+        )
+        models.append(base)
+        parameters.append({})
+    return MergekitDocument(
+        models=tuple(models),
+        parameters=tuple(parameters),
+        shared=shared,
+        base_model=base,
+        dtype=_dtype(table.get("dtype"), document, "dtype"),
+        out_dtype=_dtype(table.get("out_dtype"), document, "out_dtype"),
+        folder=folder,
+        warnings=tuple(warnings),
+    )
+
+
+def mergekit_request(document: MergekitDocument, checkpoints: Sequence[Checkpoint]) -> MergeRequest:
+    """The request of a document over its pinned checkpoints, in the document's order.
+
+    Raises:
+        MismatchError: a tensor that is missing or has another shape somewhere.
+        RecipeError: a weight that is missing.
+        WeightError: weights that sum to 0 and are to be normalised.
+    """
+    tables = [_canonical_tensors(checkpoint) for checkpoint in checkpoints]
+    num_layers = 1 + max((_layer(name) for table in tables for name in table), default=0)
+    tensors = []
+    for name in dict.fromkeys(name for table in tables for name in table):
+        specs = [_find(name, table, c) for table, c in zip(tables, checkpoints, strict=True)]
+        present = [spec for spec in specs if spec is not None]
+        if len(present) != len(specs):
+            absent = [c.name for c, spec in zip(checkpoints, specs, strict=True) if spec is None]
+            raise MismatchError(
+                f"{name} is missing in {', '.join(absent)}. No tensor data was read.",
+                "",
+                "E-TENSORS",
+            )
+        tensors.append(_request(document, name, present, num_layers, checkpoints))
+    return MergeRequest(tuple(checkpoints), tuple(tensors))
+
+
+def output_config(
+    document: MergekitDocument, checkpoints: Sequence[Checkpoint], request: MergeRequest
+) -> dict[str, object]:
+    """config.json of the output: that of the base (else of the first), with what was written."""
+    index = document.models.index(document.base_model) if document.base_model else 0
+    table = dict(checkpoints[index].config)
+    names = {tensor.name for tensor in request.tensors}
+    if HEAD in names and table.get("tie_word_embeddings"):
+        table["tie_word_embeddings"] = False
+    return table
+
+
+def _models(document: Document, warnings: list[str]) -> tuple[list[str], list[Mapping[str, Any]]]:
+    entries = document.value.get("models")
+    if not isinstance(entries, list) or not entries:
+        raise RecipeError(f"{document.name}:1: models: a list of models is needed")
+    models: list[str] = []
+    parameters: list[Mapping[str, Any]] = []
+    for index, entry in enumerate(entries):
+        where = f"{document.name}:{document.line(('models', index))}: models.{index}"
+        if not isinstance(entry, dict) or not isinstance(entry.get("model"), str):
+            raise RecipeError(f"{where}: expected model: PATH")
+        if re.search(r"[@+]", entry["model"].rpartition("/")[2]):
+            raise RecipeError(f"{where}: revisions (@) and adapters (+) are not supported")
+        if entry["model"] in models:
+            raise RecipeError(f"{where}: {entry['model']} is listed twice")
+        own = entry.get("parameters") or {}
+        warnings += _unknown(entry, ("model", "parameters"), "key of a model")
+        warnings += _unknown(own, ("weight",), "parameter")
+        models.append(entry["model"])
+        parameters.append(own)
+    return models, parameters
+
+
+def _unknown(table: Mapping[str, Any], known: Sequence[str], what: str) -> list[str]:
+    found = []
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            found.append(f"{what} {key!r} has no effect{meant}")
+    return found
+
+
+def _dtype(value: object, document: Document, key: str) -> str:
+    if value is None:
+        return ""
+    try:
+        return parse_dtype(str(value))
+    except ValueError as error:
+        raise RecipeError(f"{document.name}:{document.line((key,))}: {key}: {error}") from None
+
+
+def _canonical_tensors(checkpoint: Checkpoint) -> dict[str, TensorSpec]:
+    """Tensors by canonical name: GPT-2 ones get their `transformer.` prefix."""
+    is_gpt2 = checkpoint.config.get("model_type") == "gpt2"
+    named = {}
+    for spec in checkpoint.tensors:
+        bare = is_gpt2 and not spec.name.startswith(("transformer.", "lm_head.", "score."))
+        named[f"transformer.{spec.name}" if bare else spec.name] = spec
+    return named
+
+
+def _find(name: str, table: Mapping[str, TensorSpec], checkpoint: Checkpoint) -> TensorSpec | None:
+    """A tensor by canonical name; a tied head is its embedding matrix."""
+    if name == HEAD and name not in table:
+        return table.get(EMBEDDINGS.get(str(checkpoint.config.get("model_type")), ""))
+    return table.get(name)
+
+
+def _request(
+    document: MergekitDocument,
+    name: str,
+    specs: Sequence[TensorSpec],
+    num_layers: int,
+    checkpoints: Sequence[Checkpoint],
+) -> TensorRequest:
+    shapes = {spec.shape for spec in specs}
+    if len(shapes) > 1:
+        found = ", ".join(
+            f"{list(spec.shape)} in {c.name}" for spec, c in zip(specs, checkpoints, strict=True)
+        )
+        raise MismatchError(
+            f"{name} is {found}. No tensor data was read.", "leave the odd one out", "E-SHAPE"
+        )
+    sources = tuple(SourceTensor(i, s.shard, s.start, s.dtype) for i, s in enumerate(specs))
+    kinds = [spec.dtype for spec in specs]
+    if not set(kinds) <= set(FLOATS):
+        if len(set(kinds)) > 1:
+            raise MismatchError(f"{name} is {' and '.join(sorted(set(kinds)))}", "", "E-DTYPE")
+        ones = (1.0,) * len(specs)
+        return TensorRequest(
+            name, specs[0].shape, kinds[0], kinds[0], COPY, ones, normalize=False, sources=sources
+        )
+    position = _position(name, num_layers)
+    weights = tuple(
+        _weight(document, index, name, position) for index in range(len(document.models))
+    )
+    normalize = bool(_value(document.shared.get("normalize", True), name, position))
+    if normalize and abs(sum(weights)) < 1e-12:
+        raise WeightError(
+            f"{name}: the weights {list(weights)} sum to 0. Nothing was read.",
+            "change a weight, or set normalize: false",
+        )
+    work = document.dtype or promote(kinds)
+    return TensorRequest(
+        name, specs[0].shape, document.out_dtype or work, work, "linear", weights,
+        normalize=normalize, sources=sources,
+    )  # fmt: skip
+
+
+def _weight(document: MergekitDocument, index: int, name: str, position: float) -> float:
+    """A model's own weight, else the shared one."""
+    for table in (document.parameters[index], document.shared):
+        if "weight" in table:
+            value = _value(table["weight"], name, position)
+            if value is not None:
+                return float(value)
+    raise RecipeError(
+        f"models.{index}: {document.models[index]} has no weight for {name}. Nothing was read.",
+        "give it parameters: {weight: ...}",
+    )
+
+
+def _value(setting: Any, name: str, position: float) -> Any:
+    """A scalar, gradient or list of filters at one tensor; None if no filter matches."""
+    if isinstance(setting, dict):
+        setting = [setting]
+    if isinstance(setting, list) and setting and isinstance(setting[0], dict):
+        for entry in setting:
+            wanted = entry.get("filter")
+            if wanted in (None, "*") or str(wanted) in name:
+                return _value(entry.get("value"), name, position)
+        return None
+    if isinstance(setting, list):
+        place = position * (len(setting) - 1)
+        low = min(int(place), len(setting) - 1)
+        high = min(low + 1, len(setting) - 1)
+        share = place - low
+        return (1 - share) * float(setting[low]) + share * float(setting[high])
+    return setting
+
+
+def _layer(name: str) -> int:
+    match = LAYER.search(name)
+    return int(match[1]) if match else 0
+
+
+def _position(name: str, num_layers: int) -> float:
+    """Where a layer lies in the stack, 0 to 1; tensors outside of layers count as 0."""
+    match = LAYER.search(name)
+    if match is None:
+        return 0.0
+    return int(match[1]) / (num_layers - 1) if num_layers > 1 else 1.0

@@ -1,0 +1,135 @@
+"""For consumers: which model is promoted, verified, and how to get it."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.errors import NotFoundError
+from cluster.store import Store, open_store
+from fusion.canonical import digest, from_json
+from fusion.errors import ManifestError
+from fusion.manifest import FileEntry, ModelManifest, Pointer, RunManifest
+from jobs.commit import read_pointer
+from jobs.errors import NoCandidatesError, OutputError
+
+READ_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A promoted model whose manifests fit together.
+
+    Attributes:
+        uri: of the model's folder.
+        pointer: that names it.
+        manifest: of the model.
+    """
+
+    uri: str
+    pointer: Pointer
+    manifest: ModelManifest
+
+
+def resolve(output: str) -> Resolved:
+    """The promoted model of an output, after its manifests and file sizes were checked.
+
+    Raises:
+        NoCandidatesError: nothing was promoted yet.
+        ManifestError: what is there is not what was promoted.
+    """
+    store = open_store(output)
+    seen = read_pointer(store)
+    if seen is None:
+        raise NoCandidatesError(
+            f"nothing was promoted to {store.uri} yet",
+            "metafuse run RECIPE makes and judges a model",
+        )
+    pointer = seen.pointer
+    try:
+        run = store.read(f"runs/{pointer.run}/manifest.json")
+        model = store.read(f"{pointer.model}/manifest.json")
+    except NotFoundError as error:
+        raise ManifestError(f"the promoted model is not whole: {error}") from None
+    expected = from_json(RunManifest, run).model_manifest_sha256
+    if digest(run) != pointer.manifest_sha256 or digest(model) != expected:
+        raise ManifestError(f"the manifests of {pointer.run} are not those that were promoted")
+    manifest = from_json(ModelManifest, model)
+    for entry in manifest.files:
+        found = _size(store, f"{pointer.model}/{entry.name}")
+        if found != entry.size:
+            raise ManifestError(
+                f"{store.uri}/{pointer.model}/{entry.name}: {entry.size} bytes expected, "
+                f"{found} found"
+            )
+    return Resolved(f"{store.uri}/{pointer.model}", pointer, manifest)
+
+
+def pull(output: str, folder: Path, *, on_file: Callable[[str, int, int], None]) -> Resolved:
+    """Bring the promoted model to a disk, verified byte by byte, the manifest last.
+
+    Files that are there already with the right digest are kept, so an interrupted pull goes on.
+
+    Raises:
+        ManifestError: bytes that do not have the digest of the manifest; nothing half is left.
+        OutputError: the folder cannot be written.
+    """
+    found = resolve(output)
+    store = open_store(found.uri)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, entry in enumerate(found.manifest.files):
+            on_file(entry.name, number, len(found.manifest.files))
+            _pull_file(store, entry, folder / entry.name)
+        (folder / "manifest.json").write_bytes(store.read("manifest.json"))
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not error.filename:
+            raise
+        raise OutputError(f"{error.filename}: {error.strerror}", "choose another folder") from None
+    return found
+
+
+def file_digest(blocks: Iterable[bytes], unit_bytes: int) -> str:
+    """Digest of a file's content as `FileEntry` defines it.
+
+    Args:
+        blocks: the content in order; with units, every block but the last is one unit long.
+        unit_bytes: 0 for a plain sha256.
+    """
+    whole = hashlib.sha256()
+    for block in blocks:
+        whole.update(hashlib.sha256(block).digest() if unit_bytes else block)
+    return whole.hexdigest()
+
+
+def _pull_file(store: Store, entry: FileEntry, target: Path) -> None:
+    step = entry.unit_bytes or READ_BYTES
+    if target.exists() and target.stat().st_size == entry.size:
+        with target.open("rb") as stream:
+            if file_digest(iter(lambda: stream.read(step), b""), entry.unit_bytes) == entry.sha256:
+                return
+    aside = target.with_name(f".{target.name}.part")
+    whole = hashlib.sha256()
+    with aside.open("wb") as stream:
+        for start in range(0, entry.size, step):
+            block = bytearray(min(step, entry.size - start))
+            store.read_into(entry.name, memoryview(block), start=start)
+            whole.update(hashlib.sha256(block).digest() if entry.unit_bytes else block)
+            stream.write(block)
+        stream.flush()
+        os.fsync(stream.fileno())
+    if whole.hexdigest() != entry.sha256:
+        aside.unlink()
+        raise ManifestError(
+            f"{store.uri}/{entry.name} does not have the digest of its manifest; it was not kept",
+            "run the same command again; if it stays, the store is damaged",
+        )
+    aside.replace(target)
+
+
+def _size(store: Store, key: str) -> int:
+    try:
+        return store.head(key).size
+    except NotFoundError:
+        return -1

@@ -1,0 +1,138 @@
+"""Everything a run knows before it evaluates: candidates that agree, pinned data, what it costs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fusion.agreement import check_agree
+from fusion.checkpoint import Checkpoint, describe_kind, group_candidates, num_bytes
+from fusion.errors import MismatchError
+from jobs.discover import Found, Skipped, drop_mismatched, find_candidates
+from jobs.errors import MemoryNeedError, TooFewError
+from jobs.recipe import Recipe
+from jobs.tasks.text_classification import EvaluationTask, pin_data
+
+# What loading and a forward pass need beyond the tensors themselves, measured on small encoders.
+EVALUATION_FACTOR = 1.3
+EVALUATION_FLOOR = 600 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a run starts from.
+
+    Attributes:
+        candidates: that agree with each other.
+        skipped: found, but not usable.
+        task: with the evaluation data pinned.
+    """
+
+    candidates: tuple[Checkpoint, ...]
+    skipped: tuple[Skipped, ...]
+    task: EvaluationTask
+
+
+def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
+    """Find, pin and compare the candidates and pin the data; no tensor byte is read.
+
+    Raises:
+        MismatchError: they cannot be averaged.
+        TooFewError: fewer usable ones than `min_candidates`.
+        MemoryNeedError: one does not fit into `resources.evaluate.memory`.
+        DataError: no evaluation data.
+    """
+    found = find_candidates(
+        recipe.candidates,
+        settle_seconds=recipe.select.settle_seconds,
+        now=clock(),
+        on_refused=recipe.select.on_refused,
+    )
+    found = check_candidates(found, recipe)
+    check_count(
+        [candidate.name for candidate in found.candidates],
+        found.skipped,
+        recipe.select.min_candidates,
+    )
+    check_memory(found.candidates, recipe.resources.evaluate.memory_bytes)
+    return Prepared(found.candidates, found.skipped, make_task(recipe))
+
+
+def check_candidates(found: Found, recipe: Recipe) -> Found:
+    """Candidates that can be averaged with each other.
+
+    Raises:
+        MismatchError: they differ, and `select.on_mismatch` is stop.
+    """
+    if recipe.select.on_mismatch == "drop":
+        found = drop_mismatched(found, cast=recipe.merge.dtype is not None)
+    groups = group_candidates(found.candidates)
+    if len(groups) > 1:
+        lines = [
+            f"  {describe_kind(group[0])}: {', '.join(c.name for c in group)}" for group in groups
+        ]
+        raise MismatchError(
+            f"the candidates are {len(groups)} kinds of models, which have no common average:\n"
+            + "\n".join(lines)
+            + "\nNo tensor data was read.",
+            "give each kind a recipe of its own",
+            "E-KINDS",
+        )
+    if found.candidates:
+        check_agree(
+            found.candidates,
+            cast=recipe.merge.dtype is not None,
+            vocabularies=found.vocabularies,
+        )
+    return found
+
+
+def check_count(names: Sequence[str], left_out: Sequence[Skipped], needed: int) -> None:
+    """Refuse to go on with too few.
+
+    Raises:
+        TooFewError: lists why each of the others is out.
+    """
+    if len(names) >= needed:
+        return
+    lines = [f"  {entry.name}: {entry.code} {entry.reason}" for entry in left_out]
+    raise TooFewError(
+        f"{len(names)} usable candidates, min_candidates is {needed}\n"
+        + "\n".join(lines)
+        + ("\n" if lines else "")
+        + "Nothing was merged.",
+        "mend or add candidates, or lower select.min_candidates",
+    )
+
+
+def check_memory(candidates: Sequence[Checkpoint], allowed: int | None) -> None:
+    """Refuse candidates that an evaluation could not load.
+
+    Raises:
+        MemoryNeedError: with bytes needed and allowed.
+    """
+    if allowed is None:
+        return
+    needs = {c.name: int(num_bytes(c) * EVALUATION_FACTOR) + EVALUATION_FLOOR for c in candidates}
+    name, most = max(needs.items(), key=lambda entry: entry[1], default=("", 0))
+    if most > allowed:
+        raise MemoryNeedError(
+            f"evaluating {name} needs about {most:,} bytes, resources.evaluate.memory allows "
+            f"{allowed:,}; nothing was evaluated",
+            "raise resources.evaluate.memory",
+        )
+
+
+def make_task(recipe: Recipe) -> EvaluationTask:
+    """The recipe's task with its data pinned."""
+    task = recipe.task
+    return EvaluationTask(
+        kind=task.kind,
+        data=task.data,
+        pin=pin_data(task.data),
+        text=task.columns.text,
+        label=task.columns.label,
+        id=task.columns.id or "",
+        cluster=task.columns.cluster or "",
+        shares=task.slices.model_dump(),
+        batch_size=task.batch_size,
+        max_length=task.max_length,
+    )

@@ -1,0 +1,201 @@
+"""From what a run saw to the value that its report shows."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from fusion.checkpoint import Checkpoint, num_bytes, num_parameters
+from fusion.gate import Verdict
+from fusion.manifest import (
+    CandidateRow,
+    ForestRow,
+    ModelRow,
+    PublishedFigure,
+    RunReport,
+)
+from fusion.meta_analysis import interval, paired_difference
+from fusion.metrics import Records, Score, score
+from fusion.weights import effective_models
+from jobs.choosing import ChosenWeights
+from jobs.evaluate import ScoreBook
+from jobs.fusing import FusedModel
+from jobs.judging import Judged
+from jobs.run_context import RunContext
+
+UNIFORM = "uniform average"
+
+
+def make_report(
+    context: RunContext,
+    *,
+    ranked: ScoreBook,
+    chosen: ChosenWeights,
+    fused: FusedModel,
+    judged: Judged,
+    slices: Mapping[str, int],
+    notes: tuple[str, ...],
+    published: tuple[PublishedFigure, ...],
+) -> RunReport:
+    """The report of a judged run."""
+    output = context.store.uri
+    return RunReport(
+        run=context.plan.run,
+        recipe=context.plan.recipe,
+        logical_date=context.plan.logical_date,
+        attempt=context.plan.attempt,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        version=version("metafuse"),
+        output=output,
+        model=f"{output}/{fused.folder}",
+        verdict=judged.verdict,
+        headline=headline(judged.verdict),
+        task=f"{context.task.kind} on {context.task.data.rpartition('/')[2]}",
+        slices=slices,
+        rule=chosen.rule,
+        effective_models=effective_models(chosen.weights),
+        reference=chosen.best,
+        smallest_effect=context.recipe.gate.smallest_effect,
+        candidates=_candidate_rows(context, ranked, chosen, judged.book),
+        models=_model_rows(context, chosen, fused, judged),
+        forest=_forest_rows(chosen, fused, judged),
+        merge=fused.figures,
+        timings=tuple(context.timings.items()),
+        published=published,
+        sources=fused.manifest.sources,
+        notes=notes,
+        commands=(
+            ("use the promoted model", f"metafuse resolve {output}"),
+            ("bring it to a disk", f"metafuse pull {output} ./model"),
+            ("ask it", f"metafuse predict {output}/{fused.folder} --text 'What a day!'"),
+        ),
+    )
+
+
+def headline(verdict: Verdict) -> str:
+    """One sentence for the top of the report."""
+    if verdict.decision == "PROMOTE":
+        parts = [
+            f"than {'the incumbent' if c.role == 'incumbent' else 'the best candidate'} "
+            f"by {c.mean:.4f}"
+            for c in verdict.comparisons
+        ]
+        return "The fused model's loss is lower " + " and ".join(parts)
+    if verdict.decision == "HOLD":
+        return f"Held: {verdict.sentence}"
+    return f"Not decided: {verdict.sentence}"
+
+
+def _candidate_rows(
+    context: RunContext, ranked: ScoreBook, chosen: ChosenWeights, gate: ScoreBook
+) -> tuple[CandidateRow, ...]:
+    weights = dict(zip(chosen.names, chosen.weights, strict=True))
+    reasons = {choice.name: choice for choice in chosen.choices}
+    failures = {failure.name: failure for failure in ranked.failures}
+    rows = []
+    for candidate in context.candidates:
+        name = candidate.name
+        failure = failures.get(name)
+        kept = name in weights
+        seconds, peak, health = _measured(candidate, ranked, gate)
+        rows.append(
+            CandidateRow(
+                name=name,
+                uri=candidate.uri,
+                status="failed" if failure else "kept" if kept else "dropped",
+                reason=failure.message if failure else reasons[name].reason,
+                weight=weights.get(name),
+                num_parameters=num_parameters(candidate),
+                num_bytes=num_bytes(candidate),
+                rank=_score(ranked, name, "rank"),
+                gate=_score(gate, name, "gate"),
+                seconds=seconds,
+                peak_bytes=peak,
+                health=health,
+            )
+        )
+    order = {"kept": 0, "dropped": 1, "failed": 2, "skipped": 3}
+    rows += [
+        CandidateRow(entry.name, entry.uri, "skipped", entry.reason)
+        for entry in context.plan.skipped
+    ]
+    rows += [
+        CandidateRow(name, "", "skipped", "damaged: left out by an earlier attempt")
+        for name in context.plan.excluded
+    ]
+    return tuple(sorted(rows, key=lambda r: (order[r.status], -(r.weight or 0), r.name)))
+
+
+def _measured(candidate: Checkpoint, *books: ScoreBook) -> tuple[float | None, int | None, str]:
+    """Seconds and peak memory of a candidate's evaluations, and what looked damaged."""
+    results = [
+        result
+        for book in books
+        for (name, _), result in book.results.items()
+        if name == candidate.name
+    ]
+    if not results:
+        return None, None, ""
+    health = next((result.health for result in results if result.health), "")
+    return sum(r.seconds for r in results), max(r.peak_bytes for r in results), health
+
+
+def _score(book: ScoreBook, name: str, slice_name: str) -> Score | None:
+    records = book.records.get((name, slice_name))
+    return None if records is None else score(records, name=name, slice=slice_name)
+
+
+def _model_rows(
+    context: RunContext, chosen: ChosenWeights, fused: FusedModel, judged: Judged
+) -> tuple[ModelRow, ...]:
+    def scored(name: str, records: Records) -> Score:
+        return score(records, name=name, slice="gate")
+
+    records = {name: found for (name, _), found in judged.book.records.items()}
+    rows = [ModelRow("fused", "fused", scored("fused", records[fused.checkpoint.name]), "1 model")]
+    if UNIFORM in records:
+        rows.append(ModelRow(UNIFORM, "uniform", scored(UNIFORM, records[UNIFORM]), "1 model"))
+    if judged.pooled is not None:
+        cost = f"{len(chosen.names)} models"
+        rows.append(ModelRow("ensemble", "ensemble", scored("ensemble", judged.pooled), cost))
+    best = scored(chosen.best, records[chosen.best])
+    rows.append(ModelRow(f"{chosen.best} (best candidate)", "best_single", best, "1 model"))
+    if judged.incumbent is not None:
+        name = judged.incumbent.run
+        standing = scored(name, records[name])
+        rows.append(ModelRow(f"{name} (incumbent)", "incumbent", standing, "1 model"))
+    return tuple(rows)
+
+
+def _forest_rows(chosen: ChosenWeights, fused: FusedModel, judged: Judged) -> tuple[ForestRow, ...]:
+    records = {name: found for (name, _), found in judged.book.records.items()}
+    reference = records[chosen.best]
+    lines: list[tuple[str, str, Records]] = [
+        (name, "candidate", records[name])
+        for name in chosen.names
+        if name != chosen.best and name in records
+    ]
+    if judged.incumbent is not None:
+        lines.append((judged.incumbent.run, "incumbent", records[judged.incumbent.run]))
+    if UNIFORM in records:
+        lines.append((UNIFORM, "uniform", records[UNIFORM]))
+    if judged.pooled is not None:
+        lines.append(("ensemble", "ensemble", judged.pooled))
+    lines.append(("fused", "fused", records[fused.checkpoint.name]))
+    rows = []
+    for name, role, found in lines:
+        if found.ids != reference.ids:
+            continue
+        difference = paired_difference(reference, found)
+        low, high = interval(difference)
+        rows.append(
+            ForestRow(
+                name,
+                role,  # type: ignore[arg-type]  # the literals above
+                difference.mean,
+                low,
+                high,
+                difference.num_examples,
+                difference.num_clusters,
+            )
+        )
+    return tuple(rows)

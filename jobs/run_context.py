@@ -1,0 +1,88 @@
+"""What every step of a run shares."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from cluster.runner import Resources, Runner
+from cluster.store import Store
+from fusion.checkpoint import Checkpoint
+from jobs.evaluate import ScoreBook, score_all
+from jobs.lease import Lease
+from jobs.recipe import Recipe
+from jobs.run_identity import RunPlan
+from jobs.tasks.text_classification import EvaluationTask
+
+# Called with the step, how much of it is done, of how much, and what was done last.
+Say = Callable[[str, int, int, str], None]
+SCORES = "scores"
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """A run in progress.
+
+    Attributes:
+        recipe: what was asked for.
+        plan: what was frozen.
+        store: of the output.
+        candidates: pinned, without those that the plan excludes.
+        task: with pinned data.
+        runner: where work is done.
+        workers: evaluations at a time.
+        lease: held.
+        say: progress.
+        timings: seconds by step, filled as steps end.
+    """
+
+    recipe: Recipe
+    plan: RunPlan
+    store: Store
+    candidates: tuple[Checkpoint, ...]
+    task: EvaluationTask
+    runner: Runner
+    workers: int
+    lease: Lease
+    say: Say
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        """Key of the run's folder."""
+        return f"runs/{self.plan.run}"
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Measure a step, and make sure before it that this driver may still write."""
+        self.lease.check()
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.timings[step] = self.timings.get(step, 0.0) + time.monotonic() - started
+
+    def score(self, checkpoints: Sequence[Checkpoint], slice_name: str) -> ScoreBook:
+        """Score checkpoints on one slice and keep the records in the run's folder."""
+        wanted = self.recipe.resources.evaluate
+        return score_all(
+            checkpoints,
+            [slice_name],
+            self.task,
+            cache=f"{self.store.uri}/{SCORES}",
+            runner=self.runner,
+            resources=Resources(
+                wanted.num_cpus, wanted.num_gpus, wanted.memory_bytes or 0, wanted.limit_seconds
+            ),
+            workers=self.workers,
+            on_done=lambda name, _, done, total: self.say(
+                f"evaluate on {slice_name}", done, total, name
+            ),
+        )
+
+    def keep_records(self, name: str, slice_name: str, book: ScoreBook) -> None:
+        """Copy a score file into the run's folder, so that the run is whole by itself."""
+        result = book.results[name, slice_name]
+        safe = name.replace("/", "_")
+        content = self.store.read(f"{SCORES}/{result.key}")
+        self.store.put(f"{self.folder}/scores/{safe}-{slice_name}.parquet", content)
