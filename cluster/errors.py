@@ -10,6 +10,7 @@ ClusterError
 ├── FullError             E-FULL          no space left
 ├── ThrottledError        E-THROTTLED     the store kept saying "slow down"
 ├── UnreachableError      E-UNREACHABLE   no answer, or an answer that stayed broken
+│   └── DigestError       E-DIGEST        bytes arrived other than they were sent
 ├── UnsupportedError      E-UNSUPPORTED   a kind of store or an operation that is not offered
 └── RunnerError           E-CLUSTER       workers or Ray failed
 """
@@ -86,6 +87,12 @@ class UnreachableError(ClusterError, ConnectionError):
     """No answer, or one that stayed broken after the retries."""
 
     code = "E-UNREACHABLE"
+
+
+class DigestError(UnreachableError):
+    """Bytes arrived other than they were sent; sending them again may help."""
+
+    code = "E-DIGEST"
 
 
 class UnsupportedError(ClusterError):

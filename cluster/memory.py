@@ -7,7 +7,13 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cluster.errors import NotFoundError, PreconditionError, UnreachableError, UploadGoneError
+from cluster.errors import (
+    NotFoundError,
+    PreconditionError,
+    UnreachableError,
+    UnsupportedError,
+    UploadGoneError,
+)
 from cluster.store import ObjectInfo, Part
 
 
@@ -58,7 +64,7 @@ class MemoryStore:
     ) -> bytes:
         if version is not None:
             try:
-                return self.room.versions[self._prefix + key, version]
+                return self.room.versions[self._full(key), version]
             except KeyError:
                 raise NotFoundError(f"{self.uri}/{key} has no version {version}") from None
         content, entry = self._find(key)
@@ -89,32 +95,38 @@ class MemoryStore:
         self, key: str, data: bytes, /, *, if_match: str | None = None, if_absent: bool = False
     ) -> ObjectInfo:
         with self.room.lock:
-            there = self.room.objects.get(self._prefix + key)
+            there = self.room.objects.get(self._full(key))
             if if_absent and there is not None:
                 raise PreconditionError(f"{self.uri}/{key} exists")
             if if_match is not None and (there is None or there[1].etag != if_match):
                 raise PreconditionError(f"{self.uri}/{key} is not {if_match}")
-            return self.relative(self.store_object(self._prefix + key, bytes(data), {}))
+            return self.relative(self.store_object(self._full(key), bytes(data), {}))
 
     def delete(self, key: str, /) -> None:
         with self.room.lock:
-            self.room.objects.pop(self._prefix + key, None)
+            self.room.objects.pop(self._full(key), None)
 
     def start_upload(
         self, key: str, /, *, size: int, metadata: Mapping[str, str]
     ) -> "MemoryUpload":
         upload_id = uuid.uuid4().hex
         with self.room.lock:
-            self.room.uploads[upload_id] = (self._prefix + key, size, dict(metadata), {})
+            self.room.uploads[upload_id] = (self._full(key), size, dict(metadata), {})
         return MemoryUpload(self, key, upload_id, size)
 
     def resume_upload(self, key: str, upload_id: str, /, *, size: int) -> "MemoryUpload":
         return MemoryUpload(self, key, upload_id, size)
 
+    def _full(self, key: str) -> str:
+        parts = key.split("/")
+        if any(part in ("", ".", "..") for part in parts) or "\0" in key:
+            raise UnsupportedError(f"{key!r} is not a key: it would leave {self.uri}")
+        return self._prefix + key
+
     def _find(self, key: str) -> tuple[bytes, ObjectInfo]:
         with self.room.lock:
             try:
-                content, entry = self.room.objects[self._prefix + key]
+                content, entry = self.room.objects[self._full(key)]
             except KeyError:
                 raise NotFoundError(f"{self.uri}/{key} does not exist") from None
         return content, self.relative(entry)

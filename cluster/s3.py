@@ -18,7 +18,9 @@ from botocore.config import Config
 from botocore.exceptions import HTTPClientError, IncompleteReadError, ResponseStreamingError
 
 from cluster.errors import (
+    DigestError,
     NotFoundError,
+    PreconditionError,
     UnreachableError,
     UnsupportedError,
     UploadGoneError,
@@ -70,8 +72,14 @@ def read_options(environment: Mapping[str, str]) -> S3Options:
 
 
 @lru_cache(maxsize=16)
-def _client(process: int, endpoint: str | None, region: str | None, options: S3Options) -> Any:
-    """One client a process: clients are thread-safe but do not survive a fork."""
+def _client(
+    process: int,
+    chain: tuple[tuple[str, str], ...],
+    endpoint: str | None,
+    region: str | None,
+    options: S3Options,
+) -> Any:
+    """One client a process and credential chain: clients do not survive a fork."""
     style = "path" if endpoint else "auto"
     config = Config(
         retries={"mode": "standard", "max_attempts": options.retries},
@@ -105,7 +113,8 @@ class S3Store:
         if endpoint and not region:
             region = "us-east-1"
         with translated(self.uri, ""):
-            return _client(os.getpid(), endpoint, region, read_options(os.environ))
+            chain = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith("AWS_")))
+            return _client(os.getpid(), chain, endpoint, region, read_options(os.environ))
 
     def address(self, key: str) -> dict[str, str]:
         """Bucket and Key, as every verb wants them."""
@@ -180,10 +189,14 @@ class S3Store:
         self, key: str, data: bytes, /, *, if_match: str | None = None, if_absent: bool = False
     ) -> ObjectInfo:
         condition = {"IfNoneMatch": "*"} if if_absent else _condition(if_match, None)
-        with translated(self.uri, key):
-            answer = self.client.put_object(
-                **self.address(key), Body=data, ChecksumCRC64NVME=_crc64(data), **condition
-            )
+        try:
+            with translated(self.uri, key):
+                answer = self.client.put_object(
+                    **self.address(key), Body=data, ChecksumCRC64NVME=_crc64(data), **condition
+                )
+        except NotFoundError:
+            # Some servers answer 404 to If-Match on a key that is not there, others 412.
+            raise PreconditionError(f"{self.uri}/{key} does not exist") from None
         return ObjectInfo(key, len(data), answer["ETag"], _version(answer), 0.0)
 
     def delete(self, key: str, /) -> None:
@@ -235,8 +248,8 @@ class S3Upload:
                         **self._address, PartNumber=number, Body=body, ChecksumCRC64NVME=crc
                     )
                 return Part(number, offset, len(data), answer["ETag"], sha256)
-            except UnreachableError:
-                # BadDigest: a bit flipped on the way; botocore does not retry it.
+            except DigestError:
+                # A bit flipped on the way; botocore does not retry that.
                 if tries_left == 0:
                     raise
         raise AssertionError("unreachable")
@@ -250,23 +263,20 @@ class S3Upload:
         return True
 
     def find_parts(self, parts: Iterable[Part], /) -> frozenset[int]:
-        stored: dict[int, tuple[Any, int, str]] = {}
+        listed: dict[int, list[tuple[Any, tuple[int, str]]]] = {}
         try:
             with translated(self._store.uri, self.key):
                 pages = self._store.client.get_paginator("list_parts").paginate(**self._address)
                 for page in pages:
                     for part in page.get("Parts", ()):
-                        # Some servers list a part that was sent twice twice: the newest counts.
-                        entry = (part["LastModified"], part["Size"], part["ETag"])
-                        known = stored.setdefault(part["PartNumber"], entry)
-                        if entry[0] > known[0]:
-                            stored[part["PartNumber"]] = entry
-        except UploadGoneError:
+                        entry = (part["LastModified"], (part["Size"], part["ETag"]))
+                        listed.setdefault(part["PartNumber"], []).append(entry)
+        except (UploadGoneError, NotFoundError):
             return frozenset()
         return frozenset(
             part.number
             for part in parts
-            if part.number in stored and stored[part.number][1:] == (part.size, part.etag)
+            if (part.size, part.etag) in _newest(listed.get(part.number, []))
         )
 
     def complete(self, parts: Sequence[Part], /) -> ObjectInfo:
@@ -298,6 +308,15 @@ class S3Upload:
                 f"upload {self.id} of {self._store.uri}/{self.key} is gone and left no whole object"
             )
         return entry
+
+
+def _newest(entries: Sequence[tuple[Any, tuple[int, str]]]) -> set[tuple[int, str]]:
+    """Sizes and ETags of the newest entries: some servers list a part sent twice twice.
+
+    Their clock ticks in seconds, so several can be newest; `complete` names the ETag it wants.
+    """
+    last = max((modified for modified, _ in entries), default=None)
+    return {found for modified, found in entries if modified == last}
 
 
 def _pour(body: Any, buffer: memoryview) -> int:

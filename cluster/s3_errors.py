@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from cluster.errors import (
     AccessError,
     ClusterError,
+    DigestError,
     FullError,
     MissingPlaceError,
     NotFoundError,
@@ -28,6 +29,7 @@ THROTTLED = {"SlowDown", "503", "ServiceUnavailable", "Throttling", "TooManyRequ
 REGION = {"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraint"}
 FULL = {"QuotaExceeded", "InsufficientStorage", "507", "XMinioStorageFull"}
 PRECONDITION = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+DIGEST = {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}
 MISSING = {"NoSuchKey", "404", "NotFound", "NoSuchVersion"}
 NO_CREDENTIALS = {
     "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError",
@@ -85,6 +87,8 @@ def _translate(error: Exception, where: str) -> ClusterError:
             f"{where}: the store asked to slow down until the retries were used up ({code})",
             "run the same command again later, or with fewer workers",
         )
+    if code in DIGEST:
+        return DigestError(f"{where}: bytes arrived other than they were sent ({code})")
     return UnreachableError(
         f"{where}: {code}", "check the network and the endpoint, then run the same command again"
     )

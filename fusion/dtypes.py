@@ -1,6 +1,7 @@
 """The dtypes of safetensors by name: sizes, kinds, promotion. No torch here."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 ITEM_BYTES: Mapping[str, int] = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
@@ -9,6 +10,8 @@ ITEM_BYTES: Mapping[str, int] = {
     "U32": 4, "I32": 4, "F32": 4,
     "U64": 8, "I64": 8, "F64": 8, "C64": 8,
 }  # fmt: skip
+# Several of these share a byte; they hold codes, which are read but never averaged.
+SUB_BYTE_BITS: Mapping[str, int] = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
 FLOATS = ("F64", "F32", "F16", "BF16")
 WHOLE = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64")
 TORCH_NAMES: Mapping[str, str] = {
@@ -16,6 +19,33 @@ TORCH_NAMES: Mapping[str, str] = {
     "U32": "uint32", "I32": "int32", "U64": "uint64", "I64": "int64",
     "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
 }  # fmt: skip
+
+
+def tensor_bytes(dtype: str, shape: Sequence[int]) -> int:
+    """Bytes that a tensor takes in a file.
+
+    Raises:
+        ValueError: an unknown dtype, or sub-byte elements that do not fill whole bytes.
+    """
+    if dtype in ITEM_BYTES:
+        return ITEM_BYTES[dtype] * math.prod(shape)
+    if dtype not in SUB_BYTE_BITS:
+        raise ValueError(f"unknown dtype {dtype!r:.80}")
+    size, rest = divmod(SUB_BYTE_BITS[dtype] * math.prod(shape), 8)
+    if rest:
+        raise ValueError(f"{dtype} {list(shape)} does not fill whole bytes")
+    return size
+
+
+def torch_name(dtype: str) -> str:
+    """What torch calls a dtype: "BF16" -> "bfloat16".
+
+    Raises:
+        ValueError: one that tensors are not computed in.
+    """
+    if dtype not in TORCH_NAMES:
+        raise ValueError(f"{dtype!r} is not one of {', '.join(TORCH_NAMES)}")
+    return TORCH_NAMES[dtype]
 
 
 def parse_dtype(name: str) -> str:
@@ -32,7 +62,11 @@ def parse_dtype(name: str) -> str:
 
 
 def promote(names: Iterable[str]) -> str:
-    """The smallest floating dtype that holds all of `names` exactly: BF16 with F16 is F32."""
+    """The smallest floating dtype that holds all of `names` exactly: BF16 with F16 is F32.
+
+    Raises:
+        ValueError: no name, or one that is not a floating dtype.
+    """
     kinds = set(names)
     if not kinds or not kinds <= set(FLOATS):
         raise ValueError(f"cannot promote {sorted(kinds)}")

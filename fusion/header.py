@@ -3,15 +3,17 @@
 The format: 8 bytes little-endian header length N, N bytes of JSON, then the tensors' bytes without
 holes. Refused beyond the reference: a name given twice, leading blanks, unknown fields, dimensions
 above 2**40, more than 8 axes, empty, overlong or control-character names, oversized headers.
+Numbers are checked as Python integers, which do not wrap around.
 Source: https://github.com/huggingface/safetensors#format
 """
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from fusion.checkpoint import TensorSpec
-from fusion.dtypes import ITEM_BYTES
+from fusion.dtypes import tensor_bytes
 from fusion.errors import HeaderError, TruncatedError
 
 MAX_HEADER_BYTES = 32 << 20
@@ -21,6 +23,12 @@ MAX_AXES = 8
 MAX_NAME_BYTES = 512
 LENGTH_BYTES = 8
 FIELDS = {"dtype", "shape", "data_offsets"}
+# A tensor with 8 axes needs 14 of "[", "{" and "," outside strings.
+MARKS_PER_TENSOR = 16
+# The closing quote is optional, so text without one is read once, not once a quote.
+STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+UNREADABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def header_length(
@@ -79,6 +87,7 @@ def parse_header(
     text = prefix[LENGTH_BYTES : LENGTH_BYTES + length]
     if len(text) < length:
         raise TruncatedError(f"{shard}: {len(text)} of {length} header bytes were read")
+    _check_marks(text, max_tensors, shard)
     table = _parse_json(text, shard)
     _check_metadata(table.pop("__metadata__", {}), shard)
     if len(table) > max_tensors:
@@ -98,20 +107,37 @@ def format_header(
     Args:
         tensors: (name, dtype, shape) in file order.
         metadata: strings under `__metadata__`; left out when empty.
+
+    Raises:
+        ValueError: a name given twice or reserved, an unknown dtype.
     """
     table: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name, dtype, shape in tensors:
-        begin, end = end, end + ITEM_BYTES[dtype] * math.prod(shape)
+        if name in table or name == "__metadata__":
+            raise ValueError(f"{name!r} cannot name a tensor, or names two")
+        begin, end = end, end + tensor_bytes(dtype, shape)
         table[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(LENGTH_BYTES, "little") + text
 
 
+def _check_marks(text: bytes, max_tensors: int, shard: str) -> None:
+    """Refuse JSON that would grow in memory: 32 MiB of "[],[]" become 1 GiB of lists."""
+    plain = STRING.sub(b"", text)
+    marks = sum(plain.count(mark) for mark in (b"[", b"{", b","))
+    limit = MARKS_PER_TENSOR * (max_tensors + 64)
+    if marks > limit:
+        raise HeaderError(
+            f"{shard}: the header has {marks:,} lists, objects and commas; {limit:,} suffice for "
+            f"{max_tensors:,} tensors"
+        )
+
+
 def _parse_json(text: bytes, shard: str) -> dict[str, object]:
     if not text.startswith(b"{"):
-        raise HeaderError(f"{shard}: the header does not start with '{{'")
+        raise HeaderError(f"{shard}: the header starts with {text[:4]!r}, '{{' expected")
     try:
         decoded = text.decode("utf-8", errors="strict")
     except UnicodeDecodeError as error:
@@ -120,19 +146,23 @@ def _parse_json(text: bytes, shard: str) -> dict[str, object]:
     def no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
         table = dict(pairs)
         if len(table) != len(pairs):
-            seen: set[str] = set()
-            twice = ""
-            for name, _ in pairs:
-                twice = name if name in seen else twice
-                seen.add(name)
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
             raise HeaderError(f"{shard}: {twice!r:.200} is in the header twice")
         return table
 
     def no_constant(constant: str) -> object:
         raise HeaderError(f"{shard}: {constant} in the header is not JSON")
 
+    def no_sign(digits: str) -> int:
+        if digits.startswith("-"):  # -0 too, which would otherwise pass for 0
+            raise HeaderError(f"{shard}: {digits:.40} in the header is not a size")
+        return int(digits)
+
     try:
-        table = json.loads(decoded, object_pairs_hook=no_repeats, parse_constant=no_constant)
+        table = json.loads(
+            decoded, object_pairs_hook=no_repeats, parse_constant=no_constant, parse_int=no_sign
+        )
     except ValueError as error:
         raise HeaderError(f"{shard}: the header is not JSON: {error}") from None
     except RecursionError:
@@ -148,7 +178,7 @@ def _check_metadata(metadata: object, shard: str) -> None:
     for key, value in metadata.items():
         if not isinstance(value, str):
             raise HeaderError(f"{shard}: __metadata__[{key!r:.80}] is not a string")
-        if _has_surrogate(key) or _has_surrogate(value):
+        if SURROGATE.search(key) or SURROGATE.search(value):
             raise HeaderError(f"{shard}: __metadata__ holds a lone surrogate")
 
 
@@ -159,17 +189,18 @@ def _parse_entry(name: str, entry: object, shard: str, start: int) -> TensorSpec
         found = sorted(entry) if isinstance(entry, dict) else type(entry).__name__
         raise HeaderError(f"{where}: fields {sorted(FIELDS)} expected, {found} found")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
-        raise HeaderError(f"{where}: unknown dtype {dtype!r:.80}")
     if not _are_sizes(shape, MAX_DIMENSION) or len(shape) > MAX_AXES:
         raise HeaderError(
             f"{where}: shape {shape!r:.200}; at most {MAX_AXES} axes of 0 to 2**40 are read"
         )
     if not _are_sizes(offsets, 1 << 63) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise HeaderError(f"{where}: data_offsets {offsets!r:.200} are not two rising offsets")
-    size = ITEM_BYTES[dtype] * math.prod(shape)
-    if math.prod(d for d in shape if d) * ITEM_BYTES[dtype] >= 1 << 63:
-        raise HeaderError(f"{where}: shape {shape} holds more bytes than a file can")
+    if math.prod(d for d in shape if d) >= 1 << 60:
+        raise HeaderError(f"{where}: shape {shape} holds more elements than a file can")
+    try:
+        size = tensor_bytes(dtype if isinstance(dtype, str) else repr(dtype), shape)
+    except ValueError as error:
+        raise HeaderError(f"{where}: {error}") from None
     if offsets[1] - offsets[0] != size:
         raise HeaderError(
             f"{where}: {dtype} {shape} takes {size} bytes, its offsets span "
@@ -179,15 +210,11 @@ def _parse_entry(name: str, entry: object, shard: str, start: int) -> TensorSpec
 
 
 def _check_name(name: str, shard: str) -> None:
-    bad = not name or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name) or _has_surrogate(name)
-    if bad or len(name.encode(errors="replace")) > MAX_NAME_BYTES:
+    if not name or UNREADABLE.search(name) or len(name.encode()) > MAX_NAME_BYTES:
         raise HeaderError(
-            f"{shard}: tensor name {name!r:.80} is empty, too long or has control characters"
+            f"{shard}: tensor name {name!r:.80} is empty, has control characters or more than "
+            f"{MAX_NAME_BYTES} bytes"
         )
-
-
-def _has_surrogate(text: str) -> bool:
-    return any(0xD800 <= ord(character) <= 0xDFFF for character in text)
 
 
 def _are_sizes(values: object, limit: int) -> bool:

@@ -21,16 +21,24 @@ class Measured:
     Attributes:
         name: short name.
         loss: mean loss.
-        baseline_loss: loss of always guessing the class shares.
+        accuracy: share of right predictions.
+        num_examples: n, of both.
+        baseline_loss: loss of always answering with the class shares.
+        majority: share of the most frequent class.
         num_parameters: elements of all tensors.
         num_bytes: of all tensors.
+        health: "" or what looks damaged.
     """
 
     name: str
     loss: float
+    accuracy: float
+    num_examples: int
     baseline_loss: float
+    majority: float
     num_parameters: int
     num_bytes: int
+    health: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +74,25 @@ def choose(measured: Sequence[Measured], rules: SelectRules) -> tuple[Choice, ..
 def _refusal(entry: Measured, rules: SelectRules) -> str:
     if not math.isfinite(entry.loss):
         return f"loss is {entry.loss}"
-    if entry.loss > entry.baseline_loss:
+    if entry.health:
+        return f"looks damaged: {entry.health}"
+    if _only_guesses(entry):
         return (
-            f"loss {entry.loss:.4g} is worse than always guessing the class shares "
-            f"({entry.baseline_loss:.4g})"
+            f"no better than guessing: loss {entry.loss:.4g} (class shares: "
+            f"{entry.baseline_loss:.4g}), accuracy {entry.accuracy:.3f} (largest class: "
+            f"{entry.majority:.3f})"
         )
     if rules.max_parameters is not None and entry.num_parameters > rules.max_parameters:
         return f"{entry.num_parameters:,} parameters, limit {rules.max_parameters:,}"
     if rules.max_bytes is not None and entry.num_bytes > rules.max_bytes:
         return f"{entry.num_bytes:,} bytes, limit {rules.max_bytes:,}"
     return ""
+
+
+def _only_guesses(entry: Measured) -> bool:
+    """Loss worse than that of the class shares, and accuracy within two errors of the majority.
+
+    An overconfident model can have a bad loss and still know something: averaging mends that.
+    """
+    error = math.sqrt(entry.majority * (1 - entry.majority) / entry.num_examples)
+    return entry.loss > entry.baseline_loss and entry.accuracy <= entry.majority + 2 * error

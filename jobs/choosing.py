@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from cluster.errors import PreconditionError
 from cluster.store import Store
 from fusion.canonical import from_json, to_json
@@ -50,9 +52,13 @@ def choose_weights(context: RunContext, ranked: ScoreBook) -> ChosenWeights:
             Measured(
                 name=checkpoint.name,
                 loss=float(records.losses.mean()),
+                accuracy=float((records.predictions == records.labels).mean()),
+                num_examples=len(records.ids),
+                majority=float(np.bincount(records.labels).max() / len(records.labels)),
                 baseline_loss=constant_loss(records.labels, records.probabilities.shape[1]),
                 num_parameters=num_parameters(checkpoint),
                 num_bytes=num_bytes(checkpoint),
+                health=ranked.results[checkpoint.name, "rank"].health,
             )
         )
     select = context.recipe.select

@@ -19,7 +19,7 @@ task:
   kind: text-classification
   data: data/evaluation.parquet
   columns: {text: text, label: label, id: id}
-  slices: {rank: 0.25, select: 0.05, gate: 0.65, audit: 0.05}
+  slices: {rank: 0.3, select: 0.2, gate: 0.4, audit: 0.1}
 weights: {rule: softmax, temperature: 1.0}    # w_i = exp(-L_i) / sum_j exp(-L_j)
 merge: {method: linear}
 output: merged

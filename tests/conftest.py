@@ -1,0 +1,30 @@
+import os
+
+import pytest
+
+from tests.support.servers import moto_server, seaweedfs_server
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def moto():
+    with moto_server() as environment:
+        yield environment
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory):
+    with seaweedfs_server(tmp_path_factory.mktemp("seaweedfs")) as environment:
+        yield environment
+
+
+@pytest.fixture
+def use(monkeypatch):
+    """Point the AWS chain at a server."""
+
+    def apply(environment):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+
+    return apply
