@@ -287,8 +287,12 @@ class S3Upload:
                 self._store.client.complete_multipart_upload(
                     **self._address, MultipartUpload={"Parts": wanted}
                 )
-        except (UploadGoneError, NotFoundError):
-            pass  # completed by an earlier try, or gone: the object itself tells
+        except (UploadGoneError, NotFoundError, UnreachableError) as error:
+            # Completed by an earlier try, or gone: the object itself tells.
+            try:
+                return self._finished()
+            except UploadGoneError as gone:
+                raise (error if isinstance(error, UnreachableError) else gone) from None
         return self._finished()
 
     def abort(self) -> None:

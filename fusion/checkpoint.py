@@ -5,6 +5,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+# Hugging Face leaves the two labels of a default classifier out of config.json.
+DEFAULT_LABELS = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Pin:
@@ -115,5 +118,7 @@ def describe_kind(checkpoint: Checkpoint) -> str:
     names = " ".join(map(str, architectures)) if isinstance(architectures, list) else ""
     labels = config.get("id2label")
     count = len(labels) if isinstance(labels, Mapping) else config.get("num_labels")
+    if count is None and names.endswith(("SequenceClassification", "TokenClassification")):
+        count = DEFAULT_LABELS
     parts = (config.get("model_type"), names, f"{count} labels" if count else "")
     return " ".join(str(part) for part in parts if part) or "without config"

@@ -10,6 +10,7 @@ Source: https://github.com/huggingface/safetensors#format
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from fusion.checkpoint import TensorSpec
@@ -139,30 +140,14 @@ def _parse_json(text: bytes, shard: str) -> dict[str, object]:
     if not text.startswith(b"{"):
         raise HeaderError(f"{shard}: the header starts with {text[:4]!r}, '{{' expected")
     try:
-        decoded = text.decode("utf-8", errors="strict")
+        table = json.loads(
+            text.decode("utf-8", errors="strict"),
+            object_pairs_hook=_refuse_repeats,
+            parse_constant=_refuse_constant,
+            parse_int=_parse_size,
+        )
     except UnicodeDecodeError as error:
         raise HeaderError(f"{shard}: the header is not UTF-8 at byte {error.start}") from None
-
-    def no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        table = dict(pairs)
-        if len(table) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise HeaderError(f"{shard}: {twice!r:.200} is in the header twice")
-        return table
-
-    def no_constant(constant: str) -> object:
-        raise HeaderError(f"{shard}: {constant} in the header is not JSON")
-
-    def no_sign(digits: str) -> int:
-        if digits.startswith("-"):  # -0 too, which would otherwise pass for 0
-            raise HeaderError(f"{shard}: {digits:.40} in the header is not a size")
-        return int(digits)
-
-    try:
-        table = json.loads(
-            decoded, object_pairs_hook=no_repeats, parse_constant=no_constant, parse_int=no_sign
-        )
     except ValueError as error:
         raise HeaderError(f"{shard}: the header is not JSON: {error}") from None
     except RecursionError:
@@ -170,6 +155,24 @@ def _parse_json(text: bytes, shard: str) -> dict[str, object]:
     if not isinstance(table, dict):
         raise HeaderError(f"{shard}: the header is not a JSON object")
     return table
+
+
+def _refuse_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"the name {twice!r:.200} is given twice")
+    return table
+
+
+def _refuse_constant(constant: str) -> object:
+    raise ValueError(f"{constant} is not a number of JSON")
+
+
+def _parse_size(digits: str) -> int:
+    if digits.startswith("-"):  # -0 too, which would otherwise pass for 0
+        raise ValueError(f"{digits:.40} is negative")
+    return int(digits)
 
 
 def _check_metadata(metadata: object, shard: str) -> None:
@@ -187,7 +190,7 @@ def _parse_entry(name: str, entry: object, shard: str, start: int) -> TensorSpec
     where = f"{shard}: tensor {name!r}"
     if not isinstance(entry, dict) or set(entry) != FIELDS:
         found = sorted(entry) if isinstance(entry, dict) else type(entry).__name__
-        raise HeaderError(f"{where}: fields {sorted(FIELDS)} expected, {found} found")
+        raise HeaderError(f"{where}: fields {sorted(FIELDS)} expected, {found!s:.200} found")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not _are_sizes(shape, MAX_DIMENSION) or len(shape) > MAX_AXES:
         raise HeaderError(
