@@ -105,7 +105,7 @@ def _describe_counts(found: Sequence[Mismatch], num_tensors: int) -> str:
         f"{tokenizers} tokenizer{'s' * (tokenizers > 1)}" if tokenizers else "",
         f"{configs} config value{'s' * (configs > 1)}" if configs else "",
     ]
-    verb = "differ" if num_tensors > 1 and tensors or len(found) > 1 else "differs"
+    verb = "differ" if (num_tensors > 1 and tensors) or len(found) > 1 else "differs"
     return " and ".join(part for part in parts if part) + f" {verb}"
 
 
@@ -120,25 +120,20 @@ def _describe_way_out(found: Sequence[Mismatch]) -> str:
 def _tensor_mismatches(
     tensor: str, tables: Mapping[str, Mapping[str, TensorSpec]], *, cast: bool
 ) -> list[Mismatch]:
-    presence = {name: str(tensor in table) for name, table in tables.items()}
-    odd = _odd_ones(presence)
-    if odd:
-        return [
-            Mismatch(
-                name,
-                "E-TENSORS",
-                f"{tensor} is {'not in' if value == 'False' else 'only in'} {name}",
-                tensor,
-            )
-            for name, value, _ in odd
-        ]
+    presence = {name: "there" if tensor in table else "" for name, table in tables.items()}
+    found = [
+        Mismatch(name, "E-TENSORS", f"{tensor} is {'only' if value else 'not'} in {name}", tensor)
+        for name, value, _ in _odd_ones(presence)
+    ]
     there = {name: table[tensor] for name, table in tables.items() if tensor in table}
+    if {m.checkpoint for m in found} >= there.keys():
+        return found
     shapes = {name: str(list(spec.shape)) for name, spec in there.items()}
     dtypes = {
         name: "float" if cast and spec.dtype in FLOATS else spec.dtype
         for name, spec in there.items()
     }
-    return [
+    return found + [
         Mismatch(name, code, f"{tensor} is {value} in {name}, {usual}", tensor)
         for code, values in (("E-SHAPE", shapes), ("E-DTYPE", dtypes))
         for name, value, usual in _odd_ones(values)

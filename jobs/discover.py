@@ -1,17 +1,15 @@
 """Find candidates, pin their bytes, read their headers: all that is known without a tensor."""
 
-import fnmatch
-import re
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
-from cluster.errors import NotFoundError, PreconditionError, UnreachableError
+from cluster.errors import NotFoundError, PreconditionError
 from cluster.store import ObjectInfo, Store, open_store
 from fusion.agreement import find_mismatches
 from fusion.checkpoint import Checkpoint, Pin, PinnedFile, TensorSpec
 from fusion.errors import HeaderError, MismatchError, TruncatedError
-from fusion.header import LENGTH_BYTES, header_length, parse_header
 from jobs.errors import (
     IncompleteError,
     NoCandidatesError,
@@ -19,16 +17,23 @@ from jobs.errors import (
     SourceChangedError,
     UnsafeNameError,
 )
+from jobs.patterns import expand_pattern, short_names
+from jobs.shards import (
+    check_tensors,
+    find_pickle,
+    find_shards,
+    pickle_error,
+    read_header,
+)
 from jobs.side_files import SIDE_FILES, is_quantised, read_config, read_index, read_vocabulary
 
-SPECULATIVE_BYTES = 64 << 10
-SHARD_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}\.safetensors")
-PICKLE_NAMES = re.compile(r".*\.(bin|pt|pth|ckpt|pkl|pickle)")
-PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-WILD = re.compile(r"[*?\[]")
 # These make a candidate unusable tonight; the others are refusals, which stop the run.
 SKIPPING = (IncompleteError, TruncatedError)
 REFUSING = (HeaderError, PickleError, UnsafeNameError, MismatchError)
+Refusal = HeaderError | PickleError | UnsafeNameError | MismatchError
+Outcome = tuple[Checkpoint, Mapping[str, int]] | IncompleteError | TruncatedError | Refusal
+# Finding waits for answers of the store, a dozen a candidate.
+THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class Found:
     Attributes:
         candidates: usable ones, in the order of patterns and names.
         skipped: the others.
-        vocabularies: token -> id by candidate name, where there is a tokenizer.
+        vocabularies: token -> id by candidate name, {} where there is no tokenizer.
     """
 
     candidates: tuple[Checkpoint, ...]
@@ -74,37 +79,34 @@ def find_candidates(
 
     Raises:
         NoCandidatesError: nothing matched.
-        HeaderError, PickleError, UnsafeNameError, MismatchError: refused, unless dropped.
+        HeaderError, PickleError, UnsafeNameError, MismatchError: refused, unless dropped. All
+            refusals are in the message of the first.
     """
-    places: dict[str, None] = {}
-    counts = []
-    for pattern in patterns:
-        matched = _expand(pattern)
-        counts.append(f"  {pattern}: {len(matched)} checkpoints")
-        places.update(dict.fromkeys(matched))
-    if not places:
-        raise NoCandidatesError(
-            "no candidate was found:\n" + "\n".join(counts) + "\nNothing was evaluated.",
-            "a checkpoint is a folder with .safetensors files; check the paths under candidates",
-        )
-    names = _short_names(list(places))
+    names = short_names(_find_places(patterns))
+
+    def attempt(uri: str) -> Outcome:
+        try:
+            return pin_checkpoint(uri, name=names[uri], settle_seconds=settle_seconds, now=now)
+        except (*SKIPPING, *REFUSING) as error:
+            return error
+
     candidates: list[Checkpoint] = []
     skipped: list[Skipped] = []
+    refused: list[Refusal] = []
     vocabularies: dict[str, Mapping[str, int]] = {}
-    for uri, name in names.items():
-        try:
-            checkpoint, vocabulary = pin_checkpoint(
-                uri, name=name, settle_seconds=settle_seconds, now=now
-            )
-        except SKIPPING as error:
-            skipped.append(Skipped(name, uri, error.code, str(error)))
-        except REFUSING as error:
-            if on_refused == "stop":
-                raise
-            skipped.append(Skipped(name, uri, error.code, str(error)))
-        else:
-            candidates.append(checkpoint)
-            vocabularies[name] = vocabulary
+    shared: dict[str, Mapping[str, int]] = {}
+    with ThreadPoolExecutor(THREADS) as pool:
+        for (uri, name), outcome in zip(names.items(), pool.map(attempt, names), strict=True):
+            if isinstance(outcome, tuple):
+                checkpoint, vocabulary = outcome
+                candidates.append(checkpoint)
+                vocabularies[name] = shared.setdefault(checkpoint.tokenizer_digest, vocabulary)
+            elif isinstance(outcome, REFUSING) and on_refused == "stop":
+                refused.append(outcome)
+            else:
+                skipped.append(Skipped(name, uri, outcome.code, str(outcome)))
+    if refused:
+        raise _join_refusals(refused)
     return Found(tuple(candidates), tuple(skipped), vocabularies)
 
 
@@ -130,208 +132,149 @@ def pin_checkpoint(
         The checkpoint, and its vocabulary ({} where there is no tokenizer).
 
     Raises:
-        IncompleteError, TruncatedError: a shard is missing, short, or too young.
+        IncompleteError, TruncatedError: a shard is missing, short, too young, or changed meanwhile.
         HeaderError, PickleError, UnsafeNameError, MismatchError: refused.
     """
     store = open_store(uri)
-    entries = {entry.key: entry for entry in store.list() if "/" not in entry.key}
-    index = read_index(store, entries)
-    shard_names = _shard_names(store, entries, index, name)
+    try:
+        return _pin_files(store, uri, name, settle_seconds, now)
+    except (NotFoundError, PreconditionError) as error:
+        raise IncompleteError(
+            f"{name} changed while it was being read: {error}", "run the same command again"
+        ) from None
+
+
+def check_pins(checkpoint: Checkpoint) -> None:
+    """Ask the store whether every file is still the pinned one, or can still be read as it was.
+
+    Raises:
+        SourceChangedError: names every object that changed, its old and its new pin.
+    """
+    store = open_store(checkpoint.uri)
+    changes = []
+    for file in (*checkpoint.shards, *checkpoint.side_files):
+        now = _find_pin(store, file.name)
+        if now != file.pin and not _is_kept(store, file):
+            changes.append(
+                f"{checkpoint.uri}/{file.name} was {_describe_pin(file.pin)} when it was pinned "
+                f"and is {_describe_pin(now)} now"
+            )
+    if changes:
+        raise SourceChangedError(
+            "\n".join(changes) + "\nNothing was published.",
+            "run the same command again: it plans anew with what is there now",
+        )
+
+
+def _find_places(patterns: Sequence[str]) -> list[str]:
+    places: dict[str, None] = {}
+    notes = []
+    for pattern in dict.fromkeys(patterns):
+        expansion = expand_pattern(pattern)
+        notes.append(f"  {pattern}: {expansion.note}")
+        places.update(dict.fromkeys(expansion.uris))
+    if not places:
+        raise NoCandidatesError(
+            "no candidate was found:\n" + "\n".join(notes) + "\nNothing was evaluated.",
+            "a checkpoint is a folder with .safetensors files; check the paths under candidates",
+        )
+    return list(places)
+
+
+def _join_refusals(refused: Sequence[Refusal]) -> Refusal:
+    first = refused[0]
+    if len(refused) > 1:
+        lines = [f"  {error.code}  {error}" for error in refused]
+        first.message = f"{len(refused)} candidates are refused:\n" + "\n".join(lines)
+        first.args = (first.message, *first.args[1:])
+    return first
+
+
+def _pin_files(
+    store: Store, uri: str, name: str, settle_seconds: float, now: float
+) -> tuple[Checkpoint, Mapping[str, int]]:
+    listed = {entry.key: entry for entry in store.list() if "/" not in entry.key}
+    if not listed:
+        raise IncompleteError(f"{name}: nothing is in {uri}", "check the path")
+    index = read_index(store, listed, name=name)
+    shards = find_shards(listed, index, name=name)
+    _check_settled(listed.values(), settle_seconds, now, name)
+    if not shards:
+        pickle = find_pickle(store, listed.values())
+        if pickle is not None:
+            raise pickle_error(name, pickle)
+        raise IncompleteError(f"{name} has no .safetensors file", "wait until it is written")
+    entries = {key: store.head(key) for key in (*shards, *_find_sides(store, listed.values()))}
     _check_settled(entries.values(), settle_seconds, now, name)
-    shards: list[PinnedFile] = []
+    pins = {key: Pin(entry.size, entry.etag, entry.version) for key, entry in entries.items()}
     tensors: list[TensorSpec] = []
-    for shard in shard_names:
-        pin, specs = _read_header(store, shard, f"{name}/{shard}")
-        shards.append(PinnedFile(shard, pin))
-        tensors += specs
-    _check_tensors(tensors, index, name)
-    sides = tuple(
-        PinnedFile(key, _pin(store.head(key)))
-        for key in sorted(entries)
-        if SIDE_FILES.fullmatch(key)
-    )
-    config = read_config(store, sides, name)
+    for shard in shards:
+        tensors += read_header(store, entries[shard], pins[shard], name=name)
+    check_tensors(tensors, index, name=name)
+    sides = tuple(PinnedFile(key, pin) for key, pin in pins.items() if key not in shards)
+    config = read_config(store, sides, name=name)
     if is_quantised(config, tensors):
         raise MismatchError(
             f"{name} is quantised: averaging codes gives nonsense. No tensor data was read.",
             "export it dequantised, in float16 or bfloat16",
             "E-QUANTISED",
         )
-    vocabulary, tokenizer_digest = read_vocabulary(store, sides, name)
-    checkpoint = Checkpoint(
-        name, uri, tuple(shards), tuple(tensors), sides, config, tokenizer_digest
+    vocabulary, digest = read_vocabulary(store, sides, name=name)
+    files = tuple(PinnedFile(shard, pins[shard]) for shard in shards)
+    return Checkpoint(name, uri, files, tuple(tensors), sides, config, digest), vocabulary
+
+
+def _find_sides(store: Store, listed: Iterable[ObjectInfo]) -> list[str]:
+    """Names of side files, sorted. A .model file that is a pickle is none of them."""
+    files = sorted(
+        (entry for entry in listed if SIDE_FILES.fullmatch(entry.key)), key=lambda entry: entry.key
     )
-    return checkpoint, vocabulary
-
-
-def check_pins(checkpoint: Checkpoint) -> None:
-    """Ask the store whether every file is still the pinned one.
-
-    Raises:
-        SourceChangedError: names the object, the old and the new pin.
-    """
-    store = open_store(checkpoint.uri)
-    for file in (*checkpoint.shards, *checkpoint.side_files):
-        try:
-            etag: str = store.head(file.name).etag
-        except NotFoundError:
-            etag = "gone"
-        if etag != file.pin.etag and file.pin.version is None:
-            raise SourceChangedError(
-                f"{checkpoint.uri}/{file.name} was {file.pin.etag} when it was pinned and is "
-                f"{etag} now. Nothing was published.",
-                "run the same command again: it plans anew with what is there now",
-            )
-
-
-def _expand(pattern: str) -> list[str]:
-    """URIs of the checkpoints that a pattern stands for, sorted."""
-    match = WILD.search(pattern)
-    root = pattern if match is None else pattern[: match.start()].rpartition("/")[0]
-    root = root.rstrip("/") or ("/" if pattern.startswith("/") else ".")
-    rest = pattern[len(root) :].strip("/") if match is not None else ""
-    store = open_store(root)
-    folders = sorted({key.rpartition("/")[0] for key in _model_keys(store)})
-    if rest:
-        depth = rest.count("/")
-        wanted = [
-            folder for folder in folders if folder.count("/") == depth and _matches(folder, rest)
-        ]
-    elif "" in folders:
-        wanted = [""]
-    else:
-        wanted = [folder for folder in folders if "/" not in folder]
-    return [f"{store.uri}/{folder}" if folder else store.uri for folder in wanted]
-
-
-def _matches(folder: str, pattern: str) -> bool:
-    pairs = zip(folder.split("/"), pattern.split("/"), strict=True)
-    return all(fnmatch.fnmatchcase(part, glob) for part, glob in pairs)
-
-
-def _model_keys(store: Store) -> Iterable[str]:
-    """Keys of files that make a folder a checkpoint, whole or not."""
-    for entry in store.list():
-        file = entry.key.rpartition("/")[2]
-        if (
-            file.endswith((".safetensors", ".safetensors.index.json"))
-            or file == "config.json"
-            or PICKLE_NAMES.fullmatch(file)
-        ):
-            yield entry.key
-
-
-def _short_names(uris: Sequence[str]) -> dict[str, str]:
-    """The shortest ends of the URIs that tell them apart."""
-    depth = 1
-    while True:
-        names = {uri: "/".join(uri.rstrip("/").split("/")[-depth:]) for uri in uris}
-        if len(set(names.values())) == len(uris) or depth > 64:
-            return names
-        depth += 1
-
-
-def _shard_names(
-    store: Store, entries: Mapping[str, ObjectInfo], index: Mapping[str, str], name: str
-) -> list[str]:
-    if index:
-        wanted = sorted(set(index.values()))
-        unsafe = [shard for shard in wanted if not SHARD_NAME.fullmatch(shard)]
-        if unsafe:
-            raise UnsafeNameError(
-                f"{name}: the index names shard {unsafe[0]!r:.120}, which is not a plain file name "
-                "in the checkpoint; nothing was opened",
-                "export the checkpoint again, or set select.on_refused: drop",
-            )
-        missing = [shard for shard in wanted if shard not in entries]
-        if missing:
-            raise IncompleteError(
-                f"{len(missing)} of {len(wanted)} shards missing, first {missing[0]}",
-                "wait until it is written, or copy the missing files",
-            )
-        return wanted
-    present = [key for key in entries if key.endswith(".safetensors")]
-    if "model.safetensors" in present:
-        return ["model.safetensors"]
-    if len(present) == 1:
-        return present
-    if present:
-        raise IncompleteError(
-            f"{len(present)} .safetensors files and no model.safetensors.index.json",
-            "the index is written last: wait, or copy it",
-        )
-    _refuse_pickles(store, entries, name)
-    raise IncompleteError("no .safetensors file", "wait until it is written")
-
-
-def _refuse_pickles(store: Store, entries: Mapping[str, ObjectInfo], name: str) -> None:
-    for key, entry in entries.items():
-        if entry.size < 4:
-            continue
-        magic = bytearray(4)
-        store.read_into(key, memoryview(magic), start=0, if_match=entry.etag)
-        if magic.startswith(PICKLE_MAGIC):
-            raise PickleError(
-                f"{name} holds {key}, a format that can run code when it is opened, and no "
-                ".safetensors file; it was not opened",
-                "convert it where it is trusted: model.save_pretrained(folder, "
-                "safe_serialization=True)",
-            )
+    return [
+        entry.key
+        for entry in files
+        if not entry.key.endswith(".model") or find_pickle(store, [entry]) is None
+    ]
 
 
 def _check_settled(
     entries: Iterable[ObjectInfo], settle_seconds: float, now: float, name: str
 ) -> None:
-    newest = max((entry.modified for entry in entries), default=0.0)
-    if settle_seconds and now - newest < settle_seconds:
+    newest = max(entries, key=lambda entry: entry.modified)
+    age = now - newest.modified
+    if settle_seconds and age < settle_seconds:
+        seen = f"{age:.0f} s old" if age >= 0 else f"dated {-age:.0f} s in the future"
         raise IncompleteError(
-            f"newest object is {max(0.0, now - newest):.0f} s old, settle {settle_seconds:.0f} s",
-            f"{name} is taken once it has settled",
+            f"{name}: its newest object {newest.key} is {seen}, settle is {settle_seconds:.0f} s",
+            "it is taken once it has settled",
         )
 
 
-def _read_header(store: Store, shard: str, where: str) -> tuple[Pin, tuple[TensorSpec, ...]]:
-    """Pin and header of one shard: a HEAD and at most two ranged reads."""
-    entry = store.head(shard)
-    pin = _pin(entry)
-    first = _read_range(store, shard, pin, 0, min(SPECULATIVE_BYTES, entry.size))
-    length = header_length(first[:LENGTH_BYTES], file_size=entry.size, shard=where)
-    end = LENGTH_BYTES + length
-    if end > len(first):
-        first += _read_range(store, shard, pin, len(first), end - len(first))
-    specs = parse_header(first[:end], file_size=entry.size, shard=where)
-    plain = (TensorSpec(s.name, s.dtype, s.shape, shard, s.start, s.end) for s in specs)
-    return pin, tuple(plain)
-
-
-def _read_range(store: Store, key: str, pin: Pin, start: int, size: int) -> bytes:
-    content = bytearray(size)
+def _find_pin(store: Store, key: str) -> Pin | None:
     try:
-        store.read_into(
-            key, memoryview(content), start=start, if_match=pin.etag, version=pin.version
-        )
-    except (PreconditionError, UnreachableError):
-        raise IncompleteError(f"{key} changed while its header was read") from None
-    return bytes(content)
-
-
-def _pin(entry: ObjectInfo) -> Pin:
+        entry = store.head(key)
+    except NotFoundError:
+        return None
     return Pin(entry.size, entry.etag, entry.version)
 
 
-def _check_tensors(tensors: Sequence[TensorSpec], index: Mapping[str, str], name: str) -> None:
-    """Every tensor once, and just where the index says."""
-    where: dict[str, str] = {}
-    for tensor in tensors:
-        if tensor.name in where:
-            raise HeaderError(
-                f"{name}: {tensor.name!r} is in {where[tensor.name]} and in {tensor.shard}"
-            )
-        where[tensor.name] = tensor.shard
-    if index and index != where:
-        odd = min(set(index.items()) ^ set(where.items()))[0]
-        raise HeaderError(
-            f"{name}: the index puts {odd!r} in {index.get(odd, 'no shard')}, the headers in "
-            f"{where.get(odd, 'no shard')}",
-            "export the checkpoint again, or set select.on_refused: drop",
+def _is_kept(store: Store, file: PinnedFile) -> bool:
+    """Whether the pinned version can still be read, though it is no longer the newest."""
+    if file.pin.version is None:
+        return False
+    try:
+        store.read_into(
+            file.name,
+            memoryview(bytearray(min(file.pin.size, 1))),
+            start=0,
+            version=file.pin.version,
         )
+    except NotFoundError:
+        return False
+    return True
+
+
+def _describe_pin(pin: Pin | None) -> str:
+    if pin is None:
+        return "gone"
+    version = f", version {pin.version}" if pin.version else ""
+    return f"{pin.etag} ({pin.size:,} bytes{version})"

@@ -142,19 +142,17 @@ def label_numbers(
     Raises:
         DataError: a label that the model does not have.
     """
-    by_name = {name: number for number, name in enumerate(model_labels)}
-    if not all(label in by_name for label in labels):
-        by_number = {str(number): number for number in range(len(model_labels))}
-        if all(label in by_number for label in labels):
-            by_name = by_number
+    table = {name: number for number, name in enumerate(model_labels)}
+    if not any(label in table for label in labels):
+        table = {str(number): number for number in range(len(model_labels))}
     for row, label in enumerate(labels):
-        if label not in by_name:
+        if label not in table:
             raise DataError(
                 f"{where}: label {label!r:.80} (example {row}) is not one of the model's "
                 f"{len(model_labels)} labels {list(model_labels)[:10]}",
                 "labels are class names as in id2label, or whole numbers from 0",
             )
-    return tuple(by_name[label] for label in labels)
+    return tuple(table[label] for label in labels)
 
 
 def _read_table(task: EvaluationTask) -> Any:
