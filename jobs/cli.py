@@ -110,7 +110,7 @@ def evaluate(
     checkpoints: tuple[str, ...], task: Path, slice_name: str, address: str | None, as_json: bool
 ) -> None:
     """Score CHECKPOINTS on the task of a recipe, without merging."""
-    from jobs.commands import run_evaluate
+    from jobs.evaluate_command import run_evaluate
 
     finish(
         lambda: run_evaluate(

@@ -5,19 +5,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cluster.runner import Resources, Runner
 from cluster.store import open_store
 from fusion.canonical import from_json
 from fusion.manifest import PublishedFigure, RunReport
 from jobs.console import Progress, show, show_json, show_table
 from jobs.cost import RunCost, plan_run
+from jobs.embedded_ray import LazyRay
 from jobs.errors import NoCandidatesError, OutputError, RecipeError
-from jobs.preparation import Prepared, make_task, prepare
+from jobs.preparation import Prepared, prepare
 from jobs.recipe import Recipe, load_recipe
 
 GB = 1e9
@@ -56,7 +55,7 @@ def run_loaded(
     check_date(logical_date)
     progress = Progress(is_quiet=as_json)
     cores = os.cpu_count() or 1
-    with _LazyRay(address) as ray:
+    with LazyRay(address) as ray:
         request = RunRequest(
             recipe=recipe,
             logical_date=logical_date,
@@ -98,52 +97,6 @@ def run_demo(folder: Path | None, *, seed: int, as_json: bool) -> int:
         show(f"  metafuse plan {recipe}       # what it reads, writes and costs")
         show(f"  metafuse predict {place / 'merged'} --text 'What a lovely phone!'")
     return 0
-
-
-def run_evaluate(
-    uris: Sequence[str], path: Path, *, slice_name: str, address: str | None, as_json: bool
-) -> int:
-    """`metafuse evaluate`."""
-    from fusion.metrics import score
-    from fusion.slices import SLICES
-    from jobs.discover import find_candidates
-    from jobs.evaluate import score_all
-
-    if slice_name not in SLICES:
-        raise RecipeError(f"--slice {slice_name}: expected one of {', '.join(SLICES)}")
-    recipe = load_recipe(path)
-    found = find_candidates(uris, settle_seconds=0, now=time.time())
-    wanted = recipe.resources.evaluate
-    progress = Progress(is_quiet=as_json)
-    with tempfile.TemporaryDirectory(prefix="metafuse-") as cache, _LazyRay(address) as ray:
-        book = score_all(
-            found.candidates,
-            [slice_name],
-            make_task(recipe),
-            cache=cache,
-            runner=ray.start(),
-            resources=Resources(wanted.num_cpus, wanted.num_gpus, wanted.memory_bytes or 0),
-            workers=wanted.workers or os.cpu_count() or 1,
-            on_done=lambda name, _, done, total: progress.say("evaluate", done, total, name),
-        )
-    progress.close()
-    scores = [score(r, name=n, slice=s) for (n, s), r in book.records.items()]
-    scores.sort(key=lambda entry: entry.loss)
-    failures = [asdict(failure) for failure in book.failures]
-    failures += [asdict(entry) for entry in found.skipped]
-    if as_json:
-        show_json({"scores": [asdict(entry) for entry in scores], "failures": failures})
-    else:
-        rows = [
-            [s.name, f"{s.loss:.4f}", f"{s.loss_error:.4f}", f"{s.accuracy:.4f}",
-             f"{s.macro_f1:.4f}", str(s.num_examples)]
-            for s in scores
-        ]  # fmt: skip
-        show_table(["checkpoint", "loss", "+-", "accuracy", "macro F1", "examples"], rows)
-        for failure in failures:
-            text = failure.get("message") or failure.get("reason")
-            show(f"  {failure['name']}: {failure['code']} {text}")
-    return 0 if scores else 13
 
 
 def run_predict(models: Sequence[str], texts: Sequence[str], *, as_json: bool) -> int:
@@ -261,29 +214,6 @@ def check_date(text: str) -> None:
 def print_bytes(content: bytes) -> None:
     """JSON as it is stored."""
     sys.stdout.write(content.decode())
-
-
-class _LazyRay:
-    """Starts Ray when the first worker is needed, and stops only what it started."""
-
-    def __init__(self, address: str | None) -> None:
-        self._address = address
-        self._runner: Runner | None = None
-
-    def start(self) -> Runner:
-        if self._runner is None:
-            from cluster.ray_runner import RayRunner
-
-            self._runner = RayRunner(self._address)
-        return self._runner
-
-    def __enter__(self) -> "_LazyRay":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._runner is not None:
-            with closing(self._runner):
-                self._runner = None
 
 
 def _newest_run(output: str) -> str:

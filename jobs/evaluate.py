@@ -113,31 +113,25 @@ def score_all(
         if cached is None:
             missing.append(job)
         else:
-            records[job.checkpoint.name, job.slice], results[job.checkpoint.name, job.slice] = (
-                cached
-            )
+            place = (job.checkpoint.name, job.slice)
+            records[place], results[place] = cached
     failures: dict[str, Failure] = {}
     errors: list[Exception] = []
-    done_count = len(results)
+    num_found = len(results)
     for done in runner.run_tasks(score_one, missing, resources=resources, workers=workers):
         job = missing[done.index]
         name = job.checkpoint.name
-        done_count += 1
         if done.error is not None:
             errors.append(done.error)
             failures[name] = Failure(name, _code(done.error), str(done.error))
         elif done.value is not None:
             results[name, job.slice] = done.value
-            loaded = _load(job)
-            assert loaded is not None
-            records[name, job.slice] = loaded[0]
+            records[name, job.slice] = _read(job)
+        num_found += 1
         if on_done is not None:
-            on_done(name, job.slice, done_count, len(jobs))
-    if (
-        errors
-        and len(failures) == len(checkpoints)
-        and all(isinstance(e, DataError) for e in errors)
-    ):
+            on_done(name, job.slice, num_found, len(jobs))
+    is_total = bool(errors) and len(failures) == len(checkpoints)
+    if is_total and all(isinstance(e, DataError) for e in errors):
         raise errors[0]
     return ScoreBook(records, results, tuple(failures.values()))
 
@@ -182,6 +176,13 @@ def _load(job: ScoreJob) -> tuple[Records, ScoreResult] | None:
         is_cached=True,
     )
     return records, result
+
+
+def _read(job: ScoreJob) -> Records:
+    """The records that a worker has just written."""
+    found = _load(job)
+    assert found is not None
+    return found[0]
 
 
 def _code(error: Exception) -> str:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from cluster.errors import UnsupportedError
 from cluster.store import ObjectInfo, Store, open_store
@@ -88,7 +89,10 @@ def _split_pattern(pattern: str) -> tuple[str, list[str]]:
             "name the bucket: s3://BUCKET/prefix-*",
         )
     root = "/".join(parts[:first]) or ("/" if place.startswith("/") else "")
-    root = posixpath.normpath(root) if scheme in ("", "file") else root.rstrip("/")
+    if scheme in ("", "file"):
+        root = posixpath.normpath(Path(root).expanduser().absolute())
+    else:
+        root = root.rstrip("/")
     return scheme + separator + root, [part for part in parts[first:] if part]
 
 

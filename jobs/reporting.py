@@ -63,11 +63,7 @@ def make_report(
         published=published,
         sources=fused.manifest.sources,
         notes=notes,
-        commands=(
-            ("use the promoted model", f"metafuse resolve {output}"),
-            ("bring it to a disk", f"metafuse pull {output} ./model"),
-            ("ask it", f"metafuse predict {output}/{fused.folder} --text 'What a day!'"),
-        ),
+        commands=_commands(output, fused.folder),
     )
 
 
@@ -83,6 +79,14 @@ def headline(verdict: Verdict) -> str:
     if verdict.decision == "HOLD":
         return f"Held: {verdict.sentence}"
     return f"Not decided: {verdict.sentence}"
+
+
+def _commands(output: str, folder: str) -> tuple[tuple[str, str], ...]:
+    return (
+        ("use the promoted model", f"metafuse resolve {output}"),
+        ("bring it to a disk", f"metafuse pull {output} ./model"),
+        ("ask it", f"metafuse predict {output}/{folder} --text 'What a day!'"),
+    )
 
 
 def _candidate_rows(

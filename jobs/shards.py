@@ -37,6 +37,12 @@ def find_shards(
         IncompleteError: shards are missing, or it cannot be told which they are.
     """
     there = sorted(file for file in present if file.endswith(".safetensors"))
+    if index is None and SINGLE not in there and "adapter_config.json" in present:
+        raise IncompleteError(
+            f"{name} is an adapter, not a whole checkpoint: averaging its factors is not averaging "
+            "what they stand for",
+            "merge it into its base model and export that",
+        )
     if index is None:
         return _find_unlisted(there, name)
     wanted = sorted(set(index.values()))

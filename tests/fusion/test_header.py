@@ -232,6 +232,7 @@ def make_file(table: dict[str, tuple[str, tuple[int, ...]]], metadata: dict[str,
     return header + b"\7" * sum(tensor_bytes(*kind) for kind in table.values())
 
 
+@settings(deadline=None)
 @given(tables, texts)
 def test_what_we_write_we_and_the_reference_read_back(table, metadata):
     content = make_file(table, metadata)
@@ -246,6 +247,7 @@ def test_what_we_write_we_and_the_reference_read_back(table, metadata):
     assert found == table
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         names,
@@ -274,7 +276,7 @@ def test_the_bytes_of_a_tensor_are_where_its_spec_says():
         assert found.tolist() == arrays[spec.name].tolist()
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(tables, texts, st.data())
 def test_we_never_accept_bytes_that_the_reference_refuses(table, metadata, data):
     content = bytearray(make_file(table, metadata))
@@ -295,6 +297,7 @@ def test_we_never_accept_bytes_that_the_reference_refuses(table, metadata, data)
         assert reference_accepts(bytes(content))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80), st.booleans())
 def test_random_bytes_end_in_a_typed_error_or_agree_with_the_reference(content, has_true_length):
     if has_true_length:
@@ -317,7 +320,7 @@ odd_entries = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["a", "b", "é", "", "\0", "__metadata__"]), odd_entries | texts, max_size=3

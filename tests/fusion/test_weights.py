@@ -58,7 +58,7 @@ def test_losses_that_are_not_numbers_are_refused(losses):
 
 def test_fixed_weights_name_what_is_missing_and_what_is_too_much():
     assert fixed_weights(["a", "b"], {"a": 1, "b": 3}) == (0.25, 0.75)
-    with pytest.raises(WeightError, match="no weight for 'seed-2'.*did you mean 'seed-2'"):
+    with pytest.raises(WeightError, match=r"no weight for 'seed-2'.*did you mean 'seed-2'"):
         fixed_weights(["seed-1", "seed-2"], {"seed-1": 1, "sed-2": 1})
     with pytest.raises(WeightError, match="sum to 0"):
         fixed_weights(["a", "b"], {"a": 1, "b": -1})

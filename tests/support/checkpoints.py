@@ -1,12 +1,18 @@
 """Checkpoints for tests: built byte by byte, so that each can be wrong in one chosen way."""
 
+import io
 import json
+import tarfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from cluster.store import open_store
+from fusion.checkpoint import Checkpoint
 from fusion.dtypes import tensor_bytes
 from fusion.header import format_header
+from jobs.discover import Found, find_candidates, pin_checkpoint
 
 BERT = {
     "model_type": "bert",
@@ -18,6 +24,10 @@ TENSORS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "embeddings.weight": ("F32", (3, 4)),
     "classifier.weight": ("F32", (2, 4)),
 }
+NOW = 4e9
+# {"w": 1} in protocol 4.
+PICKLE = b"\x80\x04\x95\x0a\0\0\0\0\0\0\0}\x94\x8c\x01w\x94K\x01s."
+
 WORDS = ("[PAD]", "[UNK]", "good")
 
 
@@ -70,3 +80,51 @@ def write_files(folder: Path | str, files: Mapping[str, bytes]) -> str:
     for name, content in files.items():
         store.put(name, content)
     return store.uri
+
+
+SECOND = "model-00002-of-00002.safetensors"
+SPLIT = sharded_checkpoint()
+
+
+def without(files: Mapping[str, bytes], *gone: str) -> dict[str, bytes]:
+    """All files but some."""
+    return {name: content for name, content in files.items() if name not in gone}
+
+
+def find(
+    *patterns: object,
+    on_refused: Literal["stop", "drop"] = "stop",
+    settle_seconds: float = 0.0,
+    now: float = NOW,
+) -> Found:
+    """What these patterns stand for, at a time when everything has settled."""
+    return find_candidates(
+        [str(pattern) for pattern in patterns],
+        settle_seconds=settle_seconds,
+        now=now,
+        on_refused=on_refused,
+    )
+
+
+def names(found: Found) -> list[str]:
+    """Names of the usable candidates."""
+    return [candidate.name for candidate in found.candidates]
+
+
+def pin(folder: object) -> Checkpoint:
+    """One checkpoint, called "s"."""
+    return pin_checkpoint(str(folder), name="s")[0]
+
+
+def archive(kind: str) -> bytes:
+    """What torch.save and friends leave, by the format of the file."""
+    content = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(content, "w") as packed:
+            packed.writestr("archive/data.pkl", PICKLE)
+    elif kind == "tar":
+        with tarfile.open(fileobj=content, mode="w") as packed:
+            packed.addfile(tarfile.TarInfo("pickle"), io.BytesIO())
+    else:
+        content.write(PICKLE)
+    return content.getvalue()

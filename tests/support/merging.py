@@ -43,8 +43,18 @@ def write_sources(folder: Path, count: int, dtype=torch.float32, shapes=None):
     return [pin_checkpoint(str(folder / f"m{i}"), name=f"m{i}")[0] for i in range(count)]
 
 
-def merge(sources, weights, out: Path | str, *, dtype=None, unit_bytes=64 << 20, shard_bytes=5 * 10**9,
-          runner=None, workers=1, memory_bytes=1 << 30):  # fmt: skip
+def merge(
+    sources,
+    weights,
+    out: Path | str,
+    *,
+    dtype=None,
+    unit_bytes=64 << 20,
+    shard_bytes=5 * 10**9,
+    runner=None,
+    workers=1,
+    memory_bytes=1 << 30,
+):
     """Merge into `out`; returns the plan and the outcome."""
     request = linear_request(sources, weights, dtype=dtype)
     plan = plan_merge(request, unit_bytes=unit_bytes, shard_bytes=shard_bytes)

@@ -1,0 +1,75 @@
+"""`metafuse evaluate`: scores alone, nothing merged or kept."""
+
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from cluster.runner import Resources
+from fusion.metrics import Score, score
+from fusion.slices import SLICES
+from jobs.console import Progress, show, show_json, show_table
+from jobs.discover import Found, find_candidates
+from jobs.embedded_ray import LazyRay
+from jobs.errors import RecipeError
+from jobs.evaluate import ScoreBook, score_all
+from jobs.preparation import make_task
+from jobs.recipe import Recipe, load_recipe
+
+NOTHING_SCORED = 13
+
+
+def run_evaluate(
+    uris: Sequence[str], path: Path, *, slice_name: str, address: str | None, as_json: bool
+) -> int:
+    """Score checkpoints on one slice of a recipe's task and show a table, best first."""
+    if slice_name not in SLICES:
+        raise RecipeError(f"--slice {slice_name}: expected one of {', '.join(SLICES)}")
+    recipe = load_recipe(path)
+    found = find_candidates(uris, settle_seconds=0, now=time.time())
+    progress = Progress(is_quiet=as_json)
+    try:
+        book = _score(recipe, found, slice_name, address, progress)
+    finally:
+        progress.close()
+    scores = [score(r, name=name, slice=part) for (name, part), r in book.records.items()]
+    scores.sort(key=lambda entry: entry.loss)
+    failures = [(f.name, f.code, f.message) for f in book.failures]
+    failures += [(s.name, s.code, s.reason) for s in found.skipped]
+    if as_json:
+        lost = [dict(zip(("name", "code", "message"), entry, strict=True)) for entry in failures]
+        show_json({"scores": [asdict(entry) for entry in scores], "failures": lost})
+    else:
+        _show(scores, failures)
+    return 0 if scores else NOTHING_SCORED
+
+
+def _score(
+    recipe: Recipe, found: Found, slice_name: str, address: str | None, progress: Progress
+) -> ScoreBook:
+    wanted = recipe.resources.evaluate
+    with tempfile.TemporaryDirectory(prefix="metafuse-") as cache, LazyRay(address) as ray:
+        return score_all(
+            found.candidates,
+            [slice_name],
+            make_task(recipe),
+            cache=cache,
+            runner=ray.start(),
+            resources=Resources(wanted.num_cpus, wanted.num_gpus, wanted.memory_bytes or 0),
+            workers=wanted.workers or os.cpu_count() or 1,
+            on_done=lambda name, _, done, total: progress.say("evaluate", done, total, name),
+        )
+
+
+def _show(scores: Sequence[Score], failures: Sequence[tuple[str, str, str]]) -> None:
+    head = ["checkpoint", "loss", "+-", "accuracy", "macro F1", "examples"]
+    rows = [
+        [s.name, f"{s.loss:.4f}", f"{s.loss_error:.4f}", f"{s.accuracy:.4f}", f"{s.macro_f1:.4f}",
+         str(s.num_examples)]
+        for s in scores
+    ]  # fmt: skip
+    show_table(head, rows)
+    for name, code, message in failures:
+        show(f"  {name}: {code} {message}")

@@ -1,0 +1,141 @@
+from dataclasses import fields, is_dataclass, replace
+from html.parser import HTMLParser
+
+import pytest
+import yaml
+
+from fusion.canonical import from_json
+from fusion.gate import Verdict
+from fusion.manifest import ModelManifest, RunReport, SourceEntry
+from jobs.card import format_card
+from jobs.console import clean
+from jobs.report import format_bytes, format_count, format_seconds, write_report
+from tests.support.sample_report import make_report
+
+HOSTILE = ["<script>alert(1)</script>", "a$\\frac{$b", "nul\0esc\x1b[31m", "a | b | c", "x" * 500]
+
+
+class Reader(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.text, self.handlers = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def read(page):
+    reader = Reader()
+    reader.feed(page)
+    return reader
+
+
+def poisoned(value, text):
+    """The same value with every plain text replaced; words with a meaning stay."""
+    if isinstance(value, str):
+        return text
+    if isinstance(value, tuple):
+        return tuple(poisoned(item, text) for item in value)
+    if is_dataclass(value):
+        meaning = {"decision", "role", "status", "reason" if isinstance(value, Verdict) else ""}
+        changes = {
+            f.name: poisoned(getattr(value, f.name), text)
+            for f in fields(value)
+            if f.name not in meaning
+        }
+        return replace(value, **changes)
+    return value
+
+
+def test_the_report_says_what_happened():
+    files = write_report(make_report())
+    reader = read(files["report.html"].decode())
+    text = " ".join(reader.text)
+    for words in (
+        "PROMOTE",
+        "bit-rot",
+        "absmax 3.1e+38",
+        "ensemble",
+        "founding document",
+        "0.0452",
+    ):
+        assert words in text
+    assert reader.tags.count("svg") == 3
+    assert len(files["report.html"]) < 1_500_000
+    assert from_json(RunReport, files["report.json"]) == make_report()
+    assert "| fused | 0.5589 |" in files["report.md"].decode()
+
+
+def test_the_same_value_gives_the_same_bytes():
+    assert write_report(make_report()) == write_report(make_report())
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=["script", "math", "control", "pipe", "long"])
+def test_hostile_text_is_shown_and_never_obeyed(text):
+    files = write_report(poisoned(make_report(), text))
+    page = files["report.html"].decode()
+    reader = read(page)
+    assert "script" not in reader.tags
+    assert reader.handlers == []
+    assert "\0" not in page
+    assert "\x1b" not in page
+    note = files["report.md"].decode()
+    assert "<script>" not in note
+    rows = [line for line in note.splitlines() if line.startswith("|")]
+    assert all(line.replace("\\|", "").count("|") in (5, 6) for line in rows)
+
+
+@pytest.mark.parametrize("decision", ["HOLD", "REFUSE"])
+def test_other_verdicts_have_their_report(decision):
+    verdict = Verdict(decision, "undecided", "needs about 4,562 examples", (), (), 4562)
+    report = make_report(verdict=verdict, headline="Not decided: needs about 4,562 examples")
+    page = write_report(report)["report.html"].decode()
+    assert f'class="badge {decision}"' in page
+    assert "4,562" in page
+
+
+def test_scores_that_are_not_numbers_are_shown_as_such():
+    report = make_report()
+    first = report.candidates[0]
+    broken = replace(first, rank=replace(first.rank, loss=float("nan")))
+    rows = tuple(replace(row, high95=float("inf")) for row in report.forest)
+    page = write_report(make_report(candidates=(broken,), forest=rows))["report.html"].decode()
+    assert "nan" in page
+
+
+def test_without_a_forest_there_is_no_plot():
+    page = write_report(make_report(forest=()))["report.html"].decode()
+    assert page.count("<svg") == 2
+
+
+def test_numbers_have_human_units():
+    sizes = [format_bytes(value) for value in (0, 999, 1_400_000, 141e9)]
+    assert sizes == ["0 B", "999 B", "1.4 MB", "141 GB"]
+        "0 B",
+        "999 B",
+        "1.4 MB",
+        "141 GB",
+    ]
+    assert [format_count(v) for v in (None, 12, 22_700_000)] == ["", "12", "22.7 M"]
+    assert [format_seconds(v) for v in (None, 3.14, 250)] == ["", "3.1 s", "4 min 10 s"]
+
+
+def test_the_terminal_is_not_moved_by_names():
+    assert clean("a\x1b[2Jb\0") == "a\ufffd[2Jb\ufffd"
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_card_is_yaml_in_front_and_a_table_in_the_body(text):
+    sources = (SourceEntry(text, f"s3://b/{text}", 0.5, {}), SourceEntry("b", "/b", 0.5, {}))
+    manifest = ModelManifest(plan="p", method="linear", files=(), sources=sources)
+    card = format_card(manifest, title=text)
+    _, front, body = card.split("---\n", 2)
+    assert yaml.safe_load(front)["tags"] == ["merge", "metafuse"]
+    assert "<script>" not in body.split("```yaml")[0]
+    recipe = yaml.safe_load(body.split("```yaml\n")[1].split("```")[0])
+    assert recipe["merge_method"] == "linear"
+    assert [m["parameters"]["weight"] for m in recipe["models"]] == [0.5, 0.5]
