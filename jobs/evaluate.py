@@ -30,6 +30,11 @@ class ScoreJob:
     cache: str
 
     @property
+    def place(self) -> tuple[str, str]:
+        """(checkpoint name, slice)."""
+        return self.checkpoint.name, self.slice
+
+    @property
     def key(self) -> str:
         """Name of the records in the cache."""
         return score_key(checkpoint_digest(self.checkpoint), self.task.digest, self.slice)
@@ -105,19 +110,11 @@ def score_all(
         DataError: the data is wrong for all checkpoints.
     """
     jobs = [ScoreJob(c, name, task, cache) for c in checkpoints for name in slices]
-    results: dict[tuple[str, str], ScoreResult] = {}
-    records: dict[tuple[str, str], Records] = {}
-    missing = []
-    for job in jobs:
-        cached = _load(job)
-        if cached is None:
-            missing.append(job)
-        else:
-            place = (job.checkpoint.name, job.slice)
-            records[place], results[place] = cached
+    known = {job.place: found for job in jobs if (found := _load(job)) is not None}
+    missing = [job for job in jobs if job.place not in known]
     failures: dict[str, Failure] = {}
     errors: list[Exception] = []
-    num_found = len(results)
+    num_found = len(known)
     for done in runner.run_tasks(score_one, missing, resources=resources, workers=workers):
         job = missing[done.index]
         name = job.checkpoint.name
@@ -125,15 +122,18 @@ def score_all(
             errors.append(done.error)
             failures[name] = Failure(name, _code(done.error), str(done.error))
         elif done.value is not None:
-            results[name, job.slice] = done.value
-            records[name, job.slice] = _read(job)
+            known[job.place] = (_read(job), done.value)
         num_found += 1
         if on_done is not None:
             on_done(name, job.slice, num_found, len(jobs))
     is_total = bool(errors) and len(failures) == len(checkpoints)
-    if is_total and all(isinstance(e, DataError) for e in errors):
+    if is_total and all(isinstance(error, DataError) for error in errors):
         raise errors[0]
-    return ScoreBook(records, results, tuple(failures.values()))
+    return ScoreBook(
+        records={place: records for place, (records, _) in known.items()},
+        results={place: result for place, (_, result) in known.items()},
+        failures=tuple(failures.values()),
+    )
 
 
 def score_one(job: ScoreJob) -> ScoreResult:

@@ -159,7 +159,7 @@ def _run_steps(context: RunContext, request: RunRequest, identity: Identity) -> 
         with context.timed("evaluate fused"):
             judged = judge_fused(context, chosen, fused, others, incumbent)
         report = _publish_report(context, request, identity, ranked, chosen, fused, judged)
-        manifest_sha256 = _write_manifest(context, fused, judged)
+        manifest_sha256 = _write_manifest(context, ranked, fused, judged)
         settled = _settle(context, fused, judged, manifest_sha256)
         if settled is not None:
             outcome = settled
@@ -314,11 +314,14 @@ def _publish_report(
     return report
 
 
-def _write_manifest(context: RunContext, fused: FusedModel, judged: Judged) -> str:
+def _write_manifest(
+    context: RunContext, ranked: ScoreBook, fused: FusedModel, judged: Judged
+) -> str:
     """Write the run's manifest; returns its sha256."""
     plan = context.plan
-    for name, slice_name in judged.book.results:
-        context.keep_records(name, slice_name, judged.book)
+    for book in (ranked, judged.book):
+        for name, slice_name in book.results:
+            context.keep_records(name, slice_name, book)
     content = to_json(
         RunManifest(
             run=plan.run,
