@@ -4,7 +4,7 @@ Works on the shape of botocore's exceptions and does not import it.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from cluster.errors import (
     AccessError,
@@ -19,22 +19,6 @@ from cluster.errors import (
     UnreachableError,
     UploadGoneError,
 )
-
-ACCESS = {
-    "AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch",
-    "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired",
-    "RequestTimeTooSkewed", "AllAccessDisabled", "AccountProblem", "401", "Unauthorized",
-}  # fmt: skip
-THROTTLED = {"SlowDown", "503", "ServiceUnavailable", "Throttling", "TooManyRequests", "429"}
-REGION = {"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraint"}
-FULL = {"QuotaExceeded", "InsufficientStorage", "507", "XMinioStorageFull"}
-PRECONDITION = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
-DIGEST = {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}
-MISSING = {"NoSuchKey", "404", "NotFound", "NoSuchVersion"}
-NO_CREDENTIALS = {
-    "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError",
-    "ProfileNotFound", "TokenRetrievalError", "SSOTokenLoadError",
-}  # fmt: skip
 
 
 def error_code(error: Exception) -> str:
@@ -60,35 +44,81 @@ def translated(uri: str, key: str) -> Iterator[None]:
 
 def _translate(error: Exception, where: str) -> ClusterError:
     code = error_code(error)
-    if code in PRECONDITION:
-        return PreconditionError(f"{where} is not the object that was meant ({code})")
-    if code == "NoSuchUpload":
-        return UploadGoneError(f"the upload of {where} is gone")
-    if code == "NoSuchBucket":
-        return MissingPlaceError(
-            f"{where}: the bucket does not exist", "check its name, and the endpoint and region"
-        )
-    if code in MISSING:
-        return NotFoundError(f"{where} does not exist")
-    if code in ACCESS or code in NO_CREDENTIALS:
-        return AccessError(
-            f"{where}: the store refused access ({code})",
-            "check the credentials of the AWS chain (environment, profile, role) and the bucket's "
-            "policy, then run the same command again",
-        )
-    if code in REGION:
-        return RegionError(
-            f"{where}: the bucket is in another region ({code})", "set AWS_REGION to its region"
-        )
-    if code in FULL:
-        return FullError(f"{where}: the store is full ({code})", "free some space and run again")
-    if code in THROTTLED:
-        return ThrottledError(
-            f"{where}: the store asked to slow down until the retries were used up ({code})",
-            "run the same command again later, or with fewer workers",
-        )
-    if code in DIGEST:
-        return DigestError(f"{where}: bytes arrived other than they were sent ({code})")
+    for codes, make in KINDS:
+        if code in codes:
+            return make(where, code)
     return UnreachableError(
         f"{where}: {code}", "check the network and the endpoint, then run the same command again"
     )
+
+
+KINDS: tuple[tuple[frozenset[str], Callable[[str, str], ClusterError]], ...] = (
+    (
+        frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}),
+        lambda where, code: PreconditionError(f"{where} is not the object that was meant ({code})"),
+    ),
+    (
+        frozenset({"NoSuchUpload"}),
+        lambda where, _: UploadGoneError(f"the upload of {where} is gone"),
+    ),
+    (
+        frozenset({"InvalidPart", "InvalidPartOrder"}),
+        lambda where, _: UploadGoneError(
+            f"the upload of {where} does not hold the parts that were written",
+            "run the same command again: it writes them anew",
+        ),
+    ),
+    (
+        frozenset({"NoSuchBucket"}),
+        lambda where, _: MissingPlaceError(
+            f"{where}: the bucket does not exist", "check its name, and the endpoint and region"
+        ),
+    ),
+    (
+        frozenset({"NoSuchKey", "404", "NotFound", "NoSuchVersion"}),
+        lambda where, _: NotFoundError(f"{where} does not exist"),
+    ),
+    (
+        frozenset({
+            "AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch",
+            "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired",
+            "RequestTimeTooSkewed", "AllAccessDisabled", "AccountProblem", "401", "Unauthorized",
+            "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError",
+            "ProfileNotFound", "TokenRetrievalError", "SSOTokenLoadError",
+        }),
+        lambda where, code: AccessError(
+            f"{where}: the store refused access ({code})",
+            "check the credentials of the AWS chain (environment, profile, role) and the bucket's "
+            "policy, then run the same command again",
+        ),
+    ),
+    (
+        frozenset({
+            "PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraint",
+        }),
+        lambda where, code: RegionError(
+            f"{where}: the bucket is in another region ({code})", "set AWS_REGION to its region"
+        ),
+    ),
+    (
+        frozenset({"QuotaExceeded", "InsufficientStorage", "507", "XMinioStorageFull"}),
+        lambda where, code: FullError(
+            f"{where}: the store is full ({code})", "free some space and run again"
+        ),
+    ),
+    (
+        frozenset({
+            "SlowDown", "503", "ServiceUnavailable", "Throttling", "TooManyRequests", "429",
+        }),
+        lambda where, code: ThrottledError(
+            f"{where}: the store asked to slow down until the retries were used up ({code})",
+            "run the same command again later, or with fewer workers",
+        ),
+    ),
+    (
+        frozenset({"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}),
+        lambda where, code: DigestError(
+            f"{where}: bytes arrived other than they were sent ({code})"
+        ),
+    ),
+)  # fmt: skip

@@ -58,7 +58,7 @@ def forest_plot(rows: Sequence[ForestRow], *, reference: str, smallest_effect: f
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(f"gain in loss over {plain(reference)}  (right of zero is better)")
         figure.subplots_adjust(
-            left=0.27, right=0.74, top=0.97, bottom=0.75 / (0.42 * len(rows) + 1.1)
+            left=0.27, right=0.74, top=0.97, bottom=0.6 / (0.42 * len(rows) + 1.1)
         )
         return _svg(figure)
 

@@ -71,7 +71,7 @@ def headline(verdict: Verdict) -> str:
     """One sentence for the top of the report."""
     if verdict.decision == "PROMOTE":
         parts = [
-            f"than {'the incumbent' if c.role == 'incumbent' else 'the best candidate'} "
+            f"than that of {'the incumbent' if c.role == 'incumbent' else 'the best candidate'} "
             f"by {c.mean:.4f}"
             for c in verdict.comparisons
         ]
