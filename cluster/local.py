@@ -318,12 +318,21 @@ def _check_etag(descriptor: int, if_match: str | None, where: str) -> None:
 def _fill(descriptor: int, buffer: memoryview, start: int, where: str) -> None:
     done = 0
     while done < len(buffer):
-        count = os.preadv(descriptor, [buffer[done:]], start + done)
+        count = _read_at(descriptor, buffer[done:], start + done)
         if count == 0:
             raise UnreachableError(
                 f"{where}: bytes {start} to {start + len(buffer)} asked, it ends at {start + done}"
             )
         done += count
+
+
+def _read_at(descriptor: int, buffer: memoryview, start: int) -> int:
+    """Read into a buffer; without preadv (some versions of macOS) by way of a copy."""
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [buffer], start)
+    content = os.pread(descriptor, len(buffer), start)
+    buffer[: len(content)] = content
+    return len(content)
 
 
 def _write_new(path: Path, data: bytes) -> None:
@@ -357,7 +366,7 @@ def _holds(descriptor: int, part: Part) -> bool:
     done = 0
     while done < part.size:
         view = memoryview(buffer)[: part.size - done]
-        count = os.preadv(descriptor, [view], part.offset + done)
+        count = _read_at(descriptor, view, part.offset + done)
         if count == 0:
             return False
         found.update(view[:count])

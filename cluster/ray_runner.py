@@ -5,8 +5,10 @@ host goes silent; the pool has its own deadline a unit and does late units elsew
 """
 
 import os
+import signal
 import stat
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -87,6 +89,7 @@ class RayRunner:
             "logging_level": "error",
             "configure_logging": False,
         }
+        on_terminate = signal.getsignal(signal.SIGTERM)
         try:
             if address is None:
                 # Never a bare ray.init(): it joins whatever Ray runs on the machine.
@@ -104,6 +107,9 @@ class RayRunner:
                 f"Ray at {address or 'this machine'} does not answer: {str(error).splitlines()[0]}",
                 "check --address and RAY_AUTH_TOKEN_PATH, then run the same command again",
             ) from None
+        if threading.current_thread() is threading.main_thread():
+            # Ray ends the process on SIGTERM with a status of its own.
+            signal.signal(signal.SIGTERM, on_terminate)
 
     def run_tasks(
         self,

@@ -12,12 +12,13 @@ from pathlib import Path
 from cluster.store import open_store
 from fusion.canonical import from_json
 from fusion.manifest import PublishedFigure, RunReport
-from jobs.console import Progress, show, show_json, show_table
+from jobs.console import Progress, show, show_json
 from jobs.cost import RunCost, plan_run
 from jobs.embedded_ray import LazyRay
 from jobs.errors import NoCandidatesError, OutputError, RecipeError
 from jobs.preparation import Prepared, prepare
 from jobs.recipe import Recipe, load_recipe
+from jobs.report_table import show_report_table
 
 GB = 1e9
 
@@ -265,23 +266,7 @@ def _show_result(
         state = "nothing new" if status == 3 else outcome["reason"]
         show(f"{run}: {state}; it ended as {outcome['result']}. Report: {place}")
         return
-    rows = [
-        [c.name, f"{c.rank.loss:.4f}" if c.rank else "", f"{c.gate.loss:.4f}" if c.gate else "",
-         f"{100 * c.gate.accuracy:.1f} %" if c.gate else "",
-         f"{c.weight:.3f}" if c.weight is not None else "", f"{c.status}: {c.reason}"]
-        for c in report.candidates
-    ]  # fmt: skip
-    rows += [
-        [m.name, "", f"{m.gate.loss:.4f}", f"{100 * m.gate.accuracy:.1f} %", "", ""]
-        for m in report.models
-        if m.role != "best_single"
-    ]
-    rows += [
-        [p.source, "", f"{p.loss:.4f}", f"{100 * p.accuracy:.1f} %", "", ""]
-        for p in report.published
-    ]
-    show("")
-    show_table(["model", "rank loss", "gate loss", "accuracy", "weight", ""], rows)
+    show_report_table(report)
     show(f"\n{report.verdict.decision}  {report.headline}")
     show(f"{outcome['result']}: {outcome['reason']}")
     show(f"report   {place}")

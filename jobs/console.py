@@ -4,7 +4,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 LINE_SECONDS = 10.0
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -105,14 +105,6 @@ class Progress:
         if name not in known:
             known[name] = bars.add_task(name, total=total, detail="")
         bars.update(known[name], completed=done, total=total, detail=clean(detail)[:40])
-
-
-def score_rows(models: Sequence[Mapping[str, object]]) -> list[list[str]]:
-    """Cells of a table of scores."""
-    return [
-        [str(m["name"]), f"{m['loss']:.4f}", f"{100 * float(str(m['accuracy'])):.1f} %"]
-        for m in models
-    ]
 
 
 def _is_number(cell: str) -> bool:

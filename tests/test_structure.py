@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster.store import open_store
+from tests.support.tiny_lstm import write_project
+
 ROOT = Path(__file__).parent.parent
 ROOMS = ("fusion", "cluster", "jobs")
 SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
@@ -91,3 +94,28 @@ def test_help_loads_nothing_heavy():
     assert not loaded_by("--help") & {
         "torch", "ray", "boto3", "transformers", "pyarrow", "matplotlib", "scipy", "pydantic",
     }  # fmt: skip
+
+
+HEAVY = {"torch", "ray", "transformers"}
+
+
+def test_plan_of_local_candidates_loads_no_torch_no_ray_no_boto3(tmp_path):
+    recipe = write_project(tmp_path)
+    loaded = loaded_by("plan", str(recipe))
+    assert "pydantic" in loaded
+    assert not loaded & {*HEAVY, "boto3"}
+
+
+@pytest.mark.s3
+def test_plan_of_candidates_on_s3_loads_boto3_and_nothing_heavier(tmp_path, moto, use):
+    use(moto)
+    recipe = write_project(tmp_path)
+    store = open_store("s3://plain/structure")
+    for path in (tmp_path / "candidates").rglob("*"):
+        if path.is_file():
+            store.put(path.relative_to(tmp_path).as_posix(), path.read_bytes())
+    text = recipe.read_text().replace("candidates/*", "s3://plain/structure/candidates/*")
+    recipe.write_text(text)
+    loaded = loaded_by("plan", str(recipe))
+    assert "boto3" in loaded
+    assert not loaded & HEAVY

@@ -22,6 +22,7 @@ MODEL_TYPE = "lstm-classifier"
 TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[^\w\s]")
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
 MAX_LENGTH = 64
+LARGEST_SIZE = 1 << 24  # of vocabulary, embedding or hidden state
 
 
 class LSTMClassifier(nn.Module):
@@ -110,30 +111,61 @@ def load_lstm(folder: Path, config: Mapping[str, object], labels: tuple[str, ...
     """The model in a checkpoint folder.
 
     Raises:
-        ModelError: sizes or tensors that do not fit together.
+        ModelError: sizes, tensors or words that do not fit together.
     """
-    sizes = {key: config.get(key) for key in ("vocab_size", "embedding_size", "hidden_size")}
-    wrong = [key for key, value in sizes.items() if not isinstance(value, int) or value < 1]
-    if wrong:
-        raise ModelError(f"config.json: {', '.join(wrong)} must be whole numbers above 0")
-    network = LSTMClassifier(**sizes, num_labels=len(labels))  # type: ignore[arg-type]  # checked above
-    tensors = load_file(folder / "model.safetensors")
-    expected = network.state_dict()
+    sizes = _read_sizes(config)
+    tensors: dict[str, torch.Tensor] = {}
+    for shard in sorted(folder.glob("*.safetensors")):
+        tensors |= load_file(shard)
+    # Without memory first: config.json may claim sizes that no machine could hold.
+    with torch.device("meta"):
+        expected = LSTMClassifier(**sizes, num_labels=len(labels)).state_dict()
     odd = sorted(
         name
         for name in expected.keys() | tensors.keys()
         if name not in expected
         or name not in tensors
         or expected[name].shape != tensors[name].shape
+        or not tensors[name].is_floating_point()
     )
     if odd:
         raise ModelError(f"tensors that do not fit the network of config.json: {', '.join(odd)}")
+    vocabulary = _read_words(folder / "vocab.txt", limit=sizes["vocab_size"])
+    network = LSTMClassifier(**sizes, num_labels=len(labels))
     network.load_state_dict(tensors)
-    words = (folder / "vocab.txt").read_text("utf-8").splitlines()
-    vocabulary = {word: index for index, word in enumerate(words)}
-    if words[:2] != [PADDING, UNKNOWN] or len(words) > network.embedding.num_embeddings:
+    return LoadedLSTM(network, vocabulary, labels)
+
+
+def _read_sizes(config: Mapping[str, object]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    wrong = []
+    for key in ("vocab_size", "embedding_size", "hidden_size"):
+        value = config.get(key)
+        if isinstance(value, int) and 0 < value <= LARGEST_SIZE:
+            sizes[key] = value
+        else:
+            wrong.append(key)
+    if wrong:
         raise ModelError(
-            f"vocab.txt: [PAD] and [UNK] first and at most {network.embedding.num_embeddings} "
-            f"lines expected, found {words[:2]} and {len(words)} lines"
+            f"config.json: {', '.join(wrong)} must be whole numbers from 1 to {LARGEST_SIZE}"
         )
-    return LoadedLSTM(network.float(), vocabulary, labels)
+    return sizes
+
+
+def _read_words(path: Path, *, limit: int) -> dict[str, int]:
+    try:
+        words = path.read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        raise ModelError("vocab.txt is missing: words cannot be numbered without it") from None
+    except UnicodeDecodeError as error:
+        raise ModelError(f"vocab.txt is not UTF-8 at byte {error.start}") from None
+    if words[:2] != [PADDING, UNKNOWN] or len(words) > limit:
+        raise ModelError(
+            f"vocab.txt: [PAD] and [UNK] first and at most {limit} lines expected, "
+            f"found {words[:2]} and {len(words)} lines"
+        )
+    vocabulary = {word: index for index, word in enumerate(words)}
+    if len(vocabulary) < len(words):
+        repeated = Counter(words).most_common(1)[0][0]
+        raise ModelError(f"vocab.txt: {repeated!r} stands on more than one line")
+    return vocabulary

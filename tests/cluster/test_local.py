@@ -76,3 +76,12 @@ def test_a_writable_store_passes_the_probe(tmp_path):
     assert facts.has_conditional_create
     assert facts.has_conditional_update
     assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == []
+
+
+def test_reads_work_where_preadv_does_not_exist(tmp_path, monkeypatch):
+    store = LocalStore(str(tmp_path))
+    store.put("k", b"0123456789")
+    monkeypatch.delattr(os, "preadv")
+    buffer = bytearray(4)
+    store.read_into("k", memoryview(buffer), start=3)
+    assert bytes(buffer) == b"3456"

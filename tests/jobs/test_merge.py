@@ -66,6 +66,19 @@ def test_every_element_is_within_the_bound(tmp_path, dtype, weights):
     check_bound(outputs, inputs, weights)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_trained_checkpoints_are_averaged_within_the_bound(project, tmp_path, dtype):
+    sources, inputs = [], []
+    for name in "abcd":
+        tensors = load_file(project / "candidates" / name / "model.safetensors")
+        inputs.append({n: t.to(dtype) for n, t in tensors.items()})
+        write_checkpoint(tmp_path / name, inputs[-1])
+        sources.append(pin_checkpoint(str(tmp_path / name), name=name)[0])
+    weights = [0.26, 0.255, 0.245, 0.24]
+    plan, _ = merge(sources, weights, tmp_path / "out", unit_bytes=1000)
+    check_bound(load_merged(tmp_path / "out", plan), inputs, weights)
+
+
 def test_mixed_dtypes_are_cast_once(tmp_path):
     write_checkpoint(tmp_path / "a", random_tensors(0, torch.float32))
     write_checkpoint(tmp_path / "b", random_tensors(1, torch.bfloat16))
