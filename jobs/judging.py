@@ -13,10 +13,12 @@ from fusion.manifest import ModelManifest, RunManifest
 from fusion.metrics import Records, ensemble
 from jobs.choosing import ChosenWeights
 from jobs.discover import pin_checkpoint
+from jobs.errors import ModelError
 from jobs.evaluate import ScoreBook
 from jobs.fusing import FusedModel
 from jobs.run_context import RunContext
 from jobs.run_identity import Incumbent
+from jobs.run_names import INCUMBENT
 
 RESCORING_TOLERANCE = 1e-5
 
@@ -59,9 +61,13 @@ def judge_fused(
     if incumbent is not None:
         wanted.append(open_incumbent(context, incumbent))
     book = context.score(wanted, "gate")
-    lost = [f for f in book.failures if f.name not in members]
+    lost = [f for f in book.failures if f.name == chosen.best or f.name not in members]
     if lost:
-        raise ManifestError(f"{lost[0].name} cannot be evaluated: {lost[0].message}")
+        raise ModelError(
+            f"{lost[0].name} could not be scored on the gate slice, nothing was judged: "
+            f"{lost[0].code} {lost[0].message}",
+            "run the same command again",
+        )
     records = {name: found for (name, _), found in book.records.items()}
     pooled = None
     if min(chosen.weights) >= 0 and all(name in records for name in chosen.names):
@@ -69,7 +75,7 @@ def judge_fused(
     verdict = judge(
         records[fused.checkpoint.name],
         best_candidate=(chosen.best, records[chosen.best]),
-        incumbent=(incumbent.run, records[incumbent.run]) if incumbent else None,
+        incumbent=(incumbent.run, records[INCUMBENT]) if incumbent else None,
         rules=_rules(context),
         problems=_problems(context, fused.checkpoint, records),
     )
@@ -94,7 +100,7 @@ def open_incumbent(context: RunContext, incumbent: Incumbent) -> Checkpoint:
             f"the manifests of {incumbent.run} are not those that were promoted; not judged",
             f"metafuse resolve {store.uri} checks the promoted model",
         )
-    checkpoint, _ = pin_checkpoint(f"{store.uri}/{incumbent.model}", name=incumbent.run)
+    checkpoint, _ = pin_checkpoint(f"{store.uri}/{incumbent.model}", name=INCUMBENT)
     sizes = {entry.name: entry.size for entry in from_json(ModelManifest, model).files}
     for shard in checkpoint.shards:
         if sizes.get(shard.name) != shard.pin.size:

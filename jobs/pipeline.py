@@ -25,7 +25,7 @@ from jobs.lease import Lease, held_lease
 from jobs.preparation import Prepared, prepare
 from jobs.recipe import Recipe
 from jobs.report import write_report
-from jobs.reporting import UNIFORM, make_report
+from jobs.reporting import make_report
 from jobs.run_context import RunContext, Say
 from jobs.run_identity import (
     Identity,
@@ -39,6 +39,7 @@ from jobs.run_identity import (
     was_promoted,
     write_outcome,
 )
+from jobs.run_names import FUSED, UNIFORM
 from jobs.tasks.text_classification import load_examples
 
 EXIT_PROMOTED, EXIT_NOTHING_NEW, EXIT_HELD, EXIT_REFUSED = 0, 3, 4, 5
@@ -259,17 +260,17 @@ def _fuse_all(
             folder=f"{context.folder}/{folder}-{weighted.short}",
             ledger=f"{context.folder}/{ledger}-{weighted.short}",
             name=name,
-            title=f"{name} of {context.plan.run}",
+            title=f"{name.strip('()')} of {context.plan.run}",
             runner=context.runner,
             workers=request.merge_workers,
             memory_bytes=context.recipe.resources.merge.memory_bytes,
             on_progress=lambda done, total, size: context.say(
-                f"merge {name}", done, total, f"{size:,} bytes"
+                f"merge {name.strip('()')}", done, total, f"{size:,} bytes"
             ),
         )
 
     with context.timed("merge"):
-        fused = merged(plan, "model", "ledger", "fused")
+        fused = merged(plan, "model", "ledger", FUSED)
     baseline = plan_average(members, uniform_weights(len(members)), dtype)
     if "uniform" not in context.recipe.baselines or baseline.id == plan.id:
         return fused, ()

@@ -7,8 +7,9 @@ from fusion.agreement import check_agree
 from fusion.checkpoint import Checkpoint, describe_kind, group_candidates, num_bytes
 from fusion.errors import MismatchError
 from jobs.discover import Found, Skipped, drop_mismatched, find_candidates
-from jobs.errors import MemoryNeedError, TooFewError
+from jobs.errors import MemoryNeedError, RecipeError, TooFewError
 from jobs.recipe import Recipe
+from jobs.run_names import RESERVED
 from jobs.tasks.text_classification import EvaluationTask, pin_data
 
 # What loading and a forward pass need beyond the tensors themselves, measured on small encoders.
@@ -46,6 +47,12 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
         now=clock(),
         on_refused=recipe.select.on_refused,
     )
+    taken = [c.name for c in found.candidates if c.name in RESERVED]
+    if taken:
+        raise RecipeError(
+            f"a candidate cannot be called {taken[0]}: that is the name of a model of the run",
+            "rename its folder",
+        )
     found = check_candidates(found, recipe)
     check_count(
         [candidate.name for candidate in found.candidates],

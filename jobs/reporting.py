@@ -21,8 +21,7 @@ from jobs.evaluate import ScoreBook
 from jobs.fusing import FusedModel
 from jobs.judging import Judged
 from jobs.run_context import RunContext
-
-UNIFORM = "uniform average"
+from jobs.run_names import INCUMBENT, UNIFORM
 
 
 def make_report(
@@ -157,7 +156,8 @@ def _model_rows(
     records = {name: found for (name, _), found in judged.book.records.items()}
     rows = [ModelRow("fused", "fused", scored("fused", records[fused.checkpoint.name]), "1 model")]
     if UNIFORM in records:
-        rows.append(ModelRow(UNIFORM, "uniform", scored(UNIFORM, records[UNIFORM]), "1 model"))
+        average = scored("uniform average", records[UNIFORM])
+        rows.append(ModelRow("uniform average", "uniform", average, "1 model"))
     if judged.pooled is not None:
         cost = f"{len(chosen.names)} models"
         rows.append(ModelRow("ensemble", "ensemble", scored("ensemble", judged.pooled), cost))
@@ -165,7 +165,7 @@ def _model_rows(
     rows.append(ModelRow(f"{chosen.best} (best candidate)", "best_single", best, "1 model"))
     if judged.incumbent is not None:
         name = judged.incumbent.run
-        standing = scored(name, records[name])
+        standing = scored(name, records[INCUMBENT])
         rows.append(ModelRow(f"{name} (incumbent)", "incumbent", standing, "1 model"))
     return tuple(rows)
 
@@ -179,9 +179,9 @@ def _forest_rows(chosen: ChosenWeights, fused: FusedModel, judged: Judged) -> tu
         if name != chosen.best and name in records
     ]
     if judged.incumbent is not None:
-        lines.append((judged.incumbent.run, "incumbent", records[judged.incumbent.run]))
+        lines.append((judged.incumbent.run, "incumbent", records[INCUMBENT]))
     if UNIFORM in records:
-        lines.append((UNIFORM, "uniform", records[UNIFORM]))
+        lines.append(("uniform average", "uniform", records[UNIFORM]))
     if judged.pooled is not None:
         lines.append(("ensemble", "ensemble", judged.pooled))
     lines.append(("fused", "fused", records[fused.checkpoint.name]))

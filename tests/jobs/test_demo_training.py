@@ -1,7 +1,7 @@
 """The demonstration's files, from networks too small to learn much (test_demo.py has the real)."""
 
-import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from safetensors.torch import load_file, save_file
 
-from fusion.checkpoint import find_mismatches, group_candidates
+from fusion.agreement import find_mismatches
+from fusion.checkpoint import group_candidates
 from fusion.slices import canonical_text
 from jobs import demo_training
 from jobs.demo import PUBLISHED, prepare_demo
@@ -20,6 +21,7 @@ from jobs.discover import find_candidates
 from jobs.models.loading import load_model
 from jobs.recipe import load_recipe
 
+SHIPPED = Path(demo_training.__file__).parent / "demo_data"
 GOOD = [branch.name for branch in BRANCHES]
 NAMES = sorted([*GOOD, BAD.name, ROTTEN])
 
@@ -132,10 +134,12 @@ def test_another_seed_gives_other_candidates(demo, tmp_path):
 
 def test_no_sentence_is_both_trained_on_and_evaluated_with(demo):
     source = demo[0] / "data" / "evaluation.parquet"
-    trained = parquet.read_table(shutil.os.path.join("jobs", "demo_data", "train.parquet"))
+    trained = parquet.read_table(SHIPPED / "train.parquet")
     judged = parquet.read_table(source)
     assert (trained.num_rows, judged.num_rows) == (1964, 1000)
-    sentences = [{canonical_text(t) for t in table["text"].to_pylist()} for table in (trained, judged)]
+    sentences = [
+        {canonical_text(t) for t in table["text"].to_pylist()} for table in (trained, judged)
+    ]
     assert not sentences[0] & sentences[1]
     assert set(judged["label"].to_pylist()) == {0, 1}
     assert len(set(judged["id"].to_pylist())) == 1000

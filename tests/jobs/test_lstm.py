@@ -82,6 +82,95 @@ def test_a_checkpoint_that_does_not_fit_together_is_refused(folder, change):
         load(folder)
 
 
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (None, "missing"),
+        (b"[PAD]\n[UNK]\n\xff\n", "not UTF-8 at byte 12"),
+        (b"[PAD]\n[UNK]\ngood\ngood\n", "'good' stands on more than one line"),
+        (b"[UNK]\n[PAD]\ngood\n", "first and at most 64 lines"),
+    ],
+    ids=["missing", "not-utf-8", "repeated", "swapped"],
+)
+def test_words_that_cannot_be_numbered_are_refused_with_the_reason(folder, content, found):
+    (folder / "vocab.txt").unlink()
+    if content is not None:
+        (folder / "vocab.txt").write_bytes(content)
+    with pytest.raises(ModelError, match=found):
+        load(folder)
+
+
+@pytest.mark.parametrize("value", [0, -1, None, 8.0, "8", 10**30])
+def test_sizes_that_are_no_sizes_are_all_named(folder, value):
+    write_sizes(folder, vocab_size=value, hidden_size=value)
+    with pytest.raises(ModelError, match="vocab_size, hidden_size must be whole numbers"):
+        load(folder)
+
+
+def test_sizes_that_no_machine_could_hold_are_refused_before_memory_is_taken(folder):
+    write_sizes(folder, vocab_size=1 << 24, embedding_size=1 << 24, hidden_size=1 << 24)
+    with pytest.raises(ModelError, match="do not fit the network"):
+        load(folder)
+
+
+def write_sizes(folder, **sizes):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **sizes}))
+
+
+def test_whole_numbers_are_no_weights(folder):
+    tensors = load_file(folder / "model.safetensors")
+    tensors["dense.weight"] = tensors["dense.weight"].to(torch.int64)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="dense.weight"):
+        load(folder)
+
+
+def test_a_checkpoint_in_several_shards_predicts_the_same(folder):
+    texts = ["a great phone", "awful food"]
+    whole = load(folder).model.predict(texts, batch_size=2, max_length=None).probabilities
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    places = {}
+    for number, names in enumerate((sorted(tensors)[:4], sorted(tensors)[4:]), 1):
+        shard = f"model-0000{number}-of-00002.safetensors"
+        save_file({n: tensors[n] for n in names}, folder / shard, metadata={"format": "pt"})
+        places |= dict.fromkeys(names, shard)
+    index = {"metadata": {}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    parts = load(folder).model.predict(texts, batch_size=2, max_length=None).probabilities
+    assert (parts == whole).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_a_checkpoint_in_another_float_dtype_predicts_nearly_the_same(folder, dtype):
+    texts = ["a great phone", "awful food"]
+    before = load(folder).model.predict(texts, batch_size=2, max_length=None).probabilities
+    tensors = load_file(folder / "model.safetensors")
+    save_file({n: t.to(dtype) for n, t in tensors.items()}, folder / "model.safetensors")
+    after = load(folder).model.predict(texts, batch_size=2, max_length=None).probabilities
+    assert np.abs(after - before).max() < 0.05
+
+
+def test_what_stands_beyond_the_limit_is_not_read_but_counted(folder):
+    model = load(folder).model
+    whole = model.predict(["good", "bad"], batch_size=2, max_length=None)
+    cut = model.predict(["good bad bad bad", "bad"], batch_size=2, max_length=1)
+    assert cut.num_truncated == 1
+    assert whole.num_truncated == 0
+    assert np.abs(cut.probabilities - whole.probabilities).max() < 1e-5
+    assert model.predict(["so " * 65], batch_size=1, max_length=None).num_truncated == 1
+
+
+def test_dropout_is_for_training_only():
+    network = LSTMClassifier(vocab_size=9, embedding_size=8, hidden_size=8, num_labels=2)
+    tokens, lengths = torch.tensor([[2, 3, 4]]), torch.tensor([3])
+    network.eval()
+    assert torch.equal(network(tokens, lengths), network(tokens, lengths))
+    network.train()
+    assert not torch.equal(network(tokens, lengths), network(tokens, lengths))
+
+
 def test_one_flipped_exponent_bit_changes_one_number_and_is_noticed(folder):
     before = {n: t.clone() for n, t in load_file(folder / "model.safetensors").items()}
     flip_bit(folder / "model.safetensors", "dense.weight", 0, 1 << 30)

@@ -3,9 +3,11 @@ import shutil
 
 import pytest
 
-from fusion.canonical import from_json
+import jobs.merge_worker
+from fusion.canonical import from_json, to_json
+from fusion.errors import NonFiniteError
 from fusion.manifest import Pointer, RunReport
-from jobs.errors import SourceChangedError
+from jobs.errors import RecipeError, SourceChangedError
 from jobs.operate import pull, resolve
 from tests.support.running import run_project
 
@@ -77,3 +79,69 @@ def test_pull_brings_the_promoted_model_and_repeats_nothing(project, tmp_path):
     changed = {name for name in before if before[name] != after[name]}
     assert changed <= {"manifest.json"}
     assert {"config.json", "model.safetensors", "vocab.txt", "README.md"} <= set(before)
+
+
+def test_a_candidate_called_like_the_promoted_run_is_not_mixed_up_with_it(project):
+    run_project(project)
+    shutil.copytree(project / "candidates/a", project / "candidates/nightly-2026-11-24")
+    result = run_project(project, date="2026-11-25")
+    incumbent, best = result.report.verdict.comparisons
+    assert (incumbent.role, incumbent.reference) == ("incumbent", "nightly-2026-11-24")
+    rows = {row.role: row.gate.loss for row in result.report.models}
+    assert rows["incumbent"] < rows["best_single"]
+    assert best.mean > incumbent.mean
+
+
+def test_a_candidate_cannot_take_the_name_of_a_model_of_the_run(project):
+    shutil.copytree(project / "candidates/a", project / "candidates/(fused)")
+    with pytest.raises(RecipeError, match=r"cannot be called \(fused\)"):
+        run_project(project)
+
+
+def test_a_nan_while_merging_starts_an_attempt_without_the_candidate(project, monkeypatch):
+    """The evaluation saw whole bytes; the merge meets a NaN."""
+    recipe = project / "recipe.yaml"
+    recipe.write_text(recipe.read_text() + "merge: {on_nonfinite: exclude_and_reweight}\n")
+    real = jobs.merge_worker.MergeWorker._check_finite
+
+    def damaged(self, chunk, inputs, out, largest):
+        names = [c.name for c in self._job.plan.request.checkpoints]
+        if "a" in names:
+            raise NonFiniteError("1 NaN", "", "a", chunk.placed.tensor.name)
+        real(self, chunk, inputs, out, largest)
+
+    monkeypatch.setattr(jobs.merge_worker.MergeWorker, "_check_finite", damaged)
+    result = run_project(project)
+    assert result.run == "nightly-2026-11-24.2"
+    rows = {row.name: row for row in result.report.candidates}
+    assert rows["a"].status == "skipped"
+    assert {n for n, row in rows.items() if row.status == "kept"} == {"b", "c", "d"}
+
+
+def test_a_nan_while_merging_stops_the_run_by_default(project, monkeypatch):
+    def damaged(self, chunk, inputs, out, largest):
+        raise NonFiniteError("1 NaN", "", "a", chunk.placed.tensor.name)
+
+    monkeypatch.setattr(jobs.merge_worker.MergeWorker, "_check_finite", damaged)
+    with pytest.raises(NonFiniteError):
+        run_project(project)
+    assert not (project / "merged" / "latest.json").exists()
+
+
+def test_another_model_promoted_meanwhile_is_judged_against(project):
+    """Between the judgement and the promotion somebody else promotes."""
+    run_project(project, date="2026-11-20")
+    pointer = project / "merged" / "latest.json"
+    first = from_json(Pointer, pointer.read_bytes())
+    pointer.unlink()
+    seen = []
+
+    def somebody_else(step, *_):
+        seen.append(step)
+        if step == "report" and seen.count("report") == 1:
+            pointer.write_bytes(to_json(first))
+
+    result = run_project(project, date="2026-11-25", say=somebody_else)
+    assert seen.count("report") == 2
+    roles = [c.role for c in result.report.verdict.comparisons]
+    assert roles == ["incumbent", "best_candidate"]
