@@ -4,6 +4,7 @@ Ray carries orders and small answers, never tensors. Plain retried tasks can han
 host goes silent; the pool has its own deadline a unit and does late units elsewhere.
 """
 
+import logging
 import os
 import signal
 import stat
@@ -39,6 +40,7 @@ SHORTEST_DEADLINE_SECONDS = 30.0
 LONGEST_DEADLINE_SECONDS = 3600.0
 SAMPLES = 5
 NAMESPACE = "metafuse"
+AUTHENTICATION_LOGGER = "ray._private.authentication.authentication_token_setup"
 
 
 @dataclass
@@ -92,6 +94,8 @@ class RayRunner:
         on_terminate = signal.getsignal(signal.SIGTERM)
         try:
             if address is None:
+                # Token authentication is what we want here; Ray warns that it is on.
+                logging.getLogger(AUTHENTICATION_LOGGER).setLevel(logging.ERROR)
                 # Never a bare ray.init(): it joins whatever Ray runs on the machine.
                 ray.init(
                     address="local",

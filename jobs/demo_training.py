@@ -10,7 +10,8 @@ too close to each other for their average to differ.
 import json
 import shutil
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib import resources
@@ -46,10 +47,10 @@ class Branch:
 
 
 BRANCHES = (
-    Branch("lr-0.012-epochs-4", 0.012, 4, 1),
-    Branch("lr-0.015-epochs-4", 0.015, 4, 2),
-    Branch("lr-0.018-epochs-4", 0.018, 4, 3),
-    Branch("lr-0.015-epochs-5", 0.015, 5, 4),
+    Branch("lr-0.009-epochs-6", 0.009, 6, 1),
+    Branch("lr-0.010-epochs-6", 0.010, 6, 2),
+    Branch("lr-0.011-epochs-6", 0.011, 6, 3),
+    Branch("lr-0.010-epochs-7", 0.010, 7, 4),
 )
 BAD = Branch("bad-lr-1", 1.0, 1, 5)
 ROTTEN = "bit-rot"
@@ -81,7 +82,7 @@ def train_candidates(folder: Path, *, seed: int, on_progress: Progress) -> None:
         done += 1
         on_progress(what, done, total)
 
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(seed)
         start = LSTMClassifier(
             vocab_size=VOCABULARY,
@@ -97,6 +98,17 @@ def train_candidates(folder: Path, *, seed: int, on_progress: Progress) -> None:
             save_lstm(folder / branch.name, network, corpus.vocabulary, LABELS)
     shutil.copytree(folder / BRANCHES[0].name, folder / ROTTEN)
     flip_bit(folder / ROTTEN / "model.safetensors", "dense.weight", 0, EXPONENT_BIT)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Matrices this small are slower on two threads than on one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def load_corpus() -> Corpus:

@@ -94,6 +94,7 @@ def run_recipe(request: RunRequest) -> RunResult:
     with held_lease(store, run_name(recipe.name, request.logical_date, 1)) as lease:
         request.say("find and pin", 0, 1, "")
         prepared = prepare(recipe, clock=request.clock)
+        request.say("find and pin", 1, 1, f"{len(prepared.candidates)} candidates")
         seen = read_pointer(store)
         if seen is not None:
             check_owner(seen.pointer, recipe.name)
@@ -312,6 +313,7 @@ def _publish_report(
     )
     for name, content in write_report(report).items():
         context.store.put(f"{context.folder}/{name}", content)
+    context.say("report", 1, 1, "")
     return report
 
 

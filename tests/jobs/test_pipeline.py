@@ -136,12 +136,12 @@ def test_another_model_promoted_meanwhile_is_judged_against(project):
     pointer.unlink()
     seen = []
 
-    def somebody_else(step, *_):
-        seen.append(step)
-        if step == "report" and seen.count("report") == 1:
+    def somebody_else(step, done, *_):
+        seen.append((step, done))
+        if step == "report" and seen.count(("report", 0)) == 1:
             pointer.write_bytes(to_json(first))
 
     result = run_project(project, date="2026-11-25", say=somebody_else)
-    assert seen.count("report") == 2
+    assert seen.count(("report", 0)) == 2
     roles = [c.role for c in result.report.verdict.comparisons]
     assert roles == ["incumbent", "best_candidate"]
