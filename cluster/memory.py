@@ -5,8 +5,9 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from cluster.digests import RunningDigest, crc64nvme
 from cluster.errors import (
     NotFoundError,
     PreconditionError,
@@ -14,7 +15,19 @@ from cluster.errors import (
     UnsupportedError,
     UploadGoneError,
 )
-from cluster.store import ObjectInfo, Part
+from cluster.parts import BufferedPartWriter, PinnedReader
+from cluster.store import ObjectInfo, Part, UploadInfo
+
+
+@dataclass
+class Unfinished:
+    """An upload: what it will be, and its parts so far."""
+
+    key: str
+    size: int
+    metadata: Mapping[str, str]
+    started: float
+    parts: dict[int, tuple[bytes, Part]] = field(default_factory=dict)
 
 
 @dataclass
@@ -22,10 +35,8 @@ class Room:
     """The objects and unfinished uploads of one name."""
 
     objects: dict[str, tuple[bytes, ObjectInfo]] = field(default_factory=dict)
-    versions: dict[tuple[str, str], bytes] = field(default_factory=dict)
-    uploads: dict[str, tuple[str, int, Mapping[str, str], dict[int, tuple[bytes, Part]]]] = field(
-        default_factory=dict
-    )
+    versions: dict[tuple[str, str], tuple[bytes, ObjectInfo]] = field(default_factory=dict)
+    uploads: dict[str, "Unfinished"] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
     count: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -36,6 +47,8 @@ ROOMS_LOCK = threading.Lock()
 
 class MemoryStore:
     """Objects under memory://name/prefix, shared by all stores of that name in the process."""
+
+    is_remote = False
 
     def __init__(self, uri: str) -> None:
         self.uri = uri.rstrip("/")
@@ -48,8 +61,8 @@ class MemoryStore:
         with ROOMS_LOCK:
             return ROOMS.setdefault(self._name, Room())
 
-    def head(self, key: str, /) -> ObjectInfo:
-        return self._find(key)[1]
+    def head(self, key: str, /, *, version: str | None = None) -> ObjectInfo:
+        return self._find(key, version)[1]
 
     def list(self, prefix: str = "", /) -> Iterator[ObjectInfo]:
         room = self.room
@@ -62,13 +75,8 @@ class MemoryStore:
     def read(
         self, key: str, /, *, if_match: str | None = None, version: str | None = None
     ) -> bytes:
-        if version is not None:
-            try:
-                return self.room.versions[self._full(key), version]
-            except KeyError:
-                raise NotFoundError(f"{self.uri}/{key} has no version {version}") from None
-        content, entry = self._find(key)
-        if if_match is not None and entry.etag != if_match:
+        content, entry = self._find(key, version)
+        if version is None and if_match is not None and entry.etag != if_match:
             raise PreconditionError(f"{self.uri}/{key} is {entry.etag}, not {if_match}")
         return content
 
@@ -91,8 +99,20 @@ class MemoryStore:
             )
         buffer[:] = piece
 
+    def open_reader(
+        self, key: str, /, *, if_match: str | None = None, version: str | None = None
+    ) -> PinnedReader:
+        return PinnedReader(self, key, if_match, version)
+
     def put(
-        self, key: str, data: bytes, /, *, if_match: str | None = None, if_absent: bool = False
+        self,
+        key: str,
+        data: bytes,
+        /,
+        *,
+        if_match: str | None = None,
+        if_absent: bool = False,
+        is_durable: bool = True,
     ) -> ObjectInfo:
         with self.room.lock:
             there = self.room.objects.get(self._full(key))
@@ -111,11 +131,21 @@ class MemoryStore:
     ) -> "MemoryUpload":
         upload_id = uuid.uuid4().hex
         with self.room.lock:
-            self.room.uploads[upload_id] = (self._full(key), size, dict(metadata), {})
+            self.room.uploads[upload_id] = Unfinished(
+                self._full(key), size, dict(metadata), time.time()
+            )
         return MemoryUpload(self, key, upload_id, size)
 
     def resume_upload(self, key: str, upload_id: str, /, *, size: int) -> "MemoryUpload":
         return MemoryUpload(self, key, upload_id, size)
+
+    def list_uploads(self, prefix: str = "", /) -> Iterator[UploadInfo]:
+        with self.room.lock:
+            found = sorted((u.key, upload_id, u) for upload_id, u in self.room.uploads.items())
+        for key, upload_id, upload in found:
+            if key.startswith(self._prefix + prefix):
+                kept = sum(len(content) for content, _ in upload.parts.values())
+                yield UploadInfo(key.removeprefix(self._prefix), upload_id, upload.started, kept)
 
     def _full(self, key: str) -> str:
         parts = key.split("/")
@@ -123,30 +153,31 @@ class MemoryStore:
             raise UnsupportedError(f"{key!r} is not a key: it would leave {self.uri}")
         return self._prefix + key
 
-    def _find(self, key: str) -> tuple[bytes, ObjectInfo]:
+    def _find(self, key: str, version: str | None) -> tuple[bytes, ObjectInfo]:
+        full = self._full(key)
         with self.room.lock:
-            try:
-                content, entry = self.room.objects[self._full(key)]
-            except KeyError:
-                raise NotFoundError(f"{self.uri}/{key} does not exist") from None
+            found = self.room.versions.get((full, version)) if version else None
+            found = found if version else self.room.objects.get(full)
+        if found is None:
+            which = f" in version {version}" if version else ""
+            raise NotFoundError(f"{self.uri}/{key} does not exist{which}")
+        content, entry = found
         return content, self.relative(entry)
 
     def store_object(self, full: str, content: bytes, metadata: Mapping[str, str]) -> ObjectInfo:
         """Make an object appear; the caller holds the lock."""
         number = next(self.room.count)
         entry = ObjectInfo(
-            full, len(content), f"e{number}", f"v{number}", time.time(), dict(metadata)
-        )
+            full, len(content), f"e{number}", f"v{number}", time.time(), dict(metadata),
+            crc64nvme(content),
+        )  # fmt: skip
         self.room.objects[full] = (content, entry)
-        self.room.versions[full, f"v{number}"] = content
+        self.room.versions[full, f"v{number}"] = (content, entry)
         return entry
 
     def relative(self, entry: ObjectInfo) -> ObjectInfo:
         """The same object, its key seen from this store."""
-        key = entry.key.removeprefix(self._prefix)
-        return ObjectInfo(
-            key, entry.size, entry.etag, entry.version, entry.modified, entry.metadata
-        )
+        return replace(entry, key=entry.key.removeprefix(self._prefix))
 
 
 class MemoryUpload:
@@ -158,13 +189,21 @@ class MemoryUpload:
         self._store = store
         self._size = size
 
-    def write_part(self, number: int, data: memoryview, /, *, offset: int, sha256: str) -> Part:
-        room = self._store.room
-        with room.lock:
-            parts = self._parts()
-            part = Part(number, offset, len(data), f"p{next(room.count)}", sha256)
-            parts[number] = (bytes(data), part)
-        return part
+    def start_part(
+        self, number: int, /, *, offset: int, size: int, with_sha256: bool
+    ) -> BufferedPartWriter:
+        def keep(content: memoryview, digest: RunningDigest) -> Part:
+            room = self._store.room
+            with room.lock:
+                parts = self._parts()
+                etag = f"p{next(room.count)}"
+                part = Part(number, offset, digest.size, etag, digest.crc64nvme, digest.sha256)
+                parts[number] = (bytes(content), part)
+            return part
+
+        with self._store.room.lock:
+            self._parts()
+        return BufferedPartWriter(keep, size=size, with_sha256=with_sha256)
 
     def is_open(self) -> bool:
         with self._store.room.lock:
@@ -189,16 +228,17 @@ class MemoryUpload:
         with room.lock:
             if self.id not in room.uploads:
                 return self._finished()
-            full, size, metadata, stored = room.uploads[self.id]
+            upload = room.uploads[self.id]
             wanted = [part.number for part in parts]
             if self.find_parts(parts) != frozenset(wanted):
                 raise UploadGoneError(f"upload of {self._store.uri}/{self.key} lacks parts")
-            content = b"".join(stored[number][0] for number in sorted(wanted))
-            if len(content) != size:
+            content = b"".join(upload.parts[number][0] for number in sorted(wanted))
+            if len(content) != upload.size:
                 raise UploadGoneError(
-                    f"upload of {self._store.uri}/{self.key} has {len(content)} of {size} bytes"
+                    f"upload of {self._store.uri}/{self.key} has {len(content)} of "
+                    f"{upload.size} bytes"
                 )
-            entry = self._store.store_object(full, content, metadata)
+            entry = self._store.store_object(upload.key, content, upload.metadata)
             del room.uploads[self.id]
             return self._store.relative(entry)
 
@@ -208,7 +248,7 @@ class MemoryUpload:
 
     def _parts(self) -> dict[int, tuple[bytes, Part]]:
         try:
-            return self._store.room.uploads[self.id][3]
+            return self._store.room.uploads[self.id].parts
         except KeyError:
             raise UploadGoneError(f"upload {self.id} of {self.key} is gone") from None
 

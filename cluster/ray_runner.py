@@ -175,13 +175,16 @@ class RayRunner:
 
 
 class _Worker:
-    """Holds what `make_worker` made."""
+    """Holds what `make_worker` made, once a lane."""
 
     def __init__(self, make_worker: Callable[[], Callable[[Any], Any]]) -> None:
-        self._work = make_worker()
+        self._make_worker = make_worker
+        self._lane = threading.local()
 
     def run(self, item: Any) -> tuple[Any, float, str]:
-        return _timed(self._work, item)
+        if not hasattr(self._lane, "work"):
+            self._lane.work = self._make_worker()
+        return _timed(self._lane.work, item)
 
 
 def _timed(function: Callable[[Any], Any], item: Any) -> tuple[Any, float, str]:
@@ -242,7 +245,7 @@ def _cancel_late(running: dict[Any, tuple[int, float]], limit: float | None) -> 
 
 def _fill(pool: Pool, made: Any, resources: Resources, wanted: int) -> None:
     """Bring the pool to its size, spread over the nodes that have room for work."""
-    useful = [slot for slot in pool.slots if not slot.is_written_off]
+    useful = {slot.actor for slot in pool.slots if not slot.is_written_off}
     if len(useful) >= wanted:
         return
     nodes = [
@@ -257,8 +260,9 @@ def _fill(pool: Pool, made: Any, resources: Resources, wanted: int) -> None:
         node = min(nodes, key=lambda name: (load[name], name))
         place = NodeAffinitySchedulingStrategy(node, soft=len(nodes) == 1)
         options = {"max_restarts": 0, "scheduling_strategy": place, **_options(resources)}
+        options["max_concurrency"] = resources.lanes
         actor = ray.remote(_Worker).options(**options).remote(made)
-        pool.slots.append(Slot(actor, node))
+        pool.slots += [Slot(actor, node) for _ in range(resources.lanes)]
 
 
 def _hand_out(pool: Pool, items: Sequence[Any]) -> None:

@@ -22,12 +22,15 @@ class Resources:
         num_gpus: may be a fraction.
         memory_bytes: asked of the scheduler; 0 asks for nothing.
         limit_seconds: wall time after which the item counts as failed; None: no limit.
+        lanes: items that one worker of a pool does at a time, each on a thread of its own that
+            has its own `make_worker()`.
     """
 
     num_cpus: float = 1.0
     num_gpus: float = 0.0
     memory_bytes: int = 0
     limit_seconds: float | None = None
+    lanes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class Runner(Protocol):
         resources: Resources,
         workers: int,
     ) -> Iterator[Done[Result]]:
-        """Long-lived workers, each made once by `make_worker`, one item in flight each.
+        """Long-lived workers, each made once by `make_worker`, one item in flight a lane.
 
         Items must be safe to run twice: one on a lost or silent host is done elsewhere.
         """
@@ -140,7 +143,7 @@ class ThreadRunner:
                 made.worker = make_worker()
             return _attempt(made.worker, index, item)
 
-        pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="worker")
+        pool = ThreadPoolExecutor(max(1, workers * resources.lanes), thread_name_prefix="worker")
         waiting = {pool.submit(work, index, item) for index, item in enumerate(items)}
         try:
             while waiting:

@@ -7,31 +7,30 @@ its offset, under the same pin). A failed precondition is never retried.
 import base64
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import boto3
-from awscrt import checksums
 from botocore.config import Config
 from botocore.exceptions import HTTPClientError, IncompleteReadError, ResponseStreamingError
 
+from cluster.digests import crc64nvme
 from cluster.errors import (
-    DigestError,
     NotFoundError,
     PreconditionError,
     UnreachableError,
     UnsupportedError,
-    UploadGoneError,
 )
+from cluster.parts import PinnedReader
 from cluster.s3_errors import translated
-from cluster.store import ObjectInfo, Part
+from cluster.s3_upload import S3Upload, crc_on_the_wire
+from cluster.store import ObjectInfo, UploadInfo
 
 # readinto of a whole range copies twice inside urllib3; slices do not.
 SLICE_BYTES = 256 << 10
 BODY_TRIES = 5
-DIGEST_TRIES = 3
 BROKEN_BODY = (IncompleteReadError, ResponseStreamingError, HTTPClientError, ConnectionError)
 
 for name in ("botocore", "boto3", "urllib3"):
@@ -98,6 +97,8 @@ def _client(
 class S3Store:
     """Objects under s3://bucket/prefix. Credentials, endpoint and region by the AWS chain."""
 
+    is_remote = True
+
     def __init__(self, uri: str) -> None:
         self.uri = uri.rstrip("/")
         self._bucket, _, prefix = self.uri.removeprefix("s3://").partition("/")
@@ -122,9 +123,11 @@ class S3Store:
             raise UnsupportedError(f"{key!r} is not a key: it would leave {self.uri}")
         return {"Bucket": self._bucket, "Key": self._prefix + key}
 
-    def head(self, key: str, /) -> ObjectInfo:
+    def head(self, key: str, /, *, version: str | None = None) -> ObjectInfo:
         with translated(self.uri, key):
-            answer = self.client.head_object(**self.address(key))
+            answer = self.client.head_object(
+                **self.address(key), **_condition(None, version), ChecksumMode="ENABLED"
+            )
         return ObjectInfo(
             key,
             answer["ContentLength"],
@@ -132,6 +135,7 @@ class S3Store:
             _version(answer),
             answer["LastModified"].timestamp(),
             answer.get("Metadata", {}),
+            _whole_crc(answer),
         )
 
     def list(self, prefix: str = "", /) -> Iterator[ObjectInfo]:
@@ -185,14 +189,29 @@ class S3Store:
                 done += _pour(answer["Body"], buffer[done:])
             tries = tries + 1 if done == before else 1
 
+    def open_reader(
+        self, key: str, /, *, if_match: str | None = None, version: str | None = None
+    ) -> PinnedReader:
+        return PinnedReader(self, key, if_match, version)
+
     def put(
-        self, key: str, data: bytes, /, *, if_match: str | None = None, if_absent: bool = False
+        self,
+        key: str,
+        data: bytes,
+        /,
+        *,
+        if_match: str | None = None,
+        if_absent: bool = False,
+        is_durable: bool = True,
     ) -> ObjectInfo:
         condition = {"IfNoneMatch": "*"} if if_absent else _condition(if_match, None)
         try:
             with translated(self.uri, key):
                 answer = self.client.put_object(
-                    **self.address(key), Body=data, ChecksumCRC64NVME=_crc64(data), **condition
+                    **self.address(key),
+                    Body=data,
+                    ChecksumCRC64NVME=crc_on_the_wire(crc64nvme(data)),
+                    **condition,
                 )
         except NotFoundError:
             # Some servers answer 404 to If-Match on a key that is not there, others 412.
@@ -203,7 +222,7 @@ class S3Store:
         with translated(self.uri, key):
             self.client.delete_object(**self.address(key))
 
-    def start_upload(self, key: str, /, *, size: int, metadata: Mapping[str, str]) -> "S3Upload":
+    def start_upload(self, key: str, /, *, size: int, metadata: Mapping[str, str]) -> S3Upload:
         with translated(self.uri, key):
             answer = self.client.create_multipart_upload(
                 **self.address(key),
@@ -213,8 +232,19 @@ class S3Store:
             )
         return S3Upload(self, key, answer["UploadId"], size)
 
-    def resume_upload(self, key: str, upload_id: str, /, *, size: int) -> "S3Upload":
+    def resume_upload(self, key: str, upload_id: str, /, *, size: int) -> S3Upload:
         return S3Upload(self, key, upload_id, size)
+
+    def list_uploads(self, prefix: str = "", /) -> Iterator[UploadInfo]:
+        pages = self.client.get_paginator("list_multipart_uploads")
+        found = []
+        with translated(self.uri, prefix):
+            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
+                for entry in page.get("Uploads", ()):
+                    key = entry["Key"].removeprefix(self._prefix)
+                    started = entry["Initiated"].timestamp()
+                    found.append(UploadInfo(key, entry["UploadId"], started))
+        yield from sorted(found, key=lambda upload: (upload.key, upload.id))
 
     def _check_span(self, key: str, answer: Mapping[str, Any], start: int) -> None:
         """A server that ignores Range answers 200 with the whole object: refuse it."""
@@ -223,104 +253,6 @@ class S3Store:
                 f"{self.uri}/{key}: the server answered {answer.get('ContentRange')!r} to a "
                 f"request for bytes from {start}"
             )
-
-
-class S3Upload:
-    """A multipart upload; workers write parts, the driver completes."""
-
-    def __init__(self, store: S3Store, key: str, upload_id: str, size: int) -> None:
-        self.key = key
-        self.id = upload_id
-        self._store = store
-        self._size = size
-
-    @property
-    def _address(self) -> dict[str, str]:
-        return {**self._store.address(self.key), "UploadId": self.id}
-
-    def write_part(self, number: int, data: memoryview, /, *, offset: int, sha256: str) -> Part:
-        body = bytes(data)  # botocore rewinds and re-sends it on a retry
-        crc = _crc64(body)
-        for tries_left in reversed(range(DIGEST_TRIES)):
-            try:
-                with translated(self._store.uri, self.key):
-                    answer = self._store.client.upload_part(
-                        **self._address, PartNumber=number, Body=body, ChecksumCRC64NVME=crc
-                    )
-                return Part(number, offset, len(data), answer["ETag"], sha256)
-            except DigestError:
-                # A bit flipped on the way; botocore does not retry that.
-                if tries_left == 0:
-                    raise
-        raise AssertionError("unreachable")
-
-    def is_open(self) -> bool:
-        try:
-            with translated(self._store.uri, self.key):
-                self._store.client.list_parts(**self._address, MaxParts=1)
-        except (UploadGoneError, NotFoundError):
-            return False
-        return True
-
-    def find_parts(self, parts: Iterable[Part], /) -> frozenset[int]:
-        listed: dict[int, list[tuple[Any, tuple[int, str]]]] = {}
-        try:
-            with translated(self._store.uri, self.key):
-                pages = self._store.client.get_paginator("list_parts").paginate(**self._address)
-                for page in pages:
-                    for part in page.get("Parts", ()):
-                        entry = (part["LastModified"], (part["Size"], part["ETag"]))
-                        listed.setdefault(part["PartNumber"], []).append(entry)
-        except (UploadGoneError, NotFoundError):
-            return frozenset()
-        return frozenset(
-            part.number
-            for part in parts
-            if (part.size, part.etag) in _newest(listed.get(part.number, []))
-        )
-
-    def complete(self, parts: Sequence[Part], /) -> ObjectInfo:
-        ordered = sorted(parts, key=lambda part: part.number)
-        wanted = [{"PartNumber": part.number, "ETag": part.etag} for part in ordered]
-        try:
-            with translated(self._store.uri, self.key):
-                self._store.client.complete_multipart_upload(
-                    **self._address, MultipartUpload={"Parts": wanted}
-                )
-        except (UploadGoneError, NotFoundError, UnreachableError) as error:
-            # Completed by an earlier try, or gone: the object itself tells.
-            try:
-                return self._finished()
-            except UploadGoneError as gone:
-                raise (error if isinstance(error, UnreachableError) else gone) from None
-        return self._finished()
-
-    def abort(self) -> None:
-        try:
-            with translated(self._store.uri, self.key):
-                self._store.client.abort_multipart_upload(**self._address)
-        except (UploadGoneError, NotFoundError):
-            return
-
-    def _finished(self) -> ObjectInfo:
-        try:
-            entry = self._store.head(self.key)
-        except NotFoundError:
-            entry = None
-        if entry is None or entry.size != self._size:
-            raise UploadGoneError(
-                f"upload {self.id} of {self._store.uri}/{self.key} is gone and left no whole object"
-            )
-        return entry
-
-
-def _newest(entries: Sequence[tuple[Any, tuple[int, str]]]) -> set[tuple[int, str]]:
-    """Sizes and ETags of the newest entries: some servers list a part sent twice twice.
-
-    Their clock ticks in seconds, so several can be newest; `complete` names the ETag it wants.
-    """
-    last = max((modified for modified, _ in entries), default=None)
-    return {found for modified, found in entries if modified == last}
 
 
 def _pour(body: Any, buffer: memoryview) -> int:
@@ -350,5 +282,9 @@ def _version(answer: Mapping[str, Any]) -> str | None:
     return None if version in (None, "null", "") else str(version)
 
 
-def _crc64(data: bytes) -> str:
-    return base64.b64encode(checksums.crc64nvme(data).to_bytes(8, "big")).decode()
+def _whole_crc(answer: Mapping[str, Any]) -> str:
+    """The object's CRC64NVME as digits; "" where the store keeps none of the whole object."""
+    found = answer.get("ChecksumCRC64NVME")
+    if not found or answer.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT":
+        return ""
+    return base64.b64decode(found).hex()

@@ -18,6 +18,8 @@ class ObjectInfo:
         version: S3 VersionId where the bucket keeps versions, else None.
         modified: seconds since 1970, by the store's own clock.
         metadata: what `start_upload` was given, where the store keeps it (only from `head`).
+        crc64nvme: of the whole object, 16 hexadecimal digits, where the store keeps it (only from
+            `head`), else "".
     """
 
     key: str
@@ -26,17 +28,71 @@ class ObjectInfo:
     version: str | None
     modified: float
     metadata: Mapping[str, str] = field(default_factory=dict)
+    crc64nvme: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One written part of an upload: enough to find out later whether it is really there."""
+    """One written part of an upload: enough to find out later whether it is really there.
+
+    `sha256` is "" where it was not asked for.
+    """
 
     number: int
     offset: int
     size: int
     etag: str
+    crc64nvme: str
     sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadInfo:
+    """An upload that was begun and neither completed nor aborted.
+
+    Attributes:
+        key: of the object it would become, relative to the store's URI.
+        id: pass it to `resume_upload`.
+        started: seconds since 1970, by the store's own clock.
+        size: bytes that are kept for it, where the store tells, else 0.
+    """
+
+    key: str
+    id: str
+    started: float
+    size: int = 0
+
+
+class Reader(Protocol):
+    """One pinned object, read in ranges. Safe between threads."""
+
+    def read_into(self, buffer: memoryview, /, *, start: int) -> None:
+        """Fill `buffer` from byte `start`, or raise as `Store.read_into` does."""
+
+    def close(self) -> None:
+        """Let go of it. Safe to repeat."""
+
+
+class PartWriter(Protocol):
+    """The bytes of one part, in order. Not shared between threads."""
+
+    def append(self, data: memoryview, /) -> None:
+        """Take the next bytes; the buffer is free again when this returns.
+
+        Raises:
+            UploadGoneError: aborted or completed meanwhile.
+            FullError: no space.
+        """
+
+    def finish(self) -> Part:
+        """Make sure that the store has all bytes of the part. Raises as `append`.
+
+        Raises:
+            ValueError: not as many bytes as announced.
+        """
+
+    def discard(self) -> None:
+        """Let go of an unfinished part. Safe to repeat, and after `finish`."""
 
 
 class Upload(Protocol):
@@ -45,18 +101,19 @@ class Upload(Protocol):
     key: str
     id: str
 
-    def write_part(self, number: int, data: memoryview, /, *, offset: int, sha256: str) -> Part:
-        """Write one part; parts may come in any order, from several processes, twice.
+    def start_part(
+        self, number: int, /, *, offset: int, size: int, with_sha256: bool
+    ) -> PartWriter:
+        """Begin one part; parts may come in any order, from several processes, twice.
 
         Args:
             number: from 1, in the order of offsets.
-            data: the bytes; all parts but the last have one size.
             offset: where the part starts in the object.
-            sha256: hex digest of `data`, made by the caller.
+            size: bytes; all parts but the last have one size.
+            with_sha256: whether the part's sha256 is made too (a CRC64NVME always is).
 
         Raises:
             UploadGoneError: aborted or completed meanwhile.
-            FullError: no space.
         """
 
     def is_open(self) -> bool:
@@ -65,7 +122,7 @@ class Upload(Protocol):
     def find_parts(self, parts: Iterable[Part], /) -> frozenset[int]:
         """Numbers of those `parts` that are stored just as described.
 
-        S3 asks ListParts for size and ETag; a folder reads the range again and compares sha256.
+        S3 asks ListParts for size and ETag; a folder reads the range again and compares digests.
         """
 
     def complete(self, parts: Sequence[Part], /) -> ObjectInfo:
@@ -80,12 +137,16 @@ class Upload(Protocol):
 
 
 class Store(Protocol):
-    """Objects under one URI. Instances are cheap, safe between threads, and picklable."""
+    """Objects under one URI. Instances are cheap, safe between threads, and picklable.
+
+    `is_remote` says that an answer takes milliseconds: few large requests, several at a time.
+    """
 
     uri: str
+    is_remote: bool
 
-    def head(self, key: str, /) -> ObjectInfo:
-        """What is known about one object.
+    def head(self, key: str, /, *, version: str | None = None) -> ObjectInfo:
+        """What is known about one object, or about one version of it.
 
         Raises:
             NotFoundError: no such object.
@@ -123,6 +184,11 @@ class Store(Protocol):
             UnreachableError: the range is not there in full, or the store does not answer.
         """
 
+    def open_reader(
+        self, key: str, /, *, if_match: str | None = None, version: str | None = None
+    ) -> Reader:
+        """One object for many ranged reads under one pin; errors as `read_into`, some only then."""
+
     def put(
         self,
         key: str,
@@ -131,8 +197,16 @@ class Store(Protocol):
         *,
         if_match: str | None = None,
         if_absent: bool = False,
+        is_durable: bool = True,
     ) -> ObjectInfo:
         """Write one small object atomically: readers see the old bytes or the new.
+
+        Args:
+            key: of the object.
+            data: its content.
+            if_match: etag of what is there now.
+            if_absent: nothing is there now.
+            is_durable: False for what may be lost, or left empty, when the power fails.
 
         Raises:
             PreconditionError: `if_match` does not hold, or `if_absent` and it exists. After a
@@ -147,6 +221,9 @@ class Store(Protocol):
 
     def resume_upload(self, key: str, upload_id: str, /, *, size: int) -> Upload:
         """The upload that `start_upload` began, here or in another process. Asks nothing yet."""
+
+    def list_uploads(self, prefix: str = "", /) -> Iterator[UploadInfo]:
+        """All unfinished uploads whose key starts with `prefix`, sorted by key."""
 
 
 def open_store(uri: str) -> Store:

@@ -19,14 +19,19 @@ class FileEntry:
         name: key below the model's URI.
         size: bytes.
         sha256: of the bytes where `unit_bytes` is 0; else sha256 over the concatenated binary
-            sha256 digests of consecutive ranges of `unit_bytes` (the last one shorter).
+            sha256 digests of consecutive ranges of `unit_bytes` (the last one shorter). "" where
+            a plain merge was content with the CRC.
         unit_bytes: 0 for small files.
+        crc64nvme: of the whole file, 16 hexadecimal digits; "" for small files.
+        units: sha256 of each range of `unit_bytes`.
     """
 
     name: str
     size: int
     sha256: str
     unit_bytes: int = 0
+    crc64nvme: str = ""
+    units: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ def run(recipe: Path, logical_date: str | None, address: str | None, as_json: bo
 @click.argument("config", type=click.Path(path_type=Path))
 @click.argument("out")
 @click.option("--workers", default=2, show_default=True, help="Threads.")
-@click.option("--memory", default="1GiB", show_default=True, help="Of one worker.")
+@click.option("--memory", default="1GiB", show_default=True, help="Of the process.")
 @json_option
 def merge(config: Path, out: str, workers: int, memory: str, as_json: bool) -> None:
     """Merge by CONFIG (mergekit YAML or a recipe's merge block) into OUT, a folder or s3:// URI."""

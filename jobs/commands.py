@@ -237,7 +237,7 @@ def _show_cost(recipe: Recipe, prepared: Prepared, cost: RunCost) -> None:
     requests = f"{cost.num_gets:,} reads, {cost.num_puts:,} writes"
     show(f"  on S3      {requests} = ${cost.dollars:.4f}; kept ${cost.month_dollars:.4f} a month")
     show(
-        f"  memory     {cost.merge_memory_bytes / 2**20:.0f} MiB a merge worker beside torch, "
+        f"  memory     {cost.merge_memory_bytes / 2**20:.0f} MiB a merge worker, "
         f"about {cost.evaluate_memory_bytes / 2**20:.0f} MiB an evaluation"
     )
     show(f"  plan id    {cost.plan[:12]} with equal weights")

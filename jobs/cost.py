@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fusion.checkpoint import Checkpoint, num_bytes, num_parameters
-from fusion.plan import UNIT_BYTES, linear_request, plan_merge
+from fusion.plan import linear_request, plan_merge
 from fusion.weights import uniform_weights
+from jobs.merge_memory import fit_worker
 from jobs.preparation import EVALUATION_FACTOR, EVALUATION_FLOOR, Prepared
 from jobs.recipe import Recipe
 
@@ -13,7 +14,6 @@ from jobs.recipe import Recipe
 PUT_DOLLARS = 5e-6
 GET_DOLLARS = 0.4e-6
 MONTH_DOLLARS_PER_BYTE = 0.023e-9
-CHUNK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class RunCost:
         num_puts: parts and records.
         dollars: of these requests.
         month_dollars: of keeping the output for a month.
-        merge_memory_bytes: of one merge worker at most.
+        merge_memory_bytes: of one merge worker's process at most, imports included.
         evaluate_memory_bytes: of one evaluation, about.
         plan: id of the merge plan with equal weights.
         dtype: of the output.
@@ -61,10 +61,10 @@ def plan_run(recipe: Recipe, prepared: Prepared) -> RunCost:
     request = linear_request(candidates, uniform_weights(len(candidates)), dtype=recipe.merge.dtype)
     plan = plan_merge(request)
     copies = 2 if recipe.baselines else 1
-    gets = plan.num_reads(CHUNK_BYTES) * copies
+    memory = fit_worker(plan, recipe.output, recipe.resources.merge.memory_bytes)
+    gets = plan.num_reads(memory.chunk_bytes) * copies
     puts = 2 * len(plan.units) * copies
     dtypes = sorted({t.dtype for t in plan.request.tensors if t.method != "copy"})
-    unit = min(UNIT_BYTES, plan.write_bytes)
     return RunCost(
         num_candidates=len(prepared.candidates),
         num_tensors=len(request.tensors),
@@ -77,9 +77,7 @@ def plan_run(recipe: Recipe, prepared: Prepared) -> RunCost:
         num_puts=puts,
         dollars=gets * GET_DOLLARS + puts * PUT_DOLLARS,
         month_dollars=plan.write_bytes * MONTH_DOLLARS_PER_BYTE,
-        merge_memory_bytes=min(
-            recipe.resources.merge.memory_bytes, 2 * unit + 2 * len(candidates) * CHUNK_BYTES
-        ),
+        merge_memory_bytes=memory.total_bytes,
         evaluate_memory_bytes=EVALUATION_FLOOR
         + int(max(map(num_bytes, prepared.candidates)) * EVALUATION_FACTOR),
         plan=plan.id,

@@ -16,6 +16,7 @@ from jobs.commit import commit_model
 from jobs.discover import pin_checkpoint
 from jobs.errors import SourceChangedError
 from jobs.merge import MergeJob, MergeOutcome, Progress, merge_all
+from jobs.merge_memory import fit_worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ def fuse(
     runner: Runner,
     workers: int,
     memory_bytes: int,
+    threads: int = 1,
+    with_sha256: bool = True,
     on_progress: Progress | None = None,
     config: Mapping[str, object] | None = None,
 ) -> FusedModel:
@@ -69,11 +72,14 @@ def fuse(
         title: of its card.
         runner: where workers live.
         workers: how many.
-        memory_bytes: of one worker.
+        memory_bytes: of one worker's process.
+        threads: workers that share one process.
+        with_sha256: whether units get a sha256 beside their CRC.
         on_progress: units done, units, bytes done.
         config: config.json of the output; None takes that of the first source.
     """
-    job = MergeJob(plan, store.uri, folder, ledger, memory_bytes)
+    memory = fit_worker(plan, store.uri, memory_bytes, threads=threads)
+    job = MergeJob(plan, store.uri, folder, ledger, memory, with_sha256=with_sha256)
     outcome = merge_all(job, runner=runner, workers=workers, on_progress=on_progress)
     manifest = _describe(plan)
     sides = dict(read_side_files(plan.request.checkpoints[0]))

@@ -5,6 +5,7 @@ merge can be taken up by any driver with any number of workers, and never redoes
 in flight.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,19 @@ from dataclasses import dataclass
 from cluster.errors import NotFoundError, PreconditionError
 from cluster.store import Part, Store, Upload
 from fusion.canonical import from_json, to_json
+from fusion.errors import ManifestError
 from fusion.plan import MergePlan, MergeUnit
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRead:
+    """A range of a source that a unit read, and the CRC64NVME of what arrived."""
+
+    checkpoint: int
+    shard: str
+    start: int
+    size: int
+    crc64nvme: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +39,14 @@ class UnitRecord:
         offset: of the part in the shard.
         size: bytes.
         etag: of the part.
-        sha256: of the part's bytes.
+        crc64nvme: of the part's bytes.
+        sha256: of the part's bytes, "" where it was not made.
         read_bytes: tensor bytes read from the sources.
         seconds: from the first read to the last byte written.
         peak_bytes: largest resident memory of the worker so far.
         largest: largest magnitude among the unit's values.
         worker: host/process.
+        reads: ranges of those sources whose digest is known.
     """
 
     unit: str
@@ -40,17 +55,24 @@ class UnitRecord:
     offset: int
     size: int
     etag: str
+    crc64nvme: str
     sha256: str
     read_bytes: int
     seconds: float
     peak_bytes: int
     largest: float
     worker: str
+    reads: tuple[SourceRead, ...] = ()
+
+    @property
+    def shard(self) -> int:
+        """Index of the output shard."""
+        return int(self.unit.partition("-")[0]) - 1
 
     @property
     def part(self) -> Part:
         """What the store is asked about."""
-        return Part(self.number, self.offset, self.size, self.etag, self.sha256)
+        return Part(self.number, self.offset, self.size, self.etag, self.crc64nvme, self.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +99,21 @@ class Ledger:
 
     def write(self, record: UnitRecord) -> None:
         """Note a unit as done."""
-        self._store.put(f"{self._folder}/{record.unit}.json", to_json(record))
+        self._store.put(f"{self._folder}/{record.unit}.json", to_json(record), is_durable=False)
 
     def read(self) -> tuple[UnitRecord, ...]:
-        """All records, current or not."""
-        return tuple(
-            from_json(UnitRecord, self._store.read(entry.key))
-            for entry in self._store.list(f"{self._folder}/")
-            if entry.key.endswith(".json")
-        )
+        """All records, current or not; what cannot be read counts as not done."""
+        found = []
+        for entry in self._store.list(f"{self._folder}/"):
+            if entry.key.endswith(".json"):
+                with contextlib.suppress(ManifestError, NotFoundError):
+                    found.append(from_json(UnitRecord, self._store.read(entry.key)))
+        return tuple(found)
+
+    def forget(self) -> None:
+        """Remove all records, so that every unit is computed anew."""
+        for entry in list(self._store.list(f"{self._folder}/")):
+            self._store.delete(entry.key)
 
     def find_shards(self, plan: MergePlan, models: Store, folder: str) -> tuple[ShardState, ...]:
         """The state of every shard; uploads are begun where there are none.
@@ -97,7 +125,7 @@ class Ledger:
         """
         by_shard: dict[int, list[UnitRecord]] = {}
         for record in self.read():
-            by_shard.setdefault(int(record.unit.partition("-")[0]) - 1, []).append(record)
+            by_shard.setdefault(record.shard, []).append(record)
         units: dict[int, list[MergeUnit]] = {}
         for unit in plan.units:
             units.setdefault(unit.shard, []).append(unit)

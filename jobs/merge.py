@@ -2,15 +2,19 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
+from cluster.digests import combine_crc64nvme
+from cluster.errors import DigestError
 from cluster.runner import Resources, Runner
-from cluster.store import Store, open_store
+from cluster.store import Part, Store, open_store
 from fusion.manifest import FileEntry
 from fusion.plan import MergePlan, MergeUnit
 from jobs.ledger import Ledger, ShardState, UnitRecord
+from jobs.merge_memory import WorkerMemory
+from jobs.source_digests import check_sources, find_digests
 
 Progress = Callable[[int, int, int], None]
 
@@ -24,16 +28,20 @@ class MergeJob:
         output: URI of the output.
         model: key of the model's folder in it.
         ledger: key of the folder of unit records in it.
-        memory_bytes: what a worker may use; chunks shrink to fit.
+        memory: how a worker cuts its reads.
+        with_sha256: whether units get a sha256 beside their CRC64NVME.
         device: "cpu" or "cuda", where the arithmetic runs.
+        known_digests: source shards whose digest is known; `merge_all` finds them.
     """
 
     plan: MergePlan
     output: str
     model: str
     ledger: str
-    memory_bytes: int = 1 << 30
+    memory: WorkerMemory
+    with_sha256: bool = True
     device: str = "cpu"
+    known_digests: frozenset[tuple[int, str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,8 @@ class MergeOutcome:
         written_bytes: by this driver's workers.
         seconds: wall time.
         peak_bytes: largest resident memory of any worker.
+        num_checked: source shards whose bytes arrived as they are stored.
+        num_unchecked: source shards that nobody knows a digest of, or that are not read whole.
     """
 
     files: tuple[FileEntry, ...]
@@ -65,6 +75,8 @@ class MergeOutcome:
     written_bytes: int
     seconds: float
     peak_bytes: int
+    num_checked: int
+    num_unchecked: int
 
 
 def merge_all(
@@ -87,13 +99,17 @@ def merge_all(
 
     Raises:
         SourceChangedError, NonFiniteError, IntegerError: as a worker found them.
+        DigestError: bytes changed on the way from a source or to the output.
     """
     started = time.monotonic()
     store = open_store(job.output)
     ledger = Ledger(store, job.ledger)
+    known = find_digests(job.plan)
+    job = replace(job, known_digests=frozenset(known))
     states = ledger.find_shards(job.plan, store, job.model)
     resumed = [record for state in states for record in state.records.values()]
     made = _compute(job, states, resumed, runner, workers, on_progress)
+    checked = _check_sources(job, known, ledger, states, [*resumed, *made])
     files = _complete(job, store, states, made)
     return MergeOutcome(
         files=files,
@@ -103,6 +119,8 @@ def merge_all(
         written_bytes=sum(record.size for record in made),
         seconds=time.monotonic() - started,
         peak_bytes=max((record.peak_bytes for record in [*resumed, *made]), default=0),
+        num_checked=checked,
+        num_unchecked=sum(len(c.shards) for c in job.plan.request.checkpoints) - checked,
     )
 
 
@@ -130,8 +148,9 @@ def _compute(
     num_done, bytes_done = len(resumed), sum(record.size for record in resumed)
     made: list[UnitRecord] = []
     # The scheduler is told nothing of memory: workers keep to it by themselves.
+    resources = Resources(lanes=job.memory.lanes)
     results = runner.run_pool(
-        partial(make_merge_worker, job), orders, resources=Resources(), workers=workers
+        partial(make_merge_worker, job), orders, resources=resources, workers=workers
     )
     for done in results:
         if done.error is not None:
@@ -144,25 +163,53 @@ def _compute(
     return made
 
 
+def _check_sources(
+    job: MergeJob,
+    known: Mapping[tuple[int, str], str],
+    ledger: Ledger,
+    states: Sequence[ShardState],
+    records: Sequence[UnitRecord],
+) -> int:
+    """How many source shards were compared; after a difference nothing computed is trusted."""
+    try:
+        return len(check_sources(job.plan, known, records))
+    except DigestError:
+        store = open_store(job.output)
+        for shard, state in zip(job.plan.shards, states, strict=True):
+            key = f"{job.model}/{shard.name}"
+            store.resume_upload(key, state.upload, size=shard.size).abort()
+            if state.is_complete:
+                store.delete(key)
+        ledger.forget()
+        raise
+
+
 def _complete(
     job: MergeJob, store: Store, states: Sequence[ShardState], made: Sequence[UnitRecord]
 ) -> tuple[FileEntry, ...]:
     files = []
     for index, (shard, state) in enumerate(zip(job.plan.shards, states, strict=True)):
         records = dict(state.records)
-        records |= {
-            record.number: record
-            for record in made
-            if int(record.unit.partition("-")[0]) == index + 1
-        }
+        records |= {record.number: record for record in made if record.shard == index}
         parts = [records[number].part for number in sorted(records)]
+        crc = combine_crc64nvme((part.crc64nvme, part.size) for part in parts)
         if not state.is_complete:
-            upload = store.resume_upload(f"{job.model}/{shard.name}", state.upload, size=shard.size)
-            upload.complete(parts)
-        digests = b"".join(bytes.fromhex(part.sha256) for part in parts)
-        files.append(
-            FileEntry(
-                shard.name, shard.size, hashlib.sha256(digests).hexdigest(), job.plan.unit_bytes
-            )
-        )
+            key = f"{job.model}/{shard.name}"
+            upload = store.resume_upload(key, state.upload, size=shard.size)
+            stored = upload.complete(parts).crc64nvme
+            if stored and stored != crc:
+                raise DigestError(
+                    f"{store.uri}/{key} is stored with CRC64NVME {stored}, {crc} was written. "
+                    "Nothing was published.",
+                    "run the same command again; if it stays, the store is damaged",
+                )
+        files.append(_describe_file(shard.name, shard.size, crc, parts, job.plan.unit_bytes))
     return tuple(files)
+
+
+def _describe_file(
+    name: str, size: int, crc: str, parts: Sequence[Part], unit_bytes: int
+) -> FileEntry:
+    units = tuple(part.sha256 for part in parts) if parts[0].sha256 else ()
+    whole = hashlib.sha256(b"".join(map(bytes.fromhex, units))).hexdigest() if units else ""
+    return FileEntry(name, size, whole, unit_bytes, crc64nvme=crc, units=units)

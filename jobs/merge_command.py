@@ -70,6 +70,8 @@ def _merge(
             runner=ThreadRunner(),
             workers=workers,
             memory_bytes=memory_bytes,
+            threads=workers,
+            with_sha256=store.is_remote,
             on_progress=lambda done, total, size: progress.say(
                 "merge", done, total, f"{size / 1e9:.2f} GB"
             ),

@@ -2,10 +2,11 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.digests import RunningDigest
 from cluster.errors import NotFoundError
 from cluster.store import Store, open_store
 from fusion.canonical import digest, from_json
@@ -90,36 +91,48 @@ def pull(output: str, folder: Path, *, on_file: Callable[[str, int, int], None])
     return found
 
 
-def file_digest(blocks: Iterable[bytes], unit_bytes: int) -> str:
-    """Digest of a file's content as `FileEntry` defines it.
+def is_whole(entry: FileEntry, blocks: Iterable[bytes | bytearray]) -> bool:
+    """Whether the content of a file has the digests of its entry.
 
     Args:
+        entry: of the manifest.
         blocks: the content in order; with units, every block but the last is one unit long.
-        unit_bytes: 0 for a plain sha256.
     """
-    whole = hashlib.sha256()
+    sha256, crc = hashlib.sha256(), RunningDigest(with_sha256=False)
     for block in blocks:
-        whole.update(hashlib.sha256(block).digest() if unit_bytes else block)
-    return whole.hexdigest()
+        crc.update(block)
+        if entry.sha256:
+            sha256.update(hashlib.sha256(block).digest() if entry.unit_bytes else block)
+    if crc.size != entry.size or (entry.crc64nvme and crc.crc64nvme != entry.crc64nvme):
+        return False
+    return not entry.sha256 or sha256.hexdigest() == entry.sha256
+
+
+def block_bytes(entry: FileEntry) -> int:
+    """Bytes of one block for `is_whole`."""
+    return entry.unit_bytes or READ_BYTES
 
 
 def _pull_file(store: Store, entry: FileEntry, target: Path) -> None:
-    step = entry.unit_bytes or READ_BYTES
+    step = block_bytes(entry)
     if target.exists() and target.stat().st_size == entry.size:
-        with target.open("rb") as stream:
-            if file_digest(iter(lambda: stream.read(step), b""), entry.unit_bytes) == entry.sha256:
+        with target.open("rb") as there:
+            if is_whole(entry, iter(lambda: there.read(step), b"")):
                 return
     aside = target.with_name(f".{target.name}.part")
-    whole = hashlib.sha256()
     with aside.open("wb") as stream:
-        for start in range(0, entry.size, step):
-            block = bytearray(min(step, entry.size - start))
-            store.read_into(entry.name, memoryview(block), start=start)
-            whole.update(hashlib.sha256(block).digest() if entry.unit_bytes else block)
-            stream.write(block)
+
+        def blocks() -> Iterator[bytearray]:
+            for start in range(0, entry.size, step):
+                block = bytearray(min(step, entry.size - start))
+                store.read_into(entry.name, memoryview(block), start=start)
+                stream.write(block)
+                yield block
+
+        good = is_whole(entry, blocks())
         stream.flush()
         os.fsync(stream.fileno())
-    if whole.hexdigest() != entry.sha256:
+    if not good:
         aside.unlink()
         raise ManifestError(
             f"{store.uri}/{entry.name} does not have the digest of its manifest; it was not kept",

@@ -8,6 +8,12 @@ from cluster.local import LocalStore
 from cluster.probe import probe_store
 
 
+def write_part(upload):
+    writer = upload.start_part(1, offset=0, size=4, with_sha256=False)
+    writer.append(memoryview(b"abcd"))
+    return writer.finish()
+
+
 def test_a_link_that_leaves_the_folder_is_not_opened(tmp_path):
     (tmp_path / "outside").write_bytes(b"secret")
     (tmp_path / "root").mkdir()
@@ -50,7 +56,7 @@ def test_a_disk_that_fills_up_while_writing_is_reported(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(FullError):
-        upload.write_part(1, memoryview(b"abcd"), offset=0, sha256="")
+        write_part(upload)
 
 
 @pytest.mark.parametrize("missing", [True, False])
@@ -65,7 +71,7 @@ def test_uploads_work_where_preallocation_does_not(tmp_path, monkeypatch, missin
         monkeypatch.setattr(os, "posix_fallocate", unsupported)
     store = LocalStore(str(tmp_path))
     upload = store.start_upload("k", size=4, metadata={})
-    part = upload.write_part(1, memoryview(b"abcd"), offset=0, sha256="")
+    part = write_part(upload)
     upload.complete([part])
     assert store.read("k") == b"abcd"
 

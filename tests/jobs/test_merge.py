@@ -15,6 +15,7 @@ from fusion.errors import IntegerError, NonFiniteError
 from jobs.discover import pin_checkpoint
 from jobs.errors import SourceChangedError
 from jobs.merge import MergeJob, merge_all
+from jobs.merge_memory import fit_worker
 from tests.support.merging import (
     SHAPES,
     load_merged,
@@ -105,7 +106,7 @@ def test_the_bytes_do_not_depend_on_workers_units_or_memory(tmp_path):
             out = tmp_path / f"out-{workers}-{unit_bytes}"
             plan, outcome = merge(
                 sources, [0.2, 0.3, 0.5], out, unit_bytes=unit_bytes, runner=ThreadRunner(),
-                workers=workers, memory_bytes=(1 << 30) if workers < 4 else 1,
+                workers=workers, chunk_bytes=(1 << 20) if workers < 4 else 1 << 19,
             )  # fmt: skip
             assert outcome.num_units == len(plan.units)
             digests.add(file_digest(out / "model" / "model.safetensors"))
@@ -117,7 +118,7 @@ def test_tensors_larger_than_a_chunk_and_several_shards(tmp_path):
     sources = write_sources(tmp_path, 2, torch.float32, shapes)
     plan, _ = merge(
         sources, [0.5, 0.5], tmp_path / "out", shard_bytes=1_000_000, unit_bytes=333_333,
-        memory_bytes=1,
+        chunk_bytes=1 << 19,
     )  # fmt: skip
     assert [shard.name for shard in plan.shards] == [
         "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
@@ -171,8 +172,11 @@ class StoppingUpload:
         self.key, self.id = upload.key, upload.id
         self.is_open, self.find_parts = upload.is_open, upload.find_parts
 
-    def write_part(self, *args, **more):
-        return self._store._strike(lambda: self._upload.write_part(*args, **more))
+    def start_part(self, *args, **more):
+        writer = self._upload.start_part(*args, **more)
+        finish = writer.finish
+        writer.finish = lambda: self._store._strike(finish)
+        return writer
 
     def complete(self, parts):
         return self._store._strike(lambda: self._upload.complete(parts))
@@ -192,7 +196,7 @@ def test_a_merge_stopped_at_any_storage_operation_goes_on_to_the_same_bytes(tmp_
         for is_after in (False, True):
             store = StoppingStore(f"memory://stop-{operation}-{is_after}")
             monkeypatch.setattr("cluster.memory.MemoryStore", lambda uri: StoppingStore(uri))
-            job = MergeJob(plan, store.uri, "model", "ledger")
+            job = MergeJob(plan, store.uri, "model", "ledger", fit_worker(plan, store.uri, 1 << 30))
             from cluster.runner import SerialRunner
 
             StoppingStore.left, StoppingStore.is_after = operation, is_after

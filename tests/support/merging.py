@@ -1,6 +1,7 @@
 """Small checkpoints on disk and merges of them, for tests."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from cluster.runner import SerialRunner
 from fusion.plan import linear_request, plan_merge
 from jobs.discover import pin_checkpoint
 from jobs.merge import MergeJob, merge_all
+from jobs.merge_memory import fit_worker
 
 # Odd sizes, a scalar, an empty tensor, and one of several units.
 SHAPES = {
@@ -53,12 +55,13 @@ def merge(
     shard_bytes=5 * 10**9,
     runner=None,
     workers=1,
-    memory_bytes=1 << 30,
+    chunk_bytes=1 << 20,
 ):
     """Merge into `out`; returns the plan and the outcome."""
     request = linear_request(sources, weights, dtype=dtype)
     plan = plan_merge(request, unit_bytes=unit_bytes, shard_bytes=shard_bytes)
-    job = MergeJob(plan, str(out), "model", "ledger", memory_bytes)
+    memory = replace(fit_worker(plan, str(out), 1 << 30), chunk_bytes=chunk_bytes)
+    job = MergeJob(plan, str(out), "model", "ledger", memory)
     return plan, merge_all(job, runner=runner or SerialRunner(), workers=workers)
 
 

@@ -1,0 +1,135 @@
+"""A large object in a folder: a preallocated file under a hidden name beside its target."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cluster.digests import RunningDigest
+from cluster.errors import UnsupportedError, UploadGoneError
+from cluster.local_files import describe, holds, raise_translated, sync_folder, translated
+from cluster.parts import check_size
+from cluster.store import ObjectInfo, Part
+
+HIDDEN = ".metafuse-"
+UPLOAD = ".part"
+
+
+class LocalUpload:
+    """A preallocated file under a temporary name beside its target."""
+
+    def __init__(self, uri: str, target: Path, key: str, upload_id: str, size: int) -> None:
+        self.key = key
+        self.id = upload_id
+        self._uri = uri
+        self._size = size
+        self._target = target
+        if "/" in upload_id or not upload_id.startswith(HIDDEN):
+            raise UnsupportedError(f"{upload_id!r} is not an upload of {uri}")
+        self._aside = self._target.with_name(upload_id)
+
+    def start_part(
+        self, number: int, /, *, offset: int, size: int, with_sha256: bool
+    ) -> "LocalPartWriter":
+        with translated(self._uri, self.key):
+            try:
+                descriptor = os.open(self._aside, os.O_WRONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                raise UploadGoneError(
+                    f"upload {self.id} of {self._uri}/{self.key} is gone"
+                ) from None
+        place = f"{self._uri}/{self.key}"
+        return LocalPartWriter(
+            descriptor, place, number, offset=offset, size=size, with_sha256=with_sha256
+        )
+
+    def is_open(self) -> bool:
+        return self._aside.exists()
+
+    def find_parts(self, parts: Iterable[Part], /) -> frozenset[int]:
+        with translated(self._uri, self.key):
+            try:
+                descriptor = os.open(self._aside, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return frozenset()
+            try:
+                return frozenset(part.number for part in parts if holds(descriptor, part))
+            finally:
+                os.close(descriptor)
+
+    def complete(self, parts: Sequence[Part], /) -> ObjectInfo:
+        with translated(self._uri, self.key):
+            try:
+                descriptor = os.open(self._aside, os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return self._finished()
+            try:
+                size = os.fstat(descriptor).st_size
+                if size != self._size or sum(part.size for part in parts) != size:
+                    raise UploadGoneError(
+                        f"upload {self.id} of {self._uri}/{self.key} is not whole: {size} bytes, "
+                        f"{self._size} expected"
+                    )
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            self._aside.replace(self._target)
+            sync_folder(self._target.parent)
+            return describe(self.key, self._target.stat())
+
+    def abort(self) -> None:
+        with translated(self._uri, self.key):
+            self._aside.unlink(missing_ok=True)
+
+    def _finished(self) -> ObjectInfo:
+        try:
+            entry = describe(self.key, self._target.stat())
+        except FileNotFoundError:
+            entry = None
+        if entry is None or entry.size != self._size:
+            raise UploadGoneError(f"upload {self.id} of {self._uri}/{self.key} is gone")
+        return entry
+
+
+class LocalPartWriter:
+    """Writes one part where it belongs, piece by piece."""
+
+    def __init__(
+        self,
+        descriptor: int,
+        where: str,
+        number: int,
+        *,
+        offset: int,
+        size: int,
+        with_sha256: bool,
+    ) -> None:
+        self._descriptor = descriptor
+        self._where = where
+        self._number = number
+        self._offset = offset
+        self._size = size
+        self._digest = RunningDigest(with_sha256=with_sha256)
+
+    def append(self, data: memoryview, /) -> None:
+        position = self._offset + self._digest.size
+        done = 0
+        try:
+            while done < len(data):
+                done += os.pwrite(self._descriptor, data[done:], position + done)
+        except OSError as error:
+            raise_translated(error, self._where)
+        self._digest.update(data)
+
+    def finish(self) -> Part:
+        check_size(self._digest.size, self._size)
+        self.discard()
+        crc = self._digest.crc64nvme
+        return Part(self._number, self._offset, self._size, crc, crc, self._digest.sha256)
+
+    def discard(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.discard()
