@@ -216,6 +216,7 @@ class RunReport:
         sources: pins of what was averaged.
         notes: warnings and remarks.
         commands: what to type next: (what for, command).
+        incumbent: run that it was judged against, "" for none.
     """
 
     run: str
@@ -243,6 +244,7 @@ class RunReport:
     sources: tuple[SourceEntry, ...] = ()
     notes: tuple[str, ...] = ()
     commands: tuple[tuple[str, str], ...] = ()
+    incumbent: str = ""
     schema: int = SCHEMA
 
 

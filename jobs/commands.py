@@ -9,8 +9,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cluster.errors import NotFoundError
 from cluster.store import open_store
-from fusion.canonical import from_json
 from fusion.manifest import PublishedFigure, RunReport
 from jobs.console import Progress, show, show_json
 from jobs.cost import RunCost, plan_run
@@ -164,23 +164,31 @@ def run_pull(output: str, folder: Path, *, as_json: bool) -> int:
 def show_report(output: str, run_name: str | None, folder: Path | None, *, as_json: bool) -> int:
     """`metafuse report`."""
     from jobs.commit import read_pointer
+    from jobs.judgements import find_judgements, judgement_key
 
     store = open_store(output)
     seen = read_pointer(store)
     name = run_name or (seen.pointer.run if seen else _newest_run(output))
-    content = store.read(f"runs/{name}/report.json")
-    report = from_json(RunReport, content)
+    judgements = list(find_judgements(store, name))
+    if not judgements:
+        raise NotFoundError(
+            f"{store.uri} has no report of a run {name!r}",
+            f"metafuse status {output} lists its runs",
+        )
+    last = judgements[-1]
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         for file in ("report.html", "report.md", "report.json"):
-            (folder / file).write_bytes(store.read(f"runs/{name}/{file}"))
+            key = judgement_key(name, file, last.number)
+            (folder / file).write_bytes(store.read(key))
         show(str(folder / "report.html"))
         return 0
     if as_json:
-        print_bytes(content)
+        print_bytes(last.content)
     else:
-        show(store.read(f"runs/{name}/report.md").decode())
-        show(f"{store.uri}/runs/{name}/report.html ({report.verdict.decision})")
+        show(store.read(judgement_key(name, "report.md", last.number)).decode())
+        page = judgement_key(name, "report.html", last.number)
+        show(f"{store.uri}/{page} ({last.report.verdict.decision})")
     return 0
 
 

@@ -144,19 +144,42 @@ def pin_checkpoint(
         ) from None
 
 
-def check_pins(checkpoint: Checkpoint) -> None:
+def open_pinned(
+    uri: str, shards: Sequence[PinnedFile], side_files: Sequence[PinnedFile], *, name: str
+) -> Checkpoint:
+    """The checkpoint that an earlier driver pinned, read under its pins.
+
+    Raises:
+        SourceChangedError: a file is neither the pinned one any more nor kept as a version.
+    """
+    check_pins(uri, (*shards, *side_files))
+    try:
+        return _read_pinned(open_store(uri), uri, name, shards, side_files, index=None)[0]
+    except (NotFoundError, PreconditionError, *SKIPPING, *REFUSING) as error:
+        raise SourceChangedError(
+            f"{uri} is no longer what was pinned: {error}\nNothing was published.",
+            "run the same command again: it plans anew with what is there now",
+        ) from None
+
+
+def find_places(patterns: Sequence[str]) -> tuple[str, ...]:
+    """URIs that the patterns stand for now; nothing is read of what is there."""
+    return tuple(dict.fromkeys(uri for p in patterns for uri in expand_pattern(p).uris))
+
+
+def check_pins(uri: str, files: Sequence[PinnedFile]) -> None:
     """Ask the store whether every file is still the pinned one, or can still be read as it was.
 
     Raises:
         SourceChangedError: names every object that changed, its old and its new pin.
     """
-    store = open_store(checkpoint.uri)
+    store = open_store(uri)
     changes = []
-    for file in (*checkpoint.shards, *checkpoint.side_files):
+    for file in files:
         now = _find_pin(store, file.name)
         if now != file.pin and not _is_kept(store, file):
             changes.append(
-                f"{checkpoint.uri}/{file.name} was {_describe_pin(file.pin)} when it was pinned "
+                f"{uri}/{file.name} was {_describe_pin(file.pin)} when it was pinned "
                 f"and is {_describe_pin(now)} now"
             )
     if changes:
@@ -207,11 +230,24 @@ def _pin_files(
     entries = {key: store.head(key) for key in (*shards, *_find_sides(store, listed.values()))}
     _check_settled(entries.values(), settle_seconds, now, name)
     pins = {key: Pin(entry.size, entry.etag, entry.version) for key, entry in entries.items()}
+    files = tuple(PinnedFile(shard, pins[shard]) for shard in shards)
+    sides = tuple(PinnedFile(key, pin) for key, pin in pins.items() if key not in shards)
+    return _read_pinned(store, uri, name, files, sides, index=index)
+
+
+def _read_pinned(
+    store: Store,
+    uri: str,
+    name: str,
+    shards: Sequence[PinnedFile],
+    sides: Sequence[PinnedFile],
+    *,
+    index: Mapping[str, str] | None,
+) -> tuple[Checkpoint, Mapping[str, int]]:
     tensors: list[TensorSpec] = []
     for shard in shards:
-        tensors += read_header(store, entries[shard], pins[shard], name=name)
+        tensors += read_header(store, shard, name=name)
     check_tensors(tensors, index, name=name)
-    sides = tuple(PinnedFile(key, pin) for key, pin in pins.items() if key not in shards)
     config = read_config(store, sides, name=name)
     if is_quantised(config, tensors):
         raise MismatchError(
@@ -220,8 +256,8 @@ def _pin_files(
             "E-QUANTISED",
         )
     vocabulary, digest = read_vocabulary(store, sides, name=name)
-    files = tuple(PinnedFile(shard, pins[shard]) for shard in shards)
-    return Checkpoint(name, uri, files, tuple(tensors), sides, config, digest), vocabulary
+    checkpoint = Checkpoint(name, uri, tuple(shards), tuple(tensors), tuple(sides), config, digest)
+    return checkpoint, vocabulary
 
 
 def _find_sides(store: Store, listed: Iterable[ObjectInfo]) -> list[str]:

@@ -10,7 +10,7 @@ from cluster.store import open_store
 from fusion.checkpoint import Checkpoint, checkpoint_digest
 from fusion.errors import FusionError
 from fusion.metrics import Records
-from jobs.errors import DataError, JobError
+from jobs.errors import DataError, JobError, SourceChangedError
 from jobs.process_memory import peak_bytes
 from jobs.score_files import load_records, score_key
 from jobs.tasks.text_classification import EvaluationTask
@@ -108,6 +108,8 @@ def score_all(
 
     Raises:
         DataError: the data is wrong for all checkpoints.
+        SourceChangedError: a checkpoint or the data is no longer what was pinned.
+        ClusterError: all evaluations failed, none by the fault of its checkpoint.
     """
     jobs = [ScoreJob(c, name, task, cache) for c in checkpoints for name in slices]
     known = {job.place: found for job in jobs if (found := _load(job)) is not None}
@@ -118,6 +120,8 @@ def score_all(
     for done in runner.run_tasks(score_one, missing, resources=resources, workers=workers):
         job = missing[done.index]
         name = job.checkpoint.name
+        if isinstance(done.error, SourceChangedError):
+            raise done.error
         if done.error is not None:
             errors.append(done.error)
             failures[name] = Failure(name, _code(done.error), str(done.error))
@@ -127,8 +131,8 @@ def score_all(
         if on_done is not None:
             on_done(name, job.slice, num_found, len(jobs))
     is_total = bool(errors) and len(failures) == len(checkpoints)
-    if is_total and all(isinstance(error, DataError) for error in errors):
-        raise errors[0]
+    if is_total and all(isinstance(error, DataError | ClusterError) for error in errors):
+        raise errors[0]  # not the candidates' fault
     return ScoreBook(
         records={place: records for place, (records, _) in known.items()},
         results={place: result for place, (_, result) in known.items()},

@@ -98,6 +98,12 @@ def delete_folder(store: Store, folder: str) -> None:
         store.delete(entry.key)
 
 
+def delete_baselines(store: Store, run: str) -> None:
+    """Remove the models that a run made for comparison only."""
+    for entry in list(store.list(f"runs/{run}/baseline-")):
+        store.delete(entry.key)
+
+
 def read_side_files(checkpoint: Checkpoint) -> Mapping[str, bytes]:
     """Pinned side files by name.
 

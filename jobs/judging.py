@@ -9,13 +9,14 @@ from fusion.canonical import digest, from_json
 from fusion.checkpoint import Checkpoint
 from fusion.errors import ManifestError
 from fusion.gate import GateRules, Guard, Verdict, judge
-from fusion.manifest import ModelManifest, RunManifest
+from fusion.manifest import ModelManifest
 from fusion.metrics import Records, ensemble
 from jobs.choosing import ChosenWeights
 from jobs.discover import pin_checkpoint
 from jobs.errors import ModelError
 from jobs.evaluate import ScoreBook
 from jobs.fusing import FusedModel
+from jobs.judgements import read_manifest
 from jobs.run_context import RunContext
 from jobs.run_identity import Incumbent
 from jobs.run_names import INCUMBENT
@@ -89,13 +90,12 @@ def open_incumbent(context: RunContext, incumbent: Incumbent) -> Checkpoint:
         ManifestError: they are not.
     """
     store = context.store
+    run = read_manifest(store, incumbent.run, incumbent.manifest_sha256)
     try:
-        content = store.read(f"runs/{incumbent.run}/manifest.json")
         model = store.read(f"{incumbent.model}/manifest.json")
     except NotFoundError as error:
         raise ManifestError(f"the promoted model is not whole: {error}") from None
-    expected = from_json(RunManifest, content).model_manifest_sha256
-    if digest(content) != incumbent.manifest_sha256 or digest(model) != expected:
+    if run is None or digest(model) != run.model_manifest_sha256:
         raise ManifestError(
             f"the manifests of {incumbent.run} are not those that were promoted; not judged",
             f"metafuse resolve {store.uri} checks the promoted model",

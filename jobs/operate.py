@@ -11,9 +11,10 @@ from cluster.errors import NotFoundError
 from cluster.store import Store, open_store
 from fusion.canonical import digest, from_json
 from fusion.errors import ManifestError
-from fusion.manifest import FileEntry, ModelManifest, Pointer, RunManifest
+from fusion.manifest import FileEntry, ModelManifest, Pointer
 from jobs.commit import read_pointer
 from jobs.errors import NoCandidatesError, OutputError
+from jobs.judgements import read_manifest
 
 READ_BYTES = 8 << 20
 
@@ -48,13 +49,12 @@ def resolve(output: str) -> Resolved:
             "metafuse run RECIPE makes and judges a model",
         )
     pointer = seen.pointer
+    run = read_manifest(store, pointer.run, pointer.manifest_sha256)
     try:
-        run = store.read(f"runs/{pointer.run}/manifest.json")
         model = store.read(f"{pointer.model}/manifest.json")
     except NotFoundError as error:
         raise ManifestError(f"the promoted model is not whole: {error}") from None
-    expected = from_json(RunManifest, run).model_manifest_sha256
-    if digest(run) != pointer.manifest_sha256 or digest(model) != expected:
+    if run is None or digest(model) != run.model_manifest_sha256:
         raise ManifestError(f"the manifests of {pointer.run} are not those that were promoted")
     manifest = from_json(ModelManifest, model)
     for entry in manifest.files:

@@ -7,24 +7,29 @@ from dataclasses import dataclass, replace
 
 from cluster.runner import Runner
 from cluster.store import Store, open_store
-from fusion.canonical import digest, to_json
-from fusion.checkpoint import Checkpoint, checkpoint_digest
-from fusion.errors import FusionError, NonFiniteError
+from fusion.checkpoint import Checkpoint
+from fusion.errors import NonFiniteError
 from fusion.manifest import PublishedFigure, RunManifest, RunReport
-from fusion.metrics import score
 from fusion.plan import MergePlan
 from fusion.weights import uniform_weights
 from jobs.choosing import ChosenWeights, choose_weights
 from jobs.commit import check_owner, move_pointer, read_pointer
-from jobs.discover import pin_checkpoint
-from jobs.errors import JobError, SourceChangedError, TooFewError
+from jobs.discover import find_places, open_pinned
+from jobs.errors import SourceChangedError, TooFewError
 from jobs.evaluate import ScoreBook
-from jobs.fusing import FusedModel, delete_folder, fuse, plan_average
+from jobs.fusing import FusedModel, delete_baselines, fuse, plan_average
+from jobs.judgements import (
+    Judgement,
+    find_judgement,
+    find_judgements,
+    keep_judgement,
+    keep_manifest,
+    write_pages,
+)
 from jobs.judging import Judged, judge_fused
 from jobs.lease import Lease, held_lease
-from jobs.preparation import Prepared, prepare
+from jobs.preparation import Prepared, make_task, prepare
 from jobs.recipe import Recipe
-from jobs.report import write_report
 from jobs.reporting import make_report
 from jobs.run_context import RunContext, Say
 from jobs.run_identity import (
@@ -32,6 +37,7 @@ from jobs.run_identity import (
     Incumbent,
     Outcome,
     RunPlan,
+    find_unfinished,
     freeze,
     identify_run,
     read_incumbent,
@@ -40,7 +46,7 @@ from jobs.run_identity import (
     write_outcome,
 )
 from jobs.run_names import FUSED, UNIFORM
-from jobs.tasks.text_classification import load_examples
+from jobs.tasks.text_classification import EvaluationTask, load_examples
 
 EXIT_PROMOTED, EXIT_NOTHING_NEW, EXIT_HELD, EXIT_REFUSED = 0, 3, 4, 5
 REJUDGED_AT_MOST = 3
@@ -93,42 +99,80 @@ def run_recipe(request: RunRequest) -> RunResult:
     store = open_store(recipe.output)
     with held_lease(store, run_name(recipe.name, request.logical_date, 1)) as lease:
         request.say("find and pin", 0, 1, "")
-        prepared = prepare(recipe, clock=request.clock)
-        request.say("find and pin", 1, 1, f"{len(prepared.candidates)} candidates")
         seen = read_pointer(store)
         if seen is not None:
             check_owner(seen.pointer, recipe.name)
-        excluded: tuple[str, ...] = ()
+        begun = _take_up(request, store) or _begin(request, store, ())
         while True:
-            wanted = _wanted(request, prepared, read_incumbent(store), excluded)
-            identity = identify_run(store, wanted)
+            request.say("find and pin", 1, 1, f"{len(begun.identity.plan.candidates)} candidates")
+            identity = begun.identity
             if identity.outcome is not None and identity.state == "nothing_new":
                 run = identity.plan.run
                 return RunResult(run, identity.outcome, EXIT_NOTHING_NEW, store.uri, None)
-            found = _attempt(request, prepared, identity, store, lease)
+            found = _attempt(request, begun, store, lease)
             if isinstance(found, RunResult):
                 return found
-            excluded = found
+            begun = _begin(request, store, found)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An attempt to work on. `candidates` is None where they are to be opened by frozen pins."""
+
+    identity: Identity
+    candidates: tuple[Checkpoint, ...] | None
+    task: EvaluationTask | None
+    left_for_later: tuple[str, ...] = ()
+
+
+def _take_up(request: RunRequest, store: Store) -> Begun | None:
+    """The unfinished attempt, whatever has appeared beside its candidates since."""
+    recipe = request.recipe
+    identity = find_unfinished(
+        store,
+        recipe=recipe.name,
+        logical_date=request.logical_date,
+        recipe_digest=recipe.digest,
+    )
+    if identity is None:
+        return None
+    known = {candidate.uri for candidate in identity.plan.candidates}
+    known |= {entry.uri for entry in identity.plan.skipped}
+    later = tuple(uri for uri in find_places(recipe.candidates) if uri not in known)
+    return Begun(identity, None, None, later)
+
+
+def _begin(request: RunRequest, store: Store, excluded: tuple[str, ...]) -> Begun:
+    """A new attempt with what is there now, unless there is nothing new."""
+    prepared = prepare(request.recipe, clock=request.clock)
+    wanted = _wanted(request, prepared, read_incumbent(store), excluded)
+    identity = identify_run(store, wanted)
+    if identity.state == "resumed":
+        return Begun(identity, None, None)
+    kept = tuple(c for c in prepared.candidates if c.name not in excluded)
+    return Begun(identity, kept, prepared.task)
 
 
 def _attempt(
-    request: RunRequest, prepared: Prepared, identity: Identity, store: Store, lease: Lease
+    request: RunRequest, begun: Begun, store: Store, lease: Lease
 ) -> RunResult | tuple[str, ...]:
     """One attempt; returns the names to exclude where the next attempt must start at once."""
-    plan = identity.plan
+    plan = begun.identity.plan
+    if was_promoted(store, plan.run):
+        return _end_promoted(store, plan.run)
     try:
         context = RunContext(
             recipe=request.recipe,
             plan=plan,
             store=store,
-            candidates=_pinned(identity, prepared),
-            task=replace(prepared.task, pin=plan.data),
+            candidates=begun.candidates or _open_frozen(plan),
+            task=replace(begun.task or make_task(request.recipe, pin=plan.data), pin=plan.data),
             runner=request.make_runner(),
             workers=request.eval_workers,
             lease=lease,
             say=request.say,
         )
-        return _run_steps(context, request, identity)
+        return _run_steps(context, request, begun)
     except SourceChangedError as error:
         write_outcome(store, plan.run, Outcome("source_changed", str(error), 20))
         raise
@@ -142,45 +186,54 @@ def _attempt(
         return (*plan.excluded, error.checkpoint)
 
 
-def _run_steps(context: RunContext, request: RunRequest, identity: Identity) -> RunResult:
+def _end_promoted(store: Store, run: str) -> RunResult:
+    """An earlier driver moved the pointer and died before it could say so."""
+    delete_baselines(store, run)
+    outcome = Outcome("promoted", f"latest already names {run}", 0, _previous(store))
+    outcome = write_outcome(store, run, outcome)
+    reports = [judgement.report for judgement in find_judgements(store, run)]
+    report = reports[-1] if reports else None
+    return RunResult(run, outcome, EXIT_PROMOTED, store.uri, report)
+
+
+def _run_steps(context: RunContext, request: RunRequest, begun: Begun) -> RunResult:
     store, plan = context.store, context.plan
     store.put(f"{context.folder}/recipe.yaml", context.recipe.text.encode())
     with context.timed("evaluate"):
         ranked = context.score(context.candidates, "rank")
         chosen = choose_weights(context, ranked)
-    fused, others = _fuse_all(context, request, chosen)
     incumbent = plan.incumbent
-    if was_promoted(store, plan.run):
-        # An earlier driver moved the pointer and died before it could say so.
-        outcome = Outcome("promoted", f"latest already names {plan.run}", 0, _previous(store))
-        write_outcome(store, plan.run, outcome)
-        return RunResult(plan.run, outcome, EXIT_PROMOTED, store.uri, None)
-    report = None
+    is_judged = find_judgement(store, plan.run, incumbent.run if incumbent else "") is not None
+    fused, others = _fuse_all(context, request, chosen, with_baselines=not is_judged)
+    judgement = None
     outcome = Outcome("lost", "latest kept moving while this run was judged", EXIT_HELD)
     for _ in range(REJUDGED_AT_MOST):
-        with context.timed("evaluate fused"):
-            judged = judge_fused(context, chosen, fused, others, incumbent)
-        report = _publish_report(context, request, identity, ranked, chosen, fused, judged)
-        manifest_sha256 = _write_manifest(context, ranked, fused, judged)
-        settled = _settle(context, fused, judged, manifest_sha256)
+        judgement = find_judgement(store, plan.run, incumbent.run if incumbent else "")
+        if judgement is None:
+            with context.timed("evaluate fused"):
+                judged = judge_fused(context, chosen, fused, others, incumbent)
+            judgement = _keep_judgement(context, request, begun, ranked, chosen, fused, judged)
+        manifest_sha256 = _publish(context, fused, judgement)
+        settled = _settle(context, fused, judgement.report, manifest_sha256)
         if settled is not None:
             outcome = settled
             break
         incumbent = read_incumbent(store)
     outcome = write_outcome(store, plan.run, outcome)
+    report = judgement.report if judgement else None
     return RunResult(plan.run, outcome, outcome.exit_status, store.uri, report)
 
 
 def _settle(
-    context: RunContext, fused: FusedModel, judged: Judged, manifest_sha256: str
+    context: RunContext, fused: FusedModel, report: RunReport, manifest_sha256: str
 ) -> Outcome | None:
     """Promote if the verdict says so; None if another model was promoted meanwhile."""
-    verdict, plan = judged.verdict, context.plan
+    verdict, plan = report.verdict, context.plan
     if verdict.decision == "HOLD":
         return Outcome("held", verdict.sentence, EXIT_HELD)
     if verdict.decision == "REFUSE":
         return Outcome("refused", verdict.sentence, EXIT_REFUSED)
-    before = judged.incumbent.run if judged.incumbent else ""
+    before = report.incumbent
     promotion = move_pointer(
         context.store,
         recipe=plan.recipe,
@@ -219,35 +272,21 @@ def _wanted(
     )
 
 
-def _pinned(identity: Identity, prepared: Prepared) -> tuple[Checkpoint, ...]:
+def _open_frozen(plan: RunPlan) -> tuple[Checkpoint, ...]:
     """The frozen candidates, which must still be the same bytes.
 
     Raises:
         SourceChangedError: one is not.
     """
-    found = {candidate.uri: candidate for candidate in prepared.candidates}
-    pinned = []
-    for frozen in identity.plan.candidates:
-        candidate = found.get(frozen.uri)
-        try:
-            if candidate is None:
-                candidate, _ = pin_checkpoint(frozen.uri, name=frozen.name)
-            changed = checkpoint_digest(candidate) != frozen.digest
-        except (JobError, FusionError):
-            changed = True
-        if changed or candidate is None:
-            raise SourceChangedError(
-                f"candidate {frozen.name} ({frozen.uri}) is not what run {identity.plan.run} was "
-                "started with. Nothing was published.",
-                "run the same command again: it starts another attempt with what is there now",
-            )
-        if frozen.name not in identity.plan.excluded:
-            pinned.append(replace(candidate, name=frozen.name))
-    return tuple(pinned)
+    return tuple(
+        open_pinned(frozen.uri, frozen.shards, frozen.side_files, name=frozen.name)
+        for frozen in plan.candidates
+        if frozen.name not in plan.excluded
+    )
 
 
 def _fuse_all(
-    context: RunContext, request: RunRequest, chosen: ChosenWeights
+    context: RunContext, request: RunRequest, chosen: ChosenWeights, *, with_baselines: bool
 ) -> tuple[FusedModel, tuple[Checkpoint, ...]]:
     """The fused model, and the baselines that are not the same model."""
     members = [c for c in context.candidates if c.name in chosen.names]
@@ -273,33 +312,37 @@ def _fuse_all(
     with context.timed("merge"):
         fused = merged(plan, "model", "ledger", FUSED)
     baseline = plan_average(members, uniform_weights(len(members)), dtype)
-    if "uniform" not in context.recipe.baselines or baseline.id == plan.id:
+    wanted = with_baselines and "uniform" in context.recipe.baselines
+    if not wanted or baseline.id == plan.id:
         return fused, ()
     with context.timed("merge baseline"):
         uniform = merged(baseline, "baseline", "ledger-baseline", UNIFORM)
     return fused, (uniform.checkpoint,)
 
 
-def _publish_report(
+def _keep_judgement(
     context: RunContext,
     request: RunRequest,
-    identity: Identity,
+    begun: Begun,
     ranked: ScoreBook,
     chosen: ChosenWeights,
     fused: FusedModel,
     judged: Judged,
-) -> RunReport:
-    context.say("report", 0, 1, "")
+) -> Judgement:
+    """Write what was seen and decided; nobody overwrites it afterwards."""
+    for book in (ranked, judged.book):
+        for name, slice_name in book.results:
+            context.keep_records(name, slice_name, book)
     examples = load_examples(context.task)
     notes = []
     if examples.num_repeated:
         notes.append(
             f"{examples.num_repeated} near-duplicates of examples in other slices were left out"
         )
-    if identity.state == "resumed":
+    if begun.identity.state == "resumed":
         notes.append("the run was interrupted and taken up again; times are of the last part")
-    if identity.left_for_later:
-        found = ", ".join(identity.left_for_later)
+    if begun.left_for_later:
+        found = ", ".join(begun.left_for_later)
         notes.append(f"found since the run began and left for the next: {found}")
     report = make_report(
         context,
@@ -311,22 +354,17 @@ def _publish_report(
         notes=tuple(notes),
         published=request.published,
     )
-    for name, content in write_report(report).items():
-        context.store.put(f"{context.folder}/{name}", content)
-    context.say("report", 1, 1, "")
-    return report
+    return keep_judgement(context.store, context.plan.run, report)
 
 
-def _write_manifest(
-    context: RunContext, ranked: ScoreBook, fused: FusedModel, judged: Judged
-) -> str:
-    """Write the run's manifest; returns its sha256."""
-    plan = context.plan
-    for book in (ranked, judged.book):
-        for name, slice_name in book.results:
-            context.keep_records(name, slice_name, book)
-    content = to_json(
-        RunManifest(
+def _publish(context: RunContext, fused: FusedModel, judgement: Judgement) -> str:
+    """Pages and manifest of a judgement; returns the manifest's sha256."""
+    context.say("report", 0, 1, "")
+    plan, report = context.plan, judgement.report
+    write_pages(context.store, plan.run, judgement)
+
+    def make(report_sha256: str) -> RunManifest:
+        return RunManifest(
             run=plan.run,
             recipe=plan.recipe,
             logical_date=plan.logical_date,
@@ -334,19 +372,15 @@ def _write_manifest(
             recipe_digest=plan.recipe_digest,
             model=fused.folder,
             model_manifest_sha256=fused.manifest_sha256,
-            verdict=judged.verdict,
-            scores=tuple(
-                score(records, name=name, slice=slice_name)
-                for (name, slice_name), records in sorted(judged.book.records.items())
-            ),
-            report_sha256=digest(context.store.read(f"{context.folder}/report.json")),
+            verdict=report.verdict,
+            scores=tuple(row.gate for row in report.models),
+            report_sha256=report_sha256,
         )
-    )
-    context.store.put(f"{context.folder}/manifest.json", content)
-    for entry in context.store.list(f"{context.folder}/baseline-"):
-        delete_folder(context.store, entry.key.rpartition("/")[0])
-        break
-    return digest(content)
+
+    sha256 = keep_manifest(context.store, plan.run, judgement, make)
+    delete_baselines(context.store, plan.run)
+    context.say("report", 1, 1, "")
+    return sha256
 
 
 def _previous(store: Store) -> str:

@@ -1,16 +1,21 @@
 """Everything a run knows before it evaluates: candidates that agree, pinned data, what it costs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fusion.agreement import check_agree
-from fusion.checkpoint import Checkpoint, describe_kind, group_candidates, num_bytes
+from fusion.checkpoint import Checkpoint, Pin, describe_kind, group_candidates, num_bytes
 from fusion.errors import MismatchError
 from jobs.discover import Found, Skipped, drop_mismatched, find_candidates
 from jobs.errors import MemoryNeedError, RecipeError, TooFewError
 from jobs.recipe import Recipe
 from jobs.run_names import RESERVED
-from jobs.tasks.text_classification import EvaluationTask, pin_data
+from jobs.tasks.text_classification import (
+    EvaluationTask,
+    label_numbers,
+    load_examples,
+    pin_data,
+)
 
 # What loading and a forward pass need beyond the tensors themselves, measured on small encoders.
 EVALUATION_FACTOR = 1.3
@@ -60,7 +65,9 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
         recipe.select.min_candidates,
     )
     check_memory(found.candidates, recipe.resources.evaluate.memory_bytes)
-    return Prepared(found.candidates, found.skipped, make_task(recipe))
+    task = make_task(recipe)
+    check_labels(found.candidates[0], task)
+    return Prepared(found.candidates, found.skipped, task)
 
 
 def check_candidates(found: Found, recipe: Recipe) -> Found:
@@ -128,13 +135,26 @@ def check_memory(candidates: Sequence[Checkpoint], allowed: int | None) -> None:
         )
 
 
-def make_task(recipe: Recipe) -> EvaluationTask:
-    """The recipe's task with its data pinned."""
+def check_labels(checkpoint: Checkpoint, task: EvaluationTask) -> None:
+    """Read the evaluation data, so that its mistakes are known before anything is paid for.
+
+    Raises:
+        DataError: it cannot be read, a column is missing, or a label that the model does not have.
+    """
+    examples = load_examples(task)
+    table = checkpoint.config.get("id2label")
+    if isinstance(table, Mapping):
+        names = [str(table[key]) for key in sorted(table, key=int)]
+        label_numbers(examples.labels, names, where=task.data)
+
+
+def make_task(recipe: Recipe, *, pin: Pin | None = None) -> EvaluationTask:
+    """The recipe's task with its data pinned, now or (`pin`) earlier."""
     task = recipe.task
     return EvaluationTask(
         kind=task.kind,
         data=task.data,
-        pin=pin_data(task.data),
+        pin=pin or pin_data(task.data),
         text=task.columns.text,
         label=task.columns.label,
         id=task.columns.id or "",

@@ -63,6 +63,7 @@ def make_report(
         sources=fused.manifest.sources,
         notes=notes,
         commands=_commands(output, fused.folder),
+        incumbent=judged.incumbent.run if judged.incumbent else "",
     )
 
 

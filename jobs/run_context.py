@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from cluster.runner import Resources, Runner
 from cluster.store import Store
@@ -83,6 +84,6 @@ class RunContext:
     def keep_records(self, name: str, slice_name: str, book: ScoreBook) -> None:
         """Copy a score file into the run's folder, so that the run is whole by itself."""
         result = book.results[name, slice_name]
-        safe = name.replace("/", "_")
+        safe = quote(name, safe="")
         content = self.store.read(f"{SCORES}/{result.key}")
         self.store.put(f"{self.folder}/scores/{safe}-{slice_name}.parquet", content)

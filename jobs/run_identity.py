@@ -8,7 +8,7 @@ from typing import Literal
 from cluster.errors import NotFoundError, PreconditionError
 from cluster.store import Store
 from fusion.canonical import from_json, to_json
-from fusion.checkpoint import Checkpoint, Pin, checkpoint_digest
+from fusion.checkpoint import Checkpoint, Pin, PinnedFile, checkpoint_digest
 from jobs.commit import chain_names, read_pointer
 from jobs.discover import Skipped
 
@@ -25,6 +25,8 @@ class FrozenCandidate:
     name: str
     uri: str
     digest: str
+    shards: tuple[PinnedFile, ...]
+    side_files: tuple[PinnedFile, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,6 @@ class Identity:
     plan: RunPlan
     state: Literal["new", "resumed", "nothing_new"]
     outcome: Outcome | None = None
-    left_for_later: tuple[str, ...] = ()
 
 
 def run_name(recipe: str, logical_date: str, attempt: int) -> str:
@@ -104,29 +105,38 @@ def run_name(recipe: str, logical_date: str, attempt: int) -> str:
 
 def freeze(candidates: Sequence[Checkpoint]) -> tuple[FrozenCandidate, ...]:
     """What a run remembers of its candidates."""
-    return tuple(FrozenCandidate(c.name, c.uri, checkpoint_digest(c)) for c in candidates)
+    return tuple(
+        FrozenCandidate(c.name, c.uri, checkpoint_digest(c), c.shards, c.side_files)
+        for c in candidates
+    )
+
+
+def find_unfinished(
+    store: Store, *, recipe: str, logical_date: str, recipe_digest: str
+) -> Identity | None:
+    """The attempt of this recipe and date that was begun and not ended, to be taken up again."""
+    _, last = last_attempt(store, recipe, logical_date)
+    if last is None or last.recipe_digest != recipe_digest:
+        return None
+    return Identity(last, "resumed") if read_outcome(store, last.run) is None else None
 
 
 def identify_run(store: Store, wanted: RunPlan) -> Identity:
-    """Find the attempt to work on, and freeze its plan.
+    """Freeze the plan of a new attempt, unless there is nothing new; see `find_unfinished`.
 
     Args:
         store: of the output.
         wanted: what a new first attempt would be, with what was found now.
 
     Returns:
-        "resumed" with the frozen plan of an unfinished attempt of the same recipe; "nothing_new"
-        if the last attempt is finished and neither recipe, candidates nor data differ; else "new".
+        "nothing_new" if the last attempt is finished and neither recipe, candidates nor data
+        differ; "resumed" if another driver has begun the attempt meanwhile; else "new".
     """
     while True:
         attempt, last = last_attempt(store, wanted.recipe, wanted.logical_date)
         if last is not None:
             outcome = read_outcome(store, last.run)
             same_recipe = last.recipe_digest == wanted.recipe_digest
-            if outcome is None and same_recipe:
-                known = {candidate.uri for candidate in last.candidates}
-                later = tuple(c.name for c in wanted.candidates if c.uri not in known)
-                return Identity(last, "resumed", left_for_later=later)
             finished = outcome is not None and outcome.result not in TRIED_AGAIN
             if finished and same_recipe and _same_inputs(last, wanted):
                 return Identity(last, "nothing_new", outcome)
@@ -136,7 +146,11 @@ def identify_run(store: Store, wanted: RunPlan) -> Identity:
         try:
             store.put(f"runs/{plan.run}/{PLAN_KEY}", to_json(plan), if_absent=True)
         except PreconditionError:
-            continue  # another driver froze this attempt first: look at what it froze
+            # Another driver was first, or our own first try whose answer was lost.
+            begun = from_json(RunPlan, store.read(f"runs/{plan.run}/{PLAN_KEY}"))
+            if begun.recipe_digest == plan.recipe_digest:
+                return Identity(begun, "resumed")
+            continue
         return Identity(plan, "new")
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from cluster.store import ObjectInfo, Store
-from fusion.checkpoint import Pin, TensorSpec
+from fusion.checkpoint import Pin, PinnedFile, TensorSpec
 from fusion.errors import HeaderError, TruncatedError
 from fusion.header import LENGTH_BYTES, header_length, parse_header
 from jobs.errors import IncompleteError, PickleError, UnsafeNameError
@@ -112,7 +112,7 @@ def pickle_error(name: str, file: str) -> PickleError:
     )
 
 
-def read_header(store: Store, entry: ObjectInfo, pin: Pin, *, name: str) -> tuple[TensorSpec, ...]:
+def read_header(store: Store, file: PinnedFile, *, name: str) -> tuple[TensorSpec, ...]:
     """The tensors of one pinned shard, by at most two ranged reads.
 
     Raises:
@@ -121,22 +121,22 @@ def read_header(store: Store, entry: ObjectInfo, pin: Pin, *, name: str) -> tupl
         PickleError: its content is that of a pickle.
         HeaderError: its header is refused.
     """
-    where = f"{name}/{entry.key}"
-    first = _read_range(store, entry.key, pin, 0, min(SPECULATIVE_BYTES, entry.size))
+    where, pin = f"{name}/{file.name}", file.pin
+    first = _read_range(store, file.name, pin, 0, min(SPECULATIVE_BYTES, pin.size))
     try:
-        length = header_length(first[:LENGTH_BYTES], file_size=entry.size, shard=where)
+        length = header_length(first[:LENGTH_BYTES], file_size=pin.size, shard=where)
         end = LENGTH_BYTES + length
         if end > len(first):
-            first += _read_range(store, entry.key, pin, len(first), end - len(first))
-        specs = parse_header(first[:end], file_size=entry.size, shard=where)
+            first += _read_range(store, file.name, pin, len(first), end - len(first))
+        specs = parse_header(first[:end], file_size=pin.size, shard=where)
     except (HeaderError, TruncatedError) as error:
         # A header of 128 bytes begins like a pickle too, but is followed by "{".
         if is_pickle(first) and first[LENGTH_BYTES : LENGTH_BYTES + 1] != b"{":
-            raise pickle_error(name, entry.key) from None
+            raise pickle_error(name, file.name) from None
         if isinstance(error, HeaderError):
             raise HeaderError(str(error), WAY_OUT) from None
         raise TruncatedError(str(error), "copy it again, or wait until it is written") from None
-    return tuple(TensorSpec(s.name, s.dtype, s.shape, entry.key, s.start, s.end) for s in specs)
+    return tuple(TensorSpec(s.name, s.dtype, s.shape, file.name, s.start, s.end) for s in specs)
 
 
 def _read_range(store: Store, key: str, pin: Pin, start: int, size: int) -> bytes:

@@ -62,7 +62,7 @@ def test_a_single_file_checkpoint_is_pinned_whole(place):
     for file in (*candidate.shards, *candidate.side_files):
         entry = open_store(uri).head(file.name)
         assert file.pin == Pin(entry.size, entry.etag, entry.version)
-    check_pins(candidate)
+    check_pins(candidate.uri, candidate.shards + candidate.side_files)
 
 
 def test_a_sharded_checkpoint_is_read_by_its_index(place):
@@ -280,12 +280,12 @@ def test_reads_grow_with_shards_not_with_what_else_lies_there(monkeypatch):
 def test_a_source_that_changed_after_planning_is_named_with_both_pins(tmp_path):
     write_files(tmp_path, whole_checkpoint())
     candidate = pin(tmp_path)
-    check_pins(candidate)
+    check_pins(candidate.uri, candidate.shards + candidate.side_files)
     old = candidate.shards[0].pin
     write_files(tmp_path, {"model.safetensors": shard_bytes(fill=b"\1")})
     (tmp_path / "vocab.txt").unlink()
     with pytest.raises(SourceChangedError) as caught:
-        check_pins(candidate)
+        check_pins(candidate.uri, candidate.shards + candidate.side_files)
     new = open_store(str(tmp_path)).head("model.safetensors")
     assert old.etag in str(caught.value)
     assert new.etag in str(caught.value)
@@ -300,11 +300,11 @@ def test_a_pinned_version_that_is_kept_counts_as_unchanged():
     write_files(place, whole_checkpoint())
     candidate = pin(place)
     write_files(place, {"model.safetensors": shard_bytes(fill=b"\1")})
-    check_pins(candidate)
+    check_pins(candidate.uri, candidate.shards + candidate.side_files)
     shard = candidate.shards[0]
     gone = dataclasses.replace(shard, pin=dataclasses.replace(shard.pin, version="v0", etag="e0"))
     with pytest.raises(SourceChangedError, match="version v0"):
-        check_pins(dataclasses.replace(candidate, shards=(gone,)))
+        check_pins(candidate.uri, (gone,))
 
 
 def test_touching_nothing_keeps_the_digest_and_writing_changes_it(tmp_path):
