@@ -7,13 +7,11 @@ host goes silent; the pool has its own deadline a unit and does late units elsew
 import logging
 import os
 import signal
-import stat
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -30,6 +28,7 @@ from ray.exceptions import (
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.errors import RunnerError
+from cluster.ray_address import check_reachable, close_token_file
 from cluster.runner import Done, Item, Resources, Result
 
 OBJECT_STORE_BYTES = 256 << 20
@@ -39,16 +38,20 @@ UNIT_TRIES = 4
 SHORTEST_DEADLINE_SECONDS = 30.0
 LONGEST_DEADLINE_SECONDS = 3600.0
 SAMPLES = 5
+START_SECONDS = 120.0
+STILLBORN_AT_MOST = 3
+MOST_A_NODE = 64
 NAMESPACE = "metafuse"
 AUTHENTICATION_LOGGER = "ray._private.authentication.authentication_token_setup"
 
 
 @dataclass
 class Slot:
-    """One actor of the pool and what it is doing."""
+    """One lane of an actor and what it is doing. `starting` is None once the actor answered."""
 
     actor: Any
     node: str
+    starting: Any
     index: int = -1
     reference: Any = None
     started: float = 0.0
@@ -64,6 +67,8 @@ class Pool:
     tries: dict[int, int] = field(default_factory=dict)
     finished: set[int] = field(default_factory=set)
     seconds: list[float] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+    num_stillborn: int = 0
 
     def deadline(self) -> float:
         """Seconds a unit may take: five times the usual, once that is known."""
@@ -103,8 +108,9 @@ class RayRunner:
                     object_store_memory=OBJECT_STORE_BYTES,
                     **common,
                 )
-                _close_token_file()
+                close_token_file()
             else:
+                check_reachable(address)
                 ray.init(address=address, **common)
         except (ConnectionError, RuntimeError, RayError, ValueError) as error:
             raise RunnerError(
@@ -125,6 +131,8 @@ class RayRunner:
         workers: int,
     ) -> Iterator[Done[Result]]:
         _check_feasible(resources)
+        # A task that waits for a place would use up its time limit.
+        workers = min(max(1, workers), _capacity(resources))
         task = ray.remote(_timed).options(
             max_retries=LOST_HOST_RETRIES, retry_exceptions=False, **_options(resources)
         )
@@ -132,7 +140,7 @@ class RayRunner:
         running: dict[Any, tuple[int, float]] = {}
         try:
             while todo or running:
-                while todo and len(running) < max(1, workers):
+                while todo and len(running) < workers:
                     index = todo.pop()
                     running[task.remote(function, items[index])] = (index, time.monotonic())
                 ready, _ = ray.wait(list(running), timeout=POLL_SECONDS)
@@ -161,6 +169,7 @@ class RayRunner:
         try:
             while len(pool.finished) < len(items):
                 _fill(pool, made, resources, min(max(1, workers), len(items)))
+                _admit(pool)
                 _hand_out(pool, items)
                 for slot in _find_ready(pool):
                     yield from _settle(pool, slot)
@@ -180,6 +189,9 @@ class _Worker:
     def __init__(self, make_worker: Callable[[], Callable[[Any], Any]]) -> None:
         self._make_worker = make_worker
         self._lane = threading.local()
+
+    def answer(self) -> None:
+        """Says that the actor has started."""
 
     def run(self, item: Any) -> tuple[Any, float, str]:
         if not hasattr(self._lane, "work"):
@@ -248,26 +260,75 @@ def _fill(pool: Pool, made: Any, resources: Resources, wanted: int) -> None:
     useful = {slot.actor for slot in pool.slots if not slot.is_written_off}
     if len(useful) >= wanted:
         return
-    nodes = [
-        node["NodeID"]
-        for node in ray.nodes()
-        if node["Alive"] and node["Resources"].get("CPU", 0) >= resources.num_cpus
-    ]
-    if not nodes:
+    room = _room(resources)
+    if not room:
         raise RunnerError("no node of the cluster is alive and has CPUs", "check ray status")
+    load = {node: len({s.actor for s in pool.slots if s.node == node}) for node in room}
     for _ in range(wanted - len(useful)):
-        load = {node: sum(slot.node == node for slot in pool.slots) for node in nodes}
-        node = min(nodes, key=lambda name: (load[name], name))
-        place = NodeAffinitySchedulingStrategy(node, soft=len(nodes) == 1)
+        node = min(room, key=lambda name: (load[name] >= room[name], load[name], name))
+        if load[node] >= room[node]:
+            return
+        load[node] += 1
+        place = NodeAffinitySchedulingStrategy(node, soft=len(room) == 1)
         options = {"max_restarts": 0, "scheduling_strategy": place, **_options(resources)}
         options["max_concurrency"] = resources.lanes
         actor = ray.remote(_Worker).options(**options).remote(made)
-        pool.slots += [Slot(actor, node) for _ in range(resources.lanes)]
+        starting = actor.answer.remote()
+        pool.slots += [Slot(actor, node, starting) for _ in range(resources.lanes)]
+
+
+def _room(resources: Resources) -> dict[str, int]:
+    """Workers that fit on each living node, by what the node has in all."""
+    asked = {"CPU": resources.num_cpus, "GPU": resources.num_gpus}
+    asked["memory"] = resources.memory_bytes
+    room = {}
+    for node in ray.nodes():
+        there = node["Resources"]
+        counts = [int(there.get(k, 0) // v) for k, v in asked.items() if v]
+        if node["Alive"] and min(counts, default=MOST_A_NODE):
+            room[node["NodeID"]] = min(counts, default=MOST_A_NODE)
+    return room
+
+
+def _capacity(resources: Resources) -> int:
+    return max(1, sum(_room(resources).values()))
+
+
+def _admit(pool: Pool) -> None:
+    """Actors that have started may be given units; those that die before are replaced.
+
+    Raises:
+        RunnerError: none starts.
+    """
+    starting = {slot.starting for slot in pool.slots if slot.starting is not None}
+    if not starting:
+        return
+    has_started = any(slot.starting is None for slot in pool.slots)
+    timeout = 0.0 if has_started else POLL_SECONDS
+    ready, _ = ray.wait(list(starting), num_returns=len(starting), timeout=timeout)
+    for reference in ready:
+        lanes = [slot for slot in pool.slots if slot.starting == reference]
+        try:
+            ray.get(reference)
+        except RayError as error:
+            pool.slots = [slot for slot in pool.slots if slot not in lanes]
+            pool.num_stillborn += 1
+            if pool.num_stillborn > STILLBORN_AT_MOST:
+                reason = str(error).splitlines()[0]
+                raise RunnerError(f"workers die before they start: {reason}") from None
+            continue
+        for slot in lanes:
+            slot.starting = None
+    if not has_started and not ready and time.monotonic() - pool.began > START_SECONDS:
+        raise RunnerError(
+            f"no worker started within {START_SECONDS:g} s",
+            "check `ray status`: other work may hold the CPUs of the cluster",
+        )
 
 
 def _hand_out(pool: Pool, items: Sequence[Any]) -> None:
     for slot in pool.slots:
-        if slot.reference is None and pool.todo:
+        if slot.reference is None and slot.starting is None and pool.todo:
             index = pool.todo.pop()
             pool.tries[index] = pool.tries.get(index, 0) + 1
             slot.index, slot.started = index, time.monotonic()
@@ -291,7 +352,7 @@ def _settle(pool: Pool, slot: Slot) -> Iterator[Done[Any]]:
         pool.seconds.append(seconds)
     except (RayActorError, GetTimeoutError) as error:
         pool.slots.remove(slot)
-        ray.kill(slot.actor)
+        ray.kill(slot.actor)  # its other lanes fail by themselves
         if index in pool.finished or slot.is_written_off:
             return
         if pool.tries[index] < UNIT_TRIES:
@@ -317,10 +378,3 @@ def _write_off_late(pool: Pool) -> None:
             slot.is_written_off = True
             if pool.tries[slot.index] < UNIT_TRIES:
                 pool.todo.append(slot.index)
-
-
-def _close_token_file() -> None:
-    """Ray makes its token readable by everybody; only its owner needs it."""
-    path = Path.home() / ".ray" / "auth_token"
-    if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
-        path.chmod(0o600)

@@ -9,6 +9,7 @@ import click
 
 # The one place where an error code becomes an exit status. Alerts key on these.
 EXIT_STATUSES: Mapping[str, int] = {
+    "E-USAGE": 2,
     "E-RECIPE": 10, "E-DATA": 10, "E-MEMORY": 10, "E-WEIGHTS": 10, "E-METHOD": 10,
     "E-UNSUPPORTED": 10, "E-MODEL": 10,
     "E-HEADER": 11, "E-PICKLE": 11, "E-UNSAFE-NAME": 11, "E-POINTER": 11, "E-MANIFEST": 11,
@@ -180,7 +181,8 @@ def finish(work: Callable[[], int], *, as_json: bool) -> None:
 
     try:
         status = work()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
+        # While it starts, Ray turns SIGTERM into SystemExit.
         code, message, hint = "E-INTERRUPTED", "stopped; what was done is kept", CONTINUE
         status = INTERRUPTED
     except Exception as error:  # noqa: BLE001  # the last resort: a clear line instead of a trace
@@ -214,4 +216,16 @@ def main(arguments: list[str] | None = None) -> Any:
     import signal
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return cli(args=arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        sys.exit(cli(args=given, prog_name="metafuse", standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        if "--json" in given:
+            from jobs.console import show_json
+
+            said = {"error": "E-USAGE", "message": error.format_message(), "hint": ""}
+            show_json({**said, "exit_status": error.exit_code})
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)

@@ -15,7 +15,7 @@ from fusion.manifest import PublishedFigure, RunReport
 from jobs.console import Progress, show, show_json
 from jobs.cost import RunCost, plan_run
 from jobs.embedded_ray import LazyRay
-from jobs.errors import NoCandidatesError, OutputError, RecipeError
+from jobs.errors import NoCandidatesError, OutputError, UsageError
 from jobs.preparation import Prepared, prepare
 from jobs.recipe import Recipe, load_recipe
 from jobs.report_table import show_report_table
@@ -119,7 +119,7 @@ def run_predict(models: Sequence[str], texts: Sequence[str], *, as_json: bool) -
         raise NoCandidatesError(f"{found.skipped[0].uri}: {found.skipped[0].reason}")
     asked = list(texts) or [line.rstrip("\n") for line in sys.stdin]
     if not asked:
-        raise RecipeError("nothing to ask: no --text and nothing on stdin")
+        raise UsageError("nothing to ask: no --text and nothing on stdin")
     count = len(found.candidates)
     answers = predict(found.candidates, [1 / count] * count, asked)
     if as_json:
@@ -181,7 +181,11 @@ def show_report(output: str, run_name: str | None, folder: Path | None, *, as_js
         for file in ("report.html", "report.md", "report.json"):
             key = judgement_key(name, file, last.number)
             (folder / file).write_bytes(store.read(key))
-        show(str(folder / "report.html"))
+        page = str(folder / "report.html")
+        if as_json:
+            show_json({"run": name, "report": page})
+        else:
+            show(page)
         return 0
     if as_json:
         print_bytes(last.content)
@@ -209,7 +213,7 @@ def check_date(text: str) -> None:
     """Refuse a logical date that does not sort as text.
 
     Raises:
-        RecipeError: not YYYY-MM-DD, or YYYY-MM-DDTHHMMZ.
+        UsageError: not YYYY-MM-DD, or YYYY-MM-DDTHHMMZ.
     """
     for pattern in ("%Y-%m-%d", "%Y-%m-%dT%H%MZ"):
         try:
@@ -217,7 +221,7 @@ def check_date(text: str) -> None:
                 return
         except ValueError:
             continue
-    raise RecipeError(f"--date {text}: expected YYYY-MM-DD or YYYY-MM-DDTHHMMZ")
+    raise UsageError(f"--date {text}: expected YYYY-MM-DD or YYYY-MM-DDTHHMMZ")
 
 
 def print_bytes(content: bytes) -> None:

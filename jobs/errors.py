@@ -1,6 +1,7 @@
 """What can be wrong with a request or a run.
 
 JobError
+├── UsageError           E-USAGE           an argument or option that makes no sense
 ├── RecipeError          E-RECIPE          the recipe, all mistakes at once
 ├── DataError            E-DATA            evaluation data: file, column, label
 ├── NoCandidatesError    E-NO-CANDIDATES   nothing matched, or nothing usable did
@@ -35,6 +36,12 @@ class JobError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+
+class UsageError(JobError):
+    """An argument or option of the command line that makes no sense."""
+
+    code = "E-USAGE"
 
 
 class RecipeError(JobError):

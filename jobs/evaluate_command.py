@@ -13,7 +13,7 @@ from fusion.slices import SLICES
 from jobs.console import Progress, show, show_json, show_table
 from jobs.discover import Found, find_candidates
 from jobs.embedded_ray import LazyRay
-from jobs.errors import RecipeError
+from jobs.errors import UsageError
 from jobs.evaluate import ScoreBook, score_all
 from jobs.preparation import make_task
 from jobs.recipe import Recipe, load_recipe
@@ -26,7 +26,7 @@ def run_evaluate(
 ) -> int:
     """Score checkpoints on one slice of a recipe's task and show a table, best first."""
     if slice_name not in SLICES:
-        raise RecipeError(f"--slice {slice_name}: expected one of {', '.join(SLICES)}")
+        raise UsageError(f"--slice {slice_name}: expected one of {', '.join(SLICES)}")
     recipe = load_recipe(path)
     found = find_candidates(uris, settle_seconds=0, now=time.time())
     progress = Progress(is_quiet=as_json)
@@ -57,7 +57,9 @@ def _score(
             make_task(recipe),
             cache=cache,
             runner=ray.start(),
-            resources=Resources(wanted.num_cpus, wanted.num_gpus, wanted.memory_bytes or 0),
+            resources=Resources(
+                wanted.num_cpus, wanted.num_gpus, wanted.memory_bytes or 0, wanted.limit_seconds
+            ),
             workers=wanted.workers or os.cpu_count() or 1,
             on_done=lambda name, _, done, total: progress.say("evaluate", done, total, name),
         )

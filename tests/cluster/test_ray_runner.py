@@ -1,11 +1,13 @@
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from cluster.errors import RunnerError
+from cluster.ray_address import check_reachable
 from cluster.ray_runner import RayRunner
 from cluster.runner import Resources
 from fusion.errors import MismatchError, NonFiniteError
@@ -89,3 +91,40 @@ def test_a_task_over_its_limit_is_stopped(runner):
 def test_what_no_node_has_is_refused_before_dispatch(runner):
     with pytest.raises(RunnerError, match="no node of the cluster"):
         list(runner.run_tasks(abs, [1], resources=Resources(num_cpus=4096), workers=1))
+
+
+def test_more_workers_than_cpus_do_not_hang(runner):
+    made = runner.run_pool(
+        lambda: lambda item: item, list(range(20)), resources=Resources(), workers=16
+    )
+    assert sorted(d.value for d in made) == list(range(20))
+
+
+def test_a_pool_with_lanes_gives_each_lane_a_worker_of_its_own(runner):
+    def make():
+        seen = []
+
+        def work(item):
+            seen.append(item)
+            time.sleep(0.3)
+            return (os.getpid(), threading.get_ident(), len(seen))
+
+        return work
+
+    done = list(runner.run_pool(make, list(range(8)), resources=Resources(lanes=2), workers=1))
+    assert len(done) == 8
+    assert len({d.value[0] for d in done}) == 1
+    lanes = {d.value[1] for d in done}
+    assert len(lanes) == 2
+    assert sum(max(d.value[2] for d in done if d.value[1] == lane) for lane in lanes) == 8
+
+
+def test_waiting_for_a_cpu_does_not_use_up_the_time_limit(runner):
+    limit = Resources(limit_seconds=2.5)
+    done = list(runner.run_tasks(time.sleep, [1.0] * 6, resources=limit, workers=6))
+    assert [d.error for d in done] == [None] * 6
+
+
+def test_an_address_where_nothing_listens_is_refused_at_once():
+    with pytest.raises(RunnerError, match="nothing answers at"):
+        check_reachable("127.0.0.1:1")

@@ -1,9 +1,12 @@
 """Bad input: one clear error, the exit status that alerts key on, and nothing lost."""
 
 import json
+import os
 import pickle  # noqa: TID251  # to make a file that must be refused
 import shutil
 import struct
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -252,9 +255,10 @@ def test_an_index_cannot_leave_its_folder(capsys, project):
     assert (status, "E-UNSAFE-NAME" in err) == (11, True)
 
 
-def test_a_wrong_date(capsys, project):
-    status, _, err = call(capsys, "run", project / "recipe.yaml", "--date", "tomorrow")
-    assert (status, "YYYY-MM-DD" in err) == (10, True)
+def test_a_date_that_is_none_is_a_usage_error(capsys, project):
+    status, out, err = call(capsys, "run", project / "recipe.yaml", "--date", "tomorrow", "--json")
+    assert (status, json.loads(out)["error"]) == (2, "E-USAGE")
+    assert "expected YYYY-MM-DD" in err
 
 
 def test_a_missing_recipe(capsys, tmp_path):
@@ -294,3 +298,53 @@ def test_a_folder_that_is_copied_is_another_candidate(project):
     shutil.copytree(project / KEPT, project / "candidates" / "e")
     result = run_project(project)
     assert {row.name for row in result.report.candidates} == set("abcde")
+
+
+@pytest.mark.parametrize("arguments", [["plan"], ["run"], ["bogus"], ["plan", "x", "--nonsense"]])
+def test_usage_errors_are_one_object_too(capsys, arguments):
+    status, out, err = call(capsys, *arguments, "--json")
+    assert status == 2
+    assert json.loads(out)["exit_status"] == 2
+    assert "Usage" in err
+
+
+def test_an_output_that_may_not_be_written(capsys, project):
+    place = Path(tempfile.mkdtemp(prefix="metafuse-test-"))
+    shutil.copytree(project, place / "project")
+    for path in [place, *place.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = os.geteuid()
+    try:
+        if before == 0:  # root may write everywhere
+            os.seteuid(65534)
+        status, out, err = call(capsys, "run", place / "project/recipe.yaml", "--json")
+    finally:
+        os.seteuid(before)
+        for path in [place, *place.rglob("*")]:
+            path.chmod(0o755)
+        shutil.rmtree(place)
+    assert (status, json.loads(out)["error"]) == (21, "E-ACCESS")
+    assert "hint" in err
+
+
+def test_a_cluster_that_does_not_answer(capsys, project):
+    status, _, err = call(capsys, "run", project / "recipe.yaml", "--address", "127.0.0.1:1")
+    assert (status, "nothing answers at 127.0.0.1:1" in err) == (40, True)
+
+
+def test_a_source_that_changed_after_planning(capsys, project):
+    class Stop(Exception):
+        pass
+
+    def stop(step, *_):
+        if step.startswith("merge"):
+            raise Stop
+
+    with pytest.raises(Stop):
+        run_project(project, say=stop)
+    (project / KEPT / "model.safetensors").touch()
+    recipe = project / "recipe.yaml"
+    status, out, _ = call(capsys, "run", recipe, "--date", "2026-11-24", "--json")
+    told = json.loads(out)
+    assert (status, told["error"], told["exit_status"]) == (20, "E-SOURCE-CHANGED", 20)
+    assert "candidates/a/model.safetensors was" in told["message"]

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -67,3 +68,13 @@ def test_a_terminated_run_says_that_it_can_be_continued(project):
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "the same command continues" in err
+
+
+@pytest.mark.parametrize("seconds", [0.8, 1.6])
+def test_a_run_terminated_while_ray_starts_says_so_too(project, seconds):
+    process = start(project, "--json")
+    time.sleep(seconds)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert json.loads(out)["error"] == "E-INTERRUPTED"
