@@ -1,29 +1,36 @@
 """What makes written bytes a model, and a model the current one: manifests, then the pointer."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+import getpass
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Literal
 
 from cluster.errors import NotFoundError, PreconditionError
 from cluster.store import Store
 from fusion.canonical import digest, from_json, to_json
 from fusion.errors import ManifestError
-from fusion.manifest import FileEntry, ModelManifest, Pointer
+from fusion.manifest import Action, FileEntry, ModelManifest, Pointer, PointerChange
 from jobs.errors import PointerError
 
 POINTER_KEY = "latest.json"
+POINTER_LOG = "pointer-log"
 MODEL_MANIFEST = "manifest.json"
+OUTCOME_KEY = "outcome.json"
 
-Moved = Literal["promoted", "held", "superseded", "lost", "already"]
+Moved = Literal["promoted", "held", "superseded", "lost", "already", "finished"]
 
 
 @dataclass(frozen=True, slots=True)
 class SeenPointer:
-    """The pointer as read, with the etag that a compare-and-swap needs."""
+    """The pointer as read, with the etag that a compare-and-swap needs, and its bytes."""
 
     pointer: Pointer
     etag: str
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,7 @@ def commit_model(
     shards: Sequence[FileEntry],
     manifest: ModelManifest,
 ) -> str:
-    """Write side files, then the model's manifest last. Safe to repeat.
+    """Write side files, then the model's manifest last. Safe to repeat: nothing is written twice.
 
     Args:
         store: of the output.
@@ -53,22 +60,28 @@ def commit_model(
 
     Returns:
         sha256 of the manifest's bytes.
+
+    Raises:
+        ManifestError: another manifest is there already.
     """
-    for name, content in sorted(side_files.items()):
-        store.put(f"{folder}/{name}", content)
     small = [FileEntry(name, len(data), digest(data)) for name, data in side_files.items()]
     files = tuple(sorted([*small, *shards], key=lambda entry: entry.name))
     content = to_json(replace(manifest, files=files))
     key = f"{folder}/{MODEL_MANIFEST}"
-    try:
-        store.put(key, content, if_absent=True)
-    except PreconditionError:
-        if store.read(key) != content:
-            raise ManifestError(
-                f"{store.uri}/{key} exists and differs from what this plan writes; nothing was "
-                "published",
-                f"move {store.uri}/{folder} away and run again",
-            ) from None
+    there = _read_or_none(store, key)
+    if there is None:
+        for name, data in sorted(side_files.items()):
+            _put_unless_same(store, f"{folder}/{name}", data)
+        try:
+            store.put(key, content, if_absent=True)
+        except PreconditionError:
+            there = store.read(key)
+    if there is not None and there != content:
+        raise ManifestError(
+            f"{store.uri}/{key} exists and differs from what this plan writes; nothing was "
+            "published",
+            f"move {store.uri}/{folder} away and run again",
+        )
     return digest(content)
 
 
@@ -86,7 +99,91 @@ def read_pointer(store: Store) -> SeenPointer | None:
             return None
         except PreconditionError:
             continue
-        return SeenPointer(from_json(Pointer, content), etag)
+        return SeenPointer(from_json(Pointer, content), etag, content)
+
+
+def read_history(store: Store) -> Iterator[Pointer]:
+    """All pointers there ever were, newest first; asks the store for each as it is needed."""
+    seen = read_pointer(store)
+    if seen is None:
+        return
+    yield seen.pointer
+    for epoch in range(seen.pointer.epoch - 1, 0, -1):
+        content = _read_or_none(store, log_key(epoch))
+        if content is None:
+            return
+        yield from_json(Pointer, content)
+
+
+def find_promotion(store: Store, run: str, order: tuple[str, int]) -> Pointer | None:
+    """The pointer by which a run was promoted, now or earlier; None if it never was.
+
+    Args:
+        store: of the output.
+        run: name with attempt.
+        order: (logical date, attempt) of the run. Since a run that promotes itself raises the high
+            water to its order, the search ends where the high water is below it.
+    """
+    for pointer in read_history(store):
+        if pointer.run == run:
+            return pointer
+        if tuple(pointer.high_water) < order:
+            return None
+    return None
+
+
+def log_key(epoch: int) -> str:
+    """Where the pointer of an epoch is kept once it is replaced."""
+    return f"{POINTER_LOG}/{epoch:08d}.json"
+
+
+def describe_change(action: Action, reason: str) -> PointerChange:
+    """A change made now, by this user and process."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        user = str(os.getuid())
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    by = f"{user}@{socket.gethostname()} ({os.getpid()})"
+    return PointerChange(action, by, now, reason, uuid.uuid4().hex)
+
+
+def swap_pointer(
+    store: Store, seen: SeenPointer | None, pointer: Pointer, *, check: Callable[[], None]
+) -> bool:
+    """Replace the pointer that was seen; the one primitive by which pointers are written.
+
+    The old pointer is kept in the log *before* it is replaced, by whoever replaces it: so the log
+    has every epoch below the current one, and nothing that never was current, whatever crashes.
+
+    Args:
+        store: of the output.
+        seen: what is there, None for nothing.
+        pointer: what shall be there, one epoch on.
+        check: called before the write; raises if this process may no longer write.
+
+    Returns:
+        False if another write came between. True if this write took effect, even if its answer
+        was lost and others have replaced it since.
+
+    Raises:
+        PointerError: there is a log but no pointer.
+    """
+    content = to_json(pointer)
+    if seen is None:
+        if not _is_fresh(store):
+            return False
+    else:
+        _put_unless_same(store, log_key(seen.pointer.epoch), seen.content, may_replace=False)
+    check()
+    try:
+        if seen is None:
+            store.put(POINTER_KEY, content, if_absent=True)
+        else:
+            store.put(POINTER_KEY, content, if_match=seen.etag)
+    except PreconditionError:
+        return _took_effect(store, pointer.epoch, content)
+    return True
 
 
 def move_pointer(
@@ -116,16 +213,14 @@ def move_pointer(
         check: called before each write; raises if this driver may no longer write.
 
     Raises:
-        PointerError: the pointer belongs to another recipe.
+        PointerError: the pointer belongs to another recipe, or is gone while its log is there.
     """
+    change = describe_change("promote", "the gate said PROMOTE")
     while True:
         seen = read_pointer(store)
-        if seen is not None:
-            refusal = _refusal(seen.pointer, recipe, run, order, judged_against)
-            if refusal is not None:
-                return refusal
-        elif judged_against:
-            return Promotion("lost", f"the pointer that named {judged_against} is gone")
+        refusal = _refusal(store, seen, recipe, run, order, judged_against)
+        if refusal is not None:
+            return refusal
         pointer = Pointer(
             recipe=recipe,
             run=run,
@@ -135,16 +230,10 @@ def move_pointer(
             previous=seen.pointer.run if seen else "",
             epoch=seen.pointer.epoch + 1 if seen else 1,
             high_water=order,
+            changed=change,
         )
-        check()
-        try:
-            if seen is None:
-                store.put(POINTER_KEY, to_json(pointer), if_absent=True)
-            else:
-                store.put(POINTER_KEY, to_json(pointer), if_match=seen.etag)
-        except PreconditionError:
-            continue  # another write came between, or our own first try won: look again
-        return Promotion("promoted", f"latest is now {run}")
+        if swap_pointer(store, seen, pointer, check=check):
+            return Promotion("promoted", f"latest is now {run}")
 
 
 def check_owner(pointer: Pointer, recipe: str) -> None:
@@ -162,38 +251,90 @@ def check_owner(pointer: Pointer, recipe: str) -> None:
 
 
 def _refusal(
-    pointer: Pointer, recipe: str, run: str, order: tuple[str, int], judged_against: str
+    store: Store,
+    seen: SeenPointer | None,
+    recipe: str,
+    run: str,
+    order: tuple[str, int],
+    judged_against: str,
 ) -> Promotion | None:
-    check_owner(pointer, recipe)
-    if pointer.run == run:
-        return Promotion("already", f"latest already names {run}")
-    if order <= tuple(pointer.high_water):
-        date, attempt = pointer.high_water
-        return Promotion("superseded", f"a run of {date} (attempt {attempt}) was promoted before")
-    if pointer.hold:
-        return Promotion("held", f"promotion is on hold: {pointer.hold}")
-    if pointer.run != judged_against:
-        return Promotion("lost", f"latest became {pointer.run} while this run was judged")
+    """Why the pointer that was seen is not to be moved; None if it is.
+
+    The outcome is read after the pointer: whoever finishes a run for a reason that may pass
+    (a hold, say) saw a pointer that this one's swap would then fail on.
+    """
+    if seen is not None:
+        pointer = seen.pointer
+        check_owner(pointer, recipe)
+        if pointer.run == run:
+            return Promotion("already", f"latest already names {run}")
+        if order <= tuple(pointer.high_water):
+            date, attempt = pointer.high_water
+            return Promotion(
+                "superseded", f"a run of {date} (attempt {attempt}) was promoted before"
+            )
+    if _read_or_none(store, f"runs/{run}/{OUTCOME_KEY}") is not None:
+        return Promotion("finished", f"{run} was finished by another driver")
+    if seen is None:
+        gone = f"the pointer that named {judged_against} is gone"
+        return Promotion("lost", gone) if judged_against else None
+    if seen.pointer.hold:
+        return Promotion("held", f"promotion is on hold: {seen.pointer.hold}")
+    if seen.pointer.run != judged_against:
+        return Promotion("lost", f"latest became {seen.pointer.run} while this run was judged")
     return None
 
 
-def chain_names(store: Store, run: str) -> bool:
-    """True if the pointer, or the chain of runs behind it, names `run`."""
+def _is_fresh(store: Store) -> bool:
+    """True if there is no log; False if a pointer appeared meanwhile.
+
+    Raises:
+        PointerError: a log without a pointer: somebody removed `latest.json`.
+    """
+    if next(iter(store.list(f"{POINTER_LOG}/")), None) is None:
+        return True
+    if read_pointer(store) is None:
+        raise PointerError(
+            f"{store.uri}/{POINTER_KEY} is gone, but {store.uri}/{POINTER_LOG}/ says that models "
+            "were promoted; nothing was promoted",
+            f"copy the last file of {POINTER_LOG}/ to {POINTER_KEY}, or remove the whole log to "
+            "start afresh",
+        )
+    return False
+
+
+def _took_effect(store: Store, epoch: int, content: bytes) -> bool:
+    """Whether the pointer of an epoch is, or was, exactly this one."""
     seen = read_pointer(store)
-    if seen is None:
+    if seen is None or seen.pointer.epoch < epoch:
         return False
-    visited = {seen.pointer.run}
-    name = seen.pointer.previous
-    while name and name not in visited:
-        visited.add(name)
-        name = _replaced_by(store, name)
-    return run in visited
+    if seen.pointer.epoch == epoch:
+        return seen.content == content
+    return _read_or_none(store, log_key(epoch)) == content
 
 
-def _replaced_by(store: Store, run: str) -> str:
-    """The run that `run` replaced when it was promoted, from its outcome."""
+def _put_unless_same(store: Store, key: str, content: bytes, *, may_replace: bool = True) -> None:
+    """Make sure that an object has this content, without writing what is there already.
+
+    Raises:
+        ManifestError: it has another, and must not be replaced.
+    """
     try:
-        outcome = json.loads(store.read(f"runs/{run}/outcome.json"))
+        store.put(key, content, if_absent=True)
+    except PreconditionError:
+        if store.read(key) == content:
+            return
+        if not may_replace:
+            raise ManifestError(
+                f"{store.uri}/{key} is not what {store.uri}/{POINTER_KEY} was at that epoch; the "
+                "pointer was not moved",
+                f"look at both: metafuse status {store.uri}",
+            ) from None
+        store.put(key, content)
+
+
+def _read_or_none(store: Store, key: str) -> bytes | None:
+    try:
+        return store.read(key)
     except NotFoundError:
-        return ""
-    return str(outcome.get("previous", ""))
+        return None

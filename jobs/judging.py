@@ -3,23 +3,20 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.errors import NotFoundError
 from cluster.runner import Resources
-from fusion.canonical import digest, from_json
 from fusion.checkpoint import Checkpoint
 from fusion.errors import ManifestError
 from fusion.gate import GateRules, Guard, Verdict, judge
-from fusion.manifest import ModelManifest
 from fusion.metrics import Records, ensemble
 from jobs.choosing import ChosenWeights
 from jobs.discover import pin_checkpoint
 from jobs.errors import ModelError
 from jobs.evaluate import ScoreBook
 from jobs.fusing import FusedModel
-from jobs.judgements import read_manifest
 from jobs.run_context import RunContext
 from jobs.run_identity import Incumbent
 from jobs.run_names import INCUMBENT
+from jobs.verify import check_run
 
 RESCORING_TOLERANCE = 1e-5
 
@@ -90,18 +87,9 @@ def open_incumbent(context: RunContext, incumbent: Incumbent) -> Checkpoint:
         ManifestError: they are not.
     """
     store = context.store
-    run = read_manifest(store, incumbent.run, incumbent.manifest_sha256)
-    try:
-        model = store.read(f"{incumbent.model}/manifest.json")
-    except NotFoundError as error:
-        raise ManifestError(f"the promoted model is not whole: {error}") from None
-    if run is None or digest(model) != run.model_manifest_sha256:
-        raise ManifestError(
-            f"the manifests of {incumbent.run} are not those that were promoted; not judged",
-            f"metafuse resolve {store.uri} checks the promoted model",
-        )
+    model = check_run(store, incumbent.run, incumbent.manifest_sha256)
     checkpoint, _ = pin_checkpoint(f"{store.uri}/{incumbent.model}", name=INCUMBENT)
-    sizes = {entry.name: entry.size for entry in from_json(ModelManifest, model).files}
+    sizes = {entry.name: entry.size for entry in model.manifest.files}
     for shard in checkpoint.shards:
         if sizes.get(shard.name) != shard.pin.size:
             raise ManifestError(f"{incumbent.model}/{shard.name} is not what was promoted")

@@ -62,6 +62,16 @@ class Lease:
                 "metafuse resolve shows what is promoted; run again to see how the other run ended",
             )
 
+    def confirm(self) -> None:
+        """Ask the store whether the lease is still ours, and raise as `check` if it is not.
+
+        `check` knows what the last heartbeat found; a process that slept for hours finds out here.
+        """
+        current = read_lease(self._store)
+        if current is None or current[0].owner != self._holder.owner:
+            self._lost.set()
+        self.check()
+
     def release(self) -> None:
         """Stop the heartbeat and let the next driver in at once. Safe to repeat."""
         if self._stopped.is_set():
@@ -81,7 +91,7 @@ class Lease:
             self._etag = self._store.put(LEASE_KEY, _format(holder), if_match=self._etag).etag
             self._holder = holder
         except PreconditionError:
-            current = _read(self._store)
+            current = read_lease(self._store)
             if current is not None and current[0].owner == holder.owner:
                 # The answer to an earlier renewal was lost after it had taken effect.
                 self._holder, self._etag = current
@@ -118,14 +128,14 @@ def _acquire(
     seen: Holder | None = None
     since = clock()
     while True:
-        current = _read(store)
+        current = read_lease(store)
         try:
             if current is None:
                 return store.put(LEASE_KEY, _format(holder), if_absent=True).etag
             other, etag = current
             if other.owner == holder.owner:
                 return etag
-            if other.released or _is_gone(other) or (seen and clock() - since >= SILENT_SECONDS):
+            if other.released or is_gone(other) or (seen and clock() - since >= SILENT_SECONDS):
                 return store.put(LEASE_KEY, _format(holder), if_match=etag).etag
         except PreconditionError:
             seen = None
@@ -141,8 +151,8 @@ def _acquire(
         sleep(1.0)
 
 
-def _read(store: Store) -> tuple[Holder, str] | None:
-    """The holder and the etag of exactly that content; None where there is no lease."""
+def read_lease(store: Store) -> tuple[Holder, str] | None:
+    """The holder and the etag of exactly that content; None where there never was a lease."""
     while True:
         try:
             etag = store.head(LEASE_KEY).etag
@@ -158,7 +168,7 @@ def _format(holder: Holder) -> bytes:
     return json.dumps(asdict(holder), sort_keys=True).encode() + b"\n"
 
 
-def _is_gone(holder: Holder) -> bool:
+def is_gone(holder: Holder) -> bool:
     """True if the holder ran on this host and its process no longer exists."""
     if holder.host != socket.gethostname():
         return False

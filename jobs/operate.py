@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.digests import RunningDigest
-from cluster.errors import NotFoundError
 from cluster.store import Store, open_store
-from fusion.canonical import digest, from_json
 from fusion.errors import ManifestError
 from fusion.manifest import FileEntry, ModelManifest, Pointer
 from jobs.commit import read_pointer
 from jobs.errors import NoCandidatesError, OutputError
-from jobs.judgements import read_manifest
+from jobs.verify import check_run
 
 READ_BYTES = 8 << 20
 
@@ -49,22 +47,8 @@ def resolve(output: str) -> Resolved:
             "metafuse run RECIPE makes and judges a model",
         )
     pointer = seen.pointer
-    run = read_manifest(store, pointer.run, pointer.manifest_sha256)
-    try:
-        model = store.read(f"{pointer.model}/manifest.json")
-    except NotFoundError as error:
-        raise ManifestError(f"the promoted model is not whole: {error}") from None
-    if run is None or digest(model) != run.model_manifest_sha256:
-        raise ManifestError(f"the manifests of {pointer.run} are not those that were promoted")
-    manifest = from_json(ModelManifest, model)
-    for entry in manifest.files:
-        found = _size(store, f"{pointer.model}/{entry.name}")
-        if found != entry.size:
-            raise ManifestError(
-                f"{store.uri}/{pointer.model}/{entry.name}: {entry.size} bytes expected, "
-                f"{found} found"
-            )
-    return Resolved(f"{store.uri}/{pointer.model}", pointer, manifest)
+    model = check_run(store, pointer.run, pointer.manifest_sha256)
+    return Resolved(f"{store.uri}/{model.folder}", pointer, model.manifest)
 
 
 def pull(output: str, folder: Path, *, on_file: Callable[[str, int, int], None]) -> Resolved:
@@ -139,10 +123,3 @@ def _pull_file(store: Store, entry: FileEntry, target: Path) -> None:
             "run the same command again; if it stays, the store is damaged",
         )
     aside.replace(target)
-
-
-def _size(store: Store, key: str) -> int:
-    try:
-        return store.head(key).size
-    except NotFoundError:
-        return -1

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from cluster.runner import Runner
-from cluster.store import Store, open_store
+from cluster.store import Store
 from fusion.checkpoint import Checkpoint
 from fusion.errors import NonFiniteError
 from fusion.manifest import PublishedFigure, RunManifest, RunReport
 from fusion.plan import MergePlan
 from fusion.weights import uniform_weights
 from jobs.choosing import ChosenWeights, choose_weights
-from jobs.commit import check_owner, move_pointer, read_pointer
+from jobs.commit import check_owner, read_pointer
 from jobs.discover import find_places, open_pinned
 from jobs.errors import SourceChangedError, TooFewError
 from jobs.evaluate import ScoreBook
@@ -28,7 +28,9 @@ from jobs.judgements import (
 )
 from jobs.judging import Judged, judge_fused
 from jobs.lease import Lease, held_lease
+from jobs.output_store import Output, open_output
 from jobs.preparation import Prepared, make_task, prepare
+from jobs.publish import EXIT_NOTHING_NEW, Ruling, conclude, finish_promoted
 from jobs.recipe import Recipe
 from jobs.reporting import make_report
 from jobs.run_context import RunContext, Say
@@ -42,14 +44,10 @@ from jobs.run_identity import (
     identify_run,
     read_incumbent,
     run_name,
-    was_promoted,
     write_outcome,
 )
 from jobs.run_names import FUSED, UNIFORM
 from jobs.tasks.text_classification import EvaluationTask, load_examples
-
-EXIT_PROMOTED, EXIT_NOTHING_NEW, EXIT_HELD, EXIT_REFUSED = 0, 3, 4, 5
-REJUDGED_AT_MOST = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +90,13 @@ def run_recipe(request: RunRequest) -> RunResult:
     """Carry a run to its end, or take up one that was interrupted.
 
     Raises:
+        PointerError: the store keeps no conditional writes, or the pointer is another recipe's.
         LockedError: the same output is being written by a live driver.
         JobError, FusionError, ClusterError: as the steps say.
     """
     recipe = request.recipe
-    store = open_store(recipe.output)
+    output = open_output(recipe.output, single_writer=recipe.single_writer)
+    store = output.store
     with held_lease(store, run_name(recipe.name, request.logical_date, 1)) as lease:
         request.say("find and pin", 0, 1, "")
         seen = read_pointer(store)
@@ -109,7 +109,7 @@ def run_recipe(request: RunRequest) -> RunResult:
             if identity.outcome is not None and identity.state == "nothing_new":
                 run = identity.plan.run
                 return RunResult(run, identity.outcome, EXIT_NOTHING_NEW, store.uri, None)
-            found = _attempt(request, begun, store, lease)
+            found = _attempt(request, begun, output, lease)
             if isinstance(found, RunResult):
                 return found
             begun = _begin(request, store, found)
@@ -154,12 +154,13 @@ def _begin(request: RunRequest, store: Store, excluded: tuple[str, ...]) -> Begu
 
 
 def _attempt(
-    request: RunRequest, begun: Begun, store: Store, lease: Lease
+    request: RunRequest, begun: Begun, output: Output, lease: Lease
 ) -> RunResult | tuple[str, ...]:
     """One attempt; returns the names to exclude where the next attempt must start at once."""
-    plan = begun.identity.plan
-    if was_promoted(store, plan.run):
-        return _end_promoted(store, plan.run)
+    plan, store = begun.identity.plan, output.store
+    ended = finish_promoted(store, plan)
+    if ended is not None:
+        return _end_promoted(store, plan.run, ended)
     try:
         context = RunContext(
             recipe=request.recipe,
@@ -171,29 +172,31 @@ def _attempt(
             workers=request.eval_workers,
             lease=lease,
             say=request.say,
+            notes=output.notes,
         )
         return _run_steps(context, request, begun)
     except SourceChangedError as error:
+        lease.confirm()
         write_outcome(store, plan.run, Outcome("source_changed", str(error), 20))
         raise
     except TooFewError as error:
+        lease.confirm()
         write_outcome(store, plan.run, Outcome("too_few", str(error), 13))
         raise
     except NonFiniteError as error:
         if request.recipe.merge.on_nonfinite == "stop" or not error.checkpoint:
             raise
+        lease.confirm()
         write_outcome(store, plan.run, Outcome("nonfinite", str(error), 13))
         return (*plan.excluded, error.checkpoint)
 
 
-def _end_promoted(store: Store, run: str) -> RunResult:
-    """An earlier driver moved the pointer and died before it could say so."""
+def _end_promoted(store: Store, run: str, outcome: Outcome) -> RunResult:
+    """What an earlier driver left that moved the pointer and died before it could say so."""
     delete_baselines(store, run)
-    outcome = Outcome("promoted", f"latest already names {run}", 0, _previous(store))
-    outcome = write_outcome(store, run, outcome)
     reports = [judgement.report for judgement in find_judgements(store, run)]
     report = reports[-1] if reports else None
-    return RunResult(run, outcome, EXIT_PROMOTED, store.uri, report)
+    return RunResult(run, outcome, outcome.exit_status, store.uri, report)
 
 
 def _run_steps(context: RunContext, request: RunRequest, begun: Begun) -> RunResult:
@@ -205,51 +208,20 @@ def _run_steps(context: RunContext, request: RunRequest, begun: Begun) -> RunRes
     incumbent = plan.incumbent
     is_judged = find_judgement(store, plan.run, incumbent.run if incumbent else "") is not None
     fused, others = _fuse_all(context, request, chosen, with_baselines=not is_judged)
-    judgement = None
-    outcome = Outcome("lost", "latest kept moving while this run was judged", EXIT_HELD)
-    for _ in range(REJUDGED_AT_MOST):
+    seen: list[RunReport] = []
+
+    def judge(incumbent: Incumbent | None) -> Ruling:
         judgement = find_judgement(store, plan.run, incumbent.run if incumbent else "")
         if judgement is None:
             with context.timed("evaluate fused"):
                 judged = judge_fused(context, chosen, fused, others, incumbent)
             judgement = _keep_judgement(context, request, begun, ranked, chosen, fused, judged)
-        manifest_sha256 = _publish(context, fused, judgement)
-        settled = _settle(context, fused, judgement.report, manifest_sha256)
-        if settled is not None:
-            outcome = settled
-            break
-        incumbent = read_incumbent(store)
-    outcome = write_outcome(store, plan.run, outcome)
-    report = judgement.report if judgement else None
-    return RunResult(plan.run, outcome, outcome.exit_status, store.uri, report)
+        seen.append(judgement.report)
+        verdict = judgement.report.verdict
+        return Ruling(verdict.decision, verdict.sentence, _publish(context, fused, judgement))
 
-
-def _settle(
-    context: RunContext, fused: FusedModel, report: RunReport, manifest_sha256: str
-) -> Outcome | None:
-    """Promote if the verdict says so; None if another model was promoted meanwhile."""
-    verdict, plan = report.verdict, context.plan
-    if verdict.decision == "HOLD":
-        return Outcome("held", verdict.sentence, EXIT_HELD)
-    if verdict.decision == "REFUSE":
-        return Outcome("refused", verdict.sentence, EXIT_REFUSED)
-    before = report.incumbent
-    promotion = move_pointer(
-        context.store,
-        recipe=plan.recipe,
-        run=plan.run,
-        model=fused.folder,
-        manifest_sha256=manifest_sha256,
-        order=plan.order,
-        judged_against=before,
-        check=context.lease.check,
-    )
-    if promotion.moved == "lost":
-        return None
-    if promotion.moved in ("promoted", "already"):
-        return Outcome("promoted", promotion.reason, EXIT_PROMOTED, before)
-    result = "hold" if promotion.moved == "held" else promotion.moved
-    return Outcome(result, promotion.reason, EXIT_HELD)
+    outcome = conclude(store, plan, model=fused.folder, judge=judge, check=context.lease.confirm)
+    return RunResult(plan.run, outcome, outcome.exit_status, store.uri, seen[-1])
 
 
 def _wanted(
@@ -334,7 +306,7 @@ def _keep_judgement(
         for name, slice_name in book.results:
             context.keep_records(name, slice_name, book)
     examples = load_examples(context.task)
-    notes = []
+    notes = list(context.notes)
     if examples.num_repeated:
         notes.append(
             f"{examples.num_repeated} near-duplicates of examples in other slices were left out"
@@ -381,8 +353,3 @@ def _publish(context: RunContext, fused: FusedModel, judgement: Judgement) -> st
     delete_baselines(context.store, plan.run)
     context.say("report", 1, 1, "")
     return sha256
-
-
-def _previous(store: Store) -> str:
-    found = read_pointer(store)
-    return found.pointer.previous if found else ""

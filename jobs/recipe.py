@@ -189,8 +189,15 @@ class RecipeResources(Block):
     evaluate: EvaluateResources = EvaluateResources()
 
 
+WITHOUT_EFFECT = {"schedule", "resources", "single_writer"}
+
+
 class Recipe(Block):
-    """A whole recipe. `text` is the file as written, for the run's folder."""
+    """A whole recipe. `text` is the file as written, for the run's folder.
+
+    `single_writer` vouches that one process at a time, and nobody by hand, writes to the output:
+    only then is a store without conditional writes good enough to promote on.
+    """
 
     name: Annotated[str, Field(pattern=NAME)]
     candidates: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)]
@@ -203,12 +210,13 @@ class Recipe(Block):
     schedule: Schedule | None = None
     baselines: tuple[Literal["uniform"], ...] = ("uniform",)
     resources: RecipeResources = RecipeResources()
+    single_writer: bool = False
     text: str = Field(default="", exclude=True)
 
     @property
     def digest(self) -> str:
-        """sha256 of what changes the result: comments, schedule and resources do not."""
-        return digest(to_json(self.model_dump(mode="json", exclude={"schedule", "resources"})))
+        """sha256 of what changes the result: comments and what WITHOUT_EFFECT names do not."""
+        return digest(to_json(self.model_dump(mode="json", exclude=WITHOUT_EFFECT)))
 
 
 class MergeBlock(Block):

@@ -34,6 +34,7 @@ class RunContext:
         workers: evaluations at a time.
         lease: held.
         say: progress.
+        notes: what the report has to say about the store.
         timings: seconds by step, filled as steps end.
     """
 
@@ -46,6 +47,7 @@ class RunContext:
     workers: int
     lease: Lease
     say: Say
+    notes: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
 
     @property

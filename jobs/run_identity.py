@@ -9,13 +9,12 @@ from cluster.errors import NotFoundError, PreconditionError
 from cluster.store import Store
 from fusion.canonical import from_json, to_json
 from fusion.checkpoint import Checkpoint, Pin, PinnedFile, checkpoint_digest
-from jobs.commit import chain_names, read_pointer
+from jobs.commit import OUTCOME_KEY, read_pointer
 from jobs.discover import Skipped
 
 PLAN_KEY = "plan.json"
-OUTCOME_KEY = "outcome.json"
 # Attempts that ended for a reason which may be gone by now: the next call starts another.
-TRIED_AGAIN = ("source_changed", "nonfinite", "too_few")
+TRIED_AGAIN = ("source_changed", "nonfinite", "too_few", "abandoned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +76,19 @@ class Outcome:
     """`outcome.json`: written last; a run without it is unfinished.
 
     Attributes:
-        result: promoted, held, refused, hold, superseded, lost, source_changed, nonfinite, too_few.
+        result: promoted, held, refused, hold, superseded, lost, source_changed, nonfinite, too_few,
+            abandoned (by gc).
         reason: for people.
         exit_status: of the driver that wrote it.
         previous: run that was promoted before this one, "" if it was not promoted.
+        manifest_sha256: of the run's manifest that counts, "" if the run was not judged.
     """
 
     result: str
     reason: str
     exit_status: int
     previous: str = ""
+    manifest_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +145,13 @@ def identify_run(store: Store, wanted: RunPlan) -> Identity:
         number = attempt + 1
         name = run_name(wanted.recipe, wanted.logical_date, number)
         plan = replace(wanted, run=name, attempt=number)
+        key = f"runs/{plan.run}/{PLAN_KEY}"
         try:
-            store.put(f"runs/{plan.run}/{PLAN_KEY}", to_json(plan), if_absent=True)
+            store.put(key, to_json(plan), if_absent=True)
         except PreconditionError:
-            # Another driver was first, or our own first try whose answer was lost.
-            begun = from_json(RunPlan, store.read(f"runs/{plan.run}/{PLAN_KEY}"))
+            begun = from_json(RunPlan, store.read(key))
+            if begun == plan:
+                return Identity(plan, "new")  # our own first try, whose answer was lost
             if begun.recipe_digest == plan.recipe_digest:
                 return Identity(begun, "resumed")
             continue
@@ -164,6 +168,14 @@ def last_attempt(store: Store, recipe: str, logical_date: str) -> tuple[int, Run
     number = max(int(match[1] or 1) for match in found)
     content = store.read(f"runs/{run_name(recipe, logical_date, number)}/{PLAN_KEY}")
     return number, from_json(RunPlan, content)
+
+
+def read_plan(store: Store, run: str) -> RunPlan | None:
+    """What a run was started with; None if there is no such run."""
+    try:
+        return from_json(RunPlan, store.read(f"runs/{run}/{PLAN_KEY}"))
+    except NotFoundError:
+        return None
 
 
 def read_outcome(store: Store, run: str) -> Outcome | None:
@@ -190,11 +202,6 @@ def read_incumbent(store: Store) -> Incumbent | None:
         return None
     pointer = seen.pointer
     return Incumbent(pointer.run, pointer.model, pointer.manifest_sha256)
-
-
-def was_promoted(store: Store, run: str) -> bool:
-    """True if an earlier driver of this run moved the pointer and died before saying so."""
-    return chain_names(store, run)
 
 
 def _same_inputs(a: RunPlan, b: RunPlan) -> bool:

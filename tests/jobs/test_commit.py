@@ -6,7 +6,14 @@ from cluster.memory import MemoryStore
 from fusion.canonical import digest, from_json
 from fusion.errors import ManifestError
 from fusion.manifest import FileEntry, ModelManifest
-from jobs.commit import chain_names, commit_model, move_pointer, read_pointer
+from jobs.commit import (
+    commit_model,
+    find_promotion,
+    log_key,
+    move_pointer,
+    read_history,
+    read_pointer,
+)
 from jobs.errors import PointerError
 
 
@@ -84,12 +91,43 @@ def test_of_sixteen_publishers_one_wins_each_round(store):
         before = winner
 
 
-def test_the_chain_behind_the_pointer_is_followed(store):
+def test_a_run_that_was_promoted_once_is_found_whatever_stands_there_now(store):
     for day, before in ((1, ""), (2, "n-1"), (3, "n-2")):
-        run = f"n-{day}"
-        move(store, run, (f"2026-11-0{day}", 1), before)
-        store.put(f"runs/{run}/outcome.json", b'{"previous":"%s"}' % before.encode())
-    assert [chain_names(store, f"n-{day}") for day in range(5)] == [False, True, True, True, False]
+        move(store, f"n-{day}", (f"2026-11-0{day}", 1), before)
+    found = [find_promotion(store, f"n-{day}", (f"2026-11-0{day}", 1)) for day in (1, 2, 3, 4)]
+    assert [pointer and (pointer.epoch, pointer.previous) for pointer in found] == [
+        (1, ""), (2, "n-1"), (3, "n-2"), None,
+    ]  # fmt: skip
+
+
+def test_every_replaced_pointer_is_kept_as_it_was(store):
+    seen = []
+    for day, before in ((1, ""), (2, "n-1"), (3, "n-2")):
+        move(store, f"n-{day}", (f"2026-11-0{day}", 1), before)
+        seen.append(store.read("latest.json"))
+    assert [store.read(log_key(epoch)) for epoch in (1, 2)] == seen[:2]
+    assert [pointer.run for pointer in read_history(store)] == ["n-3", "n-2", "n-1"]
+
+
+def test_a_run_that_is_finished_is_not_promoted_any_more(store):
+    store.put("runs/n-1/outcome.json", b"{}")
+    assert move(store, "n-1", ("2026-11-24", 1)) == "finished"
+    assert read_pointer(store) is None
+
+
+def test_a_pointer_that_was_removed_by_hand_is_not_taken_for_a_fresh_output(store):
+    move(store, "n-1", ("2026-11-01", 1))
+    move(store, "n-2", ("2026-11-02", 1), "n-1")
+    store.delete("latest.json")
+    with pytest.raises(PointerError, match=r"latest.json is gone"):
+        move(store, "n-3", ("2026-11-03", 1))
+
+
+def test_a_second_driver_of_a_run_that_was_promoted_and_replaced_hears_so(store):
+    move(store, "n-1", ("2026-11-01", 1))
+    move(store, "n-2", ("2026-11-02", 1), "n-1")
+    assert move(store, "n-1", ("2026-11-01", 1)) == "superseded"
+    assert find_promotion(store, "n-1", ("2026-11-01", 1)).epoch == 1
 
 
 def commit(store, sides):
