@@ -32,12 +32,14 @@ class Mismatch:
         code: E-TENSORS, E-SHAPE, E-DTYPE, E-VOCABULARY or E-CONFIG.
         text: what differs and how, for people.
         tensor: its name, "" where it is not about a tensor.
+        key: of config.json, "" where it is not about that.
     """
 
     checkpoint: str
     code: str
     text: str
     tensor: str = ""
+    key: str = ""
 
 
 def find_mismatches(
@@ -77,7 +79,17 @@ def check_agree(
     Raises:
         MismatchError: its code is that of the gravest difference.
     """
-    found = find_mismatches(checkpoints, cast=cast, vocabularies=vocabularies)
+    refuse_mismatches(
+        find_mismatches(checkpoints, cast=cast, vocabularies=vocabularies), checkpoints
+    )
+
+
+def refuse_mismatches(found: Sequence[Mismatch], checkpoints: Sequence[Checkpoint]) -> None:
+    """Raise one error that lists these differences; nothing happens if there are none.
+
+    Raises:
+        MismatchError: its code is that of the gravest difference.
+    """
     if not found:
         return
     num_tensors = len({tensor.name for c in checkpoints for tensor in c.tensors})
@@ -198,7 +210,7 @@ def _config_mismatches(checkpoints: Sequence[Checkpoint]) -> list[Mismatch]:
     for key in sorted({key for table in tables.values() for key in table}):
         values = {name: table.get(key, "not set") for name, table in tables.items()}
         found += [
-            Mismatch(name, "E-CONFIG", f"config {key} is {value:.160} in {name}, {usual}")
+            Mismatch(name, "E-CONFIG", f"config {key} is {value:.160} in {name}, {usual}", key=key)
             for name, value, usual in _odd_ones(values)
         ]
     return found

@@ -35,6 +35,11 @@ def show_error(code: str, message: str, hint: str) -> None:
         print(f"hint     {clean(hint)}", file=sys.stderr, flush=True)
 
 
+def note(text: str) -> None:
+    """One line on stderr about what is being done."""
+    print(clean(text), file=sys.stderr, flush=True)
+
+
 def warn(text: str) -> None:
     """One line on stderr."""
     print(f"warning  {clean(text)}", file=sys.stderr, flush=True)

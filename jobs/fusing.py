@@ -18,6 +18,9 @@ from jobs.errors import SourceChangedError
 from jobs.merge import MergeJob, MergeOutcome, Progress, merge_all
 from jobs.merge_memory import fit_worker
 
+# Side files that say how the model computes and generates; the others are the tokenizer's.
+CONFIG_FILES = ("config.json", "generation_config.json", "preprocessor_config.json")
+
 
 @dataclass(frozen=True, slots=True)
 class FusedModel:
@@ -60,6 +63,9 @@ def fuse(
     with_sha256: bool = True,
     on_progress: Progress | None = None,
     config: Mapping[str, object] | None = None,
+    device: str = "cpu",
+    with_card: bool = True,
+    with_tokenizer: bool = True,
 ) -> FusedModel:
     """Merge, complete and commit; safe to repeat after any crash.
 
@@ -77,19 +83,31 @@ def fuse(
         with_sha256: whether units get a sha256 beside their CRC.
         on_progress: units done, units, bytes done.
         config: config.json of the output; None takes that of the first source.
+        device: where the arithmetic runs.
+        with_card: whether README.md is written.
+        with_tokenizer: whether the tokenizer files of the first source are copied.
     """
     memory = fit_worker(plan, store.uri, memory_bytes, threads=threads)
-    job = MergeJob(plan, store.uri, folder, ledger, memory, with_sha256=with_sha256)
+    job = MergeJob(plan, store.uri, folder, ledger, memory, with_sha256=with_sha256, device=device)
     outcome = merge_all(job, runner=runner, workers=workers, on_progress=on_progress)
     manifest = _describe(plan)
-    sides = dict(read_side_files(plan.request.checkpoints[0]))
-    sides["config.json"] = format_config(plan, config)
-    if len(plan.shards) > 1:
-        sides["model.safetensors.index.json"] = format_index(plan)
-    sides["README.md"] = format_card(manifest, title=title).encode()
+    sides = _make_side_files(plan, config, with_tokenizer=with_tokenizer)
+    if with_card:
+        sides["README.md"] = format_card(manifest, title=title).encode()
     sha256 = commit_model(store, folder, side_files=sides, shards=outcome.files, manifest=manifest)
     checkpoint, _ = pin_checkpoint(f"{store.uri}/{folder}", name=name)
     return FusedModel(checkpoint, folder, sha256, manifest, _figures(plan, outcome, workers))
+
+
+def _make_side_files(
+    plan: MergePlan, config: Mapping[str, object] | None, *, with_tokenizer: bool
+) -> dict[str, bytes]:
+    found = read_side_files(plan.request.checkpoints[0])
+    sides = {k: data for k, data in found.items() if with_tokenizer or k in CONFIG_FILES}
+    sides["config.json"] = format_config(plan, config)
+    if len(plan.shards) > 1:
+        sides["model.safetensors.index.json"] = format_index(plan)
+    return sides
 
 
 def delete_folder(store: Store, folder: str) -> None:

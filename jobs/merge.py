@@ -210,6 +210,6 @@ def _complete(
 def _describe_file(
     name: str, size: int, crc: str, parts: Sequence[Part], unit_bytes: int
 ) -> FileEntry:
-    units = tuple(part.sha256 for part in parts) if parts[0].sha256 else ()
+    units = tuple(part.sha256 for part in parts) if all(part.sha256 for part in parts) else ()
     whole = hashlib.sha256(b"".join(map(bytes.fromhex, units))).hexdigest() if units else ""
     return FileEntry(name, size, whole, unit_bytes, crc64nvme=crc, units=units)

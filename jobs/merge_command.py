@@ -1,86 +1,148 @@
 """`metafuse merge`: weights that are known, no evaluation, no Ray."""
 
+import importlib
+import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.errors import UnsupportedError
 from cluster.runner import ThreadRunner
 from cluster.store import open_store
 from fusion.agreement import check_agree
 from fusion.checkpoint import Checkpoint
-from fusion.plan import MergePlan, linear_request, plan_merge
+from fusion.manifest import MergeFigures
+from fusion.plan import SHARD_BYTES, MergePlan, MergeRequest, linear_request, plan_merge
 from fusion.weights import fixed_weights, uniform_weights
-from jobs.console import Progress, show, show_json, warn
+from jobs.console import Progress, note, show, show_json, warn
 from jobs.discover import find_candidates, pin_checkpoint
-from jobs.errors import RecipeError, TooFewError
-from jobs.fusing import FusedModel, delete_folder, fuse
-from jobs.mergekit import is_mergekit, mergekit_request, output_config, parse_mergekit
-from jobs.recipe import parse_merge_block, parse_size, read_text
+from jobs.errors import TooFewError
+from jobs.fusing import fuse
+from jobs.merge_output import MergeOutput, claim_output, parse_output, release_output
+from jobs.mergekit import (
+    check_sources,
+    is_mergekit,
+    mergekit_request,
+    output_config,
+    parse_mergekit,
+)
+from jobs.mergekit_flags import MergeOptions
+from jobs.recipe import parse_merge_block, read_text
+from jobs.sizes import parse_size
+
+WEIGHTS_LISTED = 8
+DEFAULTS = MergeOptions()
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to merge, and the config.json to write (None: that of the first source)."""
+    """What to merge.
 
-    plan: MergePlan
+    Attributes:
+        request: tensors and their sources.
+        config: config.json to write; None: that of the first source.
+        weights: by candidate, where one set holds for all tensors; else empty.
+        rule: how they came about, for people.
+    """
+
+    request: MergeRequest
     config: dict[str, object] | None
+    weights: Mapping[str, float]
+    rule: str
 
 
-def run_merge(config: Path, out: str, *, workers: int, memory: str, as_json: bool) -> int:
+def run_merge(
+    config: Path, out: str, *, memory: str, as_json: bool, options: MergeOptions = DEFAULTS
+) -> int:
     """Merge into `out`; the same command continues an interrupted merge."""
     started = time.monotonic()
-    text = read_text(config)
-    folder = str(config.absolute().parent)
-    if is_mergekit(text, name=config.name):
-        wanted = _from_mergekit(text, config.name, folder)
-    else:
-        wanted = _from_block(text, config.name, folder)
-    progress = Progress(is_quiet=as_json)
-    model = _merge(wanted, out, workers, parse_size(memory), progress)
-    seconds = time.monotonic() - started
-    figures = model.figures
-    if as_json:
-        show_json({"model": model.checkpoint.uri, "plan": wanted.plan.id, "seconds": seconds,
-                   "read_bytes": figures.read_bytes, "written_bytes": figures.written_bytes,
-                   "peak_bytes": figures.peak_bytes})  # fmt: skip
-    else:
-        show(
-            f"{model.checkpoint.uri}  {figures.num_tensors} tensors, "
-            f"{figures.read_bytes / 1e9:.3f} GB read, {figures.written_bytes / 1e9:.3f} GB "
-            f"written in {seconds:.1f} s, peak "
-            f"{figures.peak_bytes / 2**20:.0f} MiB"
-        )
+    _start_importing()
+    output = parse_output(out, folder=str(Path.cwd()))
+    memory_bytes = parse_size(memory)
+    for line in options.warnings:
+        warn(line)
+    _check_device(options.device)
+    wanted = _read(config)
+    plan = plan_merge(wanted.request, shard_bytes=options.shard_bytes or SHARD_BYTES)
+    if wanted.rule and not as_json:
+        note(f"weights  {wanted.rule}: {_listed(wanted.weights)}")
+    figures = None
+    if claim_output(output, plan) is None:
+        progress = Progress(is_quiet=as_json or options.is_quiet)
+        figures = _merge(plan, wanted, output, options, memory_bytes, progress)
+    release_output(output, plan)
+    _show(output, plan, wanted, figures, time.monotonic() - started, as_json=as_json)
     return 0
 
 
+def _start_importing() -> None:
+    """Load torch beside reading headers: it takes about a second, and they wait for the store."""
+    threading.Thread(
+        target=importlib.import_module, args=("jobs.merge_worker",), daemon=True
+    ).start()
+
+
+def _read(config: Path) -> Wanted:
+    text = read_text(config)
+    folder = str(config.absolute().parent)
+    if is_mergekit(text, name=config.name):
+        return _from_mergekit(text, config.name, folder)
+    return _from_block(text, config.name, folder)
+
+
 def _merge(
-    wanted: Wanted, out: str, workers: int, memory_bytes: int, progress: Progress
-) -> FusedModel:
-    parent, _, name = out.rstrip("/").rpartition("/")
-    store = open_store(parent or ("/" if out.startswith("/") else "."))
-    ledger = f"{name}.ledger-{wanted.plan.short}"
+    plan: MergePlan,
+    wanted: Wanted,
+    output: MergeOutput,
+    options: MergeOptions,
+    memory_bytes: int,
+    progress: Progress,
+) -> MergeFigures:
+    digest = options.digest or ("sha256" if output.store.is_remote else "crc64nvme")
     try:
         model = fuse(
-            wanted.plan,
-            store,
-            folder=name,
-            ledger=ledger,
-            name=name,
-            title=name,
+            plan,
+            output.store,
+            folder=output.name,
+            ledger=output.ledger(plan.short),
+            name=output.name,
+            title=output.name,
             runner=ThreadRunner(),
-            workers=workers,
+            workers=options.workers,
             memory_bytes=memory_bytes,
-            threads=workers,
-            with_sha256=store.is_remote,
+            threads=options.workers,
+            with_sha256=digest == "sha256",
             on_progress=lambda done, total, size: progress.say(
                 "merge", done, total, f"{size / 1e9:.2f} GB"
             ),
             config=wanted.config,
+            device=options.device,
+            with_card=options.with_card,
+            with_tokenizer=options.with_tokenizer,
         )
     finally:
         progress.close()
-    delete_folder(store, ledger)
-    return model
+    return model.figures
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that is not here.
+
+    Raises:
+        UnsupportedError: it is not.
+    """
+    if device == "cpu":
+        return
+    import torch
+
+    if device.partition(":")[0] != "cuda":
+        raise UnsupportedError(f"--device {device!r} is not offered; cpu and cuda are")
+    if not torch.cuda.is_available():
+        raise UnsupportedError(
+            f"--device {device}: there is no CUDA device here. Nothing was read or written.",
+            "leave the flag out: the arithmetic runs on the CPU",
+        )
 
 
 def _from_mergekit(text: str, name: str, folder: str) -> Wanted:
@@ -88,11 +150,14 @@ def _from_mergekit(text: str, name: str, folder: str) -> Wanted:
     for line in document.warnings:
         warn(line)
     checkpoints: list[Checkpoint] = []
+    vocabularies = {}
     for model, uri in zip(document.models, document.uris, strict=True):
-        checkpoint, _ = pin_checkpoint(open_store(uri).uri, name=model)
+        checkpoint, vocabularies[model] = pin_checkpoint(open_store(uri).uri, name=model)
         checkpoints.append(checkpoint)
+    for line in check_sources(document, checkpoints, vocabularies):
+        warn(line)
     request = mergekit_request(document, checkpoints)
-    return Wanted(plan_merge(request), output_config(document, checkpoints, request))
+    return Wanted(request, output_config(document, checkpoints, request), {}, "")
 
 
 def _from_block(text: str, name: str, folder: str) -> Wanted:
@@ -108,9 +173,47 @@ def _from_block(text: str, name: str, folder: str) -> Wanted:
     check_agree(candidates, cast=block.merge.dtype is not None, vocabularies=found.vocabularies)
     names = [candidate.name for candidate in candidates]
     if block.weights.rule == "fixed":
-        weights = fixed_weights(names, block.weights.values)
-    elif block.weights.rule == "uniform":
-        weights = uniform_weights(len(names))
+        weights, rule = fixed_weights(names, block.weights.values), "fixed"
     else:
-        raise RecipeError("weights.rule: softmax needs losses; use uniform or fixed")
-    return Wanted(plan_merge(linear_request(candidates, weights, dtype=block.merge.dtype)), None)
+        weights, rule = uniform_weights(len(names)), "uniform"
+        if "weights" not in block.model_fields_set:
+            rule = "uniform (the document gives no weights)"
+    request = linear_request(candidates, weights, dtype=block.merge.dtype)
+    return Wanted(request, None, dict(zip(names, weights, strict=True)), rule)
+
+
+def _listed(weights: Mapping[str, float]) -> str:
+    parts = [f"{name} {weight:.4g}" for name, weight in list(weights.items())[:WEIGHTS_LISTED]]
+    more = len(weights) - len(parts)
+    return ", ".join(parts) + (f" and {more} more" if more else "")
+
+
+def _show(
+    output: MergeOutput,
+    plan: MergePlan,
+    wanted: Wanted,
+    figures: MergeFigures | None,
+    seconds: float,
+    *,
+    as_json: bool,
+) -> None:
+    """What was done; `figures` is None where the model was there already."""
+    if as_json:
+        show_json({
+            "model": output.uri,
+            "plan": plan.id,
+            "seconds": seconds,
+            "weights": dict(wanted.weights),
+            "read_bytes": figures.read_bytes if figures else 0,
+            "written_bytes": figures.written_bytes if figures else 0,
+            "peak_bytes": figures.peak_bytes if figures else 0,
+        })  # fmt: skip
+    elif figures is None:
+        show(f"{output.uri}  this merge is there already, whole; nothing was written")
+    else:
+        show(
+            f"{output.uri}  {figures.num_tensors} tensors, "
+            f"{figures.read_bytes / 1e9:.3f} GB read, {figures.written_bytes / 1e9:.3f} GB "
+            f"written in {seconds:.1f} s, peak "
+            f"{figures.peak_bytes / 2**20:.0f} MiB"
+        )

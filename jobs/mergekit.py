@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fusion.agreement import find_mismatches, refuse_mismatches
 from fusion.checkpoint import Checkpoint, TensorSpec
 from fusion.dtypes import FLOATS, parse_dtype, promote
 from fusion.errors import MethodError, MismatchError, WeightError
@@ -26,6 +27,10 @@ TOP_KEYS = (
 LATER = ("slices", "modules", "tokenizer_source", "tokenizer", "chat_template")
 LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")
 HEAD = "lm_head.weight"
+# Config keys that models of one document may differ in: the output has those of the base, and the
+# arithmetic inside the model is the same.
+HARMLESS_HERE = ("bos_token_id", "eos_token_id", "max_position_embeddings")
+TIED = "tie_word_embeddings"
 EMBEDDINGS = {
     "llama": "model.embed_tokens.weight", "mistral": "model.embed_tokens.weight",
     "qwen2": "model.embed_tokens.weight", "gpt2": "transformer.wte.weight",
@@ -144,6 +149,31 @@ def mergekit_request(document: MergekitDocument, checkpoints: Sequence[Checkpoin
     return MergeRequest(tuple(checkpoints), tuple(tensors))
 
 
+def check_sources(
+    document: MergekitDocument,
+    checkpoints: Sequence[Checkpoint],
+    vocabularies: Mapping[str, Mapping[str, int]],
+) -> tuple[str, ...]:
+    """Compare tokenizers and configs of a document's models; `mergekit_request` does the tensors.
+
+    Returns:
+        Differences that do no harm, for people.
+
+    Raises:
+        MismatchError: all differences that do.
+    """
+    found = [
+        mismatch
+        for mismatch in find_mismatches(checkpoints, cast=True, vocabularies=vocabularies)
+        if mismatch.code in ("E-VOCABULARY", "E-CONFIG") and mismatch.key != TIED
+    ]
+    harmless = [mismatch for mismatch in found if mismatch.key in HARMLESS_HERE]
+    if len(harmless) < len(found):
+        refuse_mismatches(found, checkpoints)
+    donor = document.base_model or document.models[0]
+    return tuple(f"{m.text}; config.json of the output is that of {donor}" for m in harmless)
+
+
 def output_config(
     document: MergekitDocument, checkpoints: Sequence[Checkpoint], request: MergeRequest
 ) -> dict[str, object]:
@@ -151,8 +181,8 @@ def output_config(
     index = document.models.index(document.base_model) if document.base_model else 0
     table = dict(checkpoints[index].config)
     names = {tensor.name for tensor in request.tensors}
-    if HEAD in names and table.get("tie_word_embeddings"):
-        table["tie_word_embeddings"] = False
+    if HEAD in names and table.get(TIED):
+        table[TIED] = False
     return table
 
 

@@ -1,25 +1,31 @@
 """The user's YAML as frozen values: everything that changes the result, all mistakes at once."""
 
-import difflib
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from fusion.canonical import digest, to_json
 from fusion.dtypes import parse_dtype
 from fusion.method_specs import METHOD_SPECS
 from jobs.errors import RecipeError
-from jobs.strict_yaml import Document, load_yaml
+from jobs.recipe_mistakes import describe_mistake, mistake_path
+from jobs.schedule_fields import check_cron, check_zone
+from jobs.sizes import COUNTS, SECONDS, SIZES
+from jobs.strict_yaml import Document, read_yaml
 
 MAX_PROBLEMS = 50
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-SIZES = {
-    "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-    "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
-}  # fmt: skip
-COUNTS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -49,28 +55,50 @@ def _several(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _number(value: Any) -> Any:
+    """YAML's true is Python's 1; in a recipe it is no number."""
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number, found {str(value).lower()}")  # noqa: TRY004
+    return value
+
+
+def _wrong_at(key: str, text: str) -> PydanticCustomError:
+    """A mistake that stands at one key of the block which found it."""
+    return PydanticCustomError("value_error", "{error}", {"error": text, "at": key})
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+Number = Annotated[float, BeforeValidator(_number)]
 Seconds = Annotated[float, _scaled({"": 1, **SECONDS}, "10m")]
 Bytes = Annotated[int, _whole(SIZES, "1GiB")]
 Count = Annotated[int, _whole(COUNTS, "2B")]
-Share = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[Number, Field(ge=0, le=1)]
 
 
 class Block(BaseModel):
     """A part of a recipe: frozen, and nothing unknown in it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
 
 class Select(Block):
     """Which candidates enter the average."""
 
-    keep: Annotated[int, Field(ge=1)] | None = None
+    keep: Annotated[Whole, Field(ge=1)] | None = None
     max_parameters: Count | None = None
     max_bytes: Bytes | None = None
     settle_seconds: Seconds = Field(default=0.0, alias="settle")
-    min_candidates: Annotated[int, Field(ge=1)] = 2
+    min_candidates: Annotated[Whole, Field(ge=1)] = 2
     on_mismatch: Literal["stop", "drop"] = "stop"
     on_refused: Literal["stop", "drop"] = "stop"
+
+    @model_validator(mode="after")
+    def _keeps_enough(self) -> "Select":
+        if self.keep is not None and self.keep < self.min_candidates:
+            raise _wrong_at(
+                "keep", f"{self.keep} is less than min_candidates, {self.min_candidates}"
+            )
+        return self
 
 
 class Columns(Block):
@@ -95,6 +123,9 @@ class Slices(Block):
         total = self.rank + self.select + self.gate + self.audit
         if abs(total - 1) > 1e-9:
             raise ValueError(f"shares must sum to 1, they sum to {total:g}")
+        for name in ("rank", "gate"):
+            if getattr(self, name) <= 0:
+                raise _wrong_at(name, f"must be above 0: every run needs the {name} slice")
         return self
 
 
@@ -105,16 +136,16 @@ class Task(Block):
     data: Annotated[str, Field(min_length=1)]
     columns: Columns = Columns()
     slices: Slices = Slices()
-    batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
-    max_length: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[Whole, Field(ge=1, le=65536)] = 32
+    max_length: Annotated[Whole, Field(ge=1)] | None = None
 
 
 class Weights(Block):
     """How losses become weights."""
 
     rule: Literal["softmax", "uniform", "fixed"] = "softmax"
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    values: dict[str, float] = Field(default_factory=dict)
+    temperature: Annotated[Number, Field(gt=0)] = 1.0
+    values: dict[str, Number] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _values_fit_the_rule(self) -> "Weights":
@@ -134,7 +165,7 @@ class Merge(Block):
     def _method_exists(self) -> "Merge":
         if self.method not in METHOD_SPECS:
             known = ", ".join(METHOD_SPECS)
-            raise ValueError(f"method {self.method!r} is not supported; supported: {known}")
+            raise _wrong_at("method", f"{self.method!r} is not supported; supported: {known}")
         return self
 
 
@@ -142,25 +173,25 @@ class GuardRule(Block):
     """A metric that must not get worse by more than `margin`."""
 
     metric: Literal["accuracy", "macro_f1"]
-    margin: Annotated[float, Field(ge=0)]
+    margin: Annotated[Number, Field(ge=0)]
 
 
 class Gate(Block):
     """How much evidence a promotion needs."""
 
-    smallest_effect: Annotated[float, Field(ge=0)] = 0.01
-    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    smallest_effect: Annotated[Number, Field(ge=0)] = 0.01
+    alpha: Annotated[Number, Field(gt=0, lt=0.5)] = 0.05
     guards: tuple[GuardRule, ...] = ()
     first: Literal["promote", "hold"] = "promote"
     mode: Literal["superior", "non_inferior"] = "superior"
-    margin: Annotated[float, Field(ge=0)] = 0.0
+    margin: Annotated[Number, Field(ge=0)] = 0.0
 
 
 class Schedule(Block):
     """When the recipe runs by itself."""
 
-    cron: str
-    zone: str
+    cron: Annotated[str, AfterValidator(check_cron)]
+    zone: Annotated[str, AfterValidator(check_zone)]
     overlap: Literal["skip", "queue", "cancel_older"] = "skip"
     catch_up_seconds: Seconds = Field(default=0.0, alias="catch_up")
 
@@ -168,16 +199,16 @@ class Schedule(Block):
 class MergeResources(Block):
     """What the merge may use."""
 
-    workers: Annotated[int, Field(ge=1, le=4096)] | None = None
+    workers: Annotated[Whole, Field(ge=1, le=4096)] | None = None
     memory_bytes: Bytes = Field(default=1 << 30, alias="memory")
 
 
 class EvaluateResources(Block):
     """What evaluations may use."""
 
-    workers: Annotated[int, Field(ge=1, le=4096)] | None = None
-    num_cpus: Annotated[float, Field(gt=0)] = 1.0
-    num_gpus: Annotated[float, Field(ge=0)] = 0.0
+    workers: Annotated[Whole, Field(ge=1, le=4096)] | None = None
+    num_cpus: Annotated[Number, Field(gt=0)] = 1.0
+    num_gpus: Annotated[Number, Field(ge=0)] = 0.0
     memory_bytes: Bytes | None = Field(default=None, alias="memory")
     limit_seconds: Seconds | None = Field(default=None, alias="time_limit")
 
@@ -211,7 +242,8 @@ class Recipe(Block):
     baselines: tuple[Literal["uniform"], ...] = ("uniform",)
     resources: RecipeResources = RecipeResources()
     single_writer: bool = False
-    text: str = Field(default="", exclude=True)
+    # No document can hold a key with a NUL, so this is no key of a recipe.
+    text: str = Field(default="", exclude=True, alias="\0text")
 
     @property
     def digest(self) -> str:
@@ -229,7 +261,7 @@ class MergeBlock(Block):
     @model_validator(mode="after")
     def _needs_no_losses(self) -> "MergeBlock":
         if self.weights.rule == "softmax":
-            raise ValueError("weights.rule: softmax needs losses; use uniform or fixed here")
+            raise _wrong_at("weights.rule", "softmax needs losses; use uniform or fixed here")
         return self
 
 
@@ -270,7 +302,7 @@ def parse_recipe(text: str, *, name: str, folder: str) -> Recipe:
     Raises:
         RecipeError: one line a mistake, in line order.
     """
-    document = load_yaml(text, name=name)
+    document = read_yaml(text, name=name)
     recipe = _validated(Recipe, document)
     task = recipe.task.model_copy(update={"data": _located(recipe.task.data, folder)})
     return recipe.model_copy(
@@ -285,14 +317,14 @@ def parse_recipe(text: str, *, name: str, folder: str) -> Recipe:
 
 def parse_merge_block(text: str, *, name: str, folder: str) -> MergeBlock:
     """The merge block of a recipe, or a document with candidates, weights and merge alone."""
-    document = load_yaml(text, name=name)
+    document = read_yaml(text, name=name)
     if isinstance(document.value, dict):
         kept = {
             k: v
             for k, v in document.value.items()
             if k not in Recipe.model_fields.keys() - MergeBlock.model_fields.keys()
         }
-        document = Document(document.name, kept, document.lines)
+        document = replace(document, value=kept)
     block = _validated(MergeBlock, document)
     return block.model_copy(
         update={"candidates": tuple(_located(entry, folder) for entry in block.candidates)}
@@ -311,70 +343,22 @@ def _validated(kind: type[Kind], document: Document) -> Kind:
             f"{document.name}:1: a mapping of keys expected, found {type(document.value).__name__}",
             "metafuse demo writes a recipe to start from",
         )
+    problems = [(problem.line, problem.text) for problem in document.problems]
     try:
-        return kind.model_validate(document.value)
+        value = kind.model_validate(document.value)
     except ValidationError as error:
-        problems = sorted(
-            (document.line(_path(entry)), _sentence(kind, entry)) for entry in error.errors()
-        )
+        problems += [
+            (document.line(mistake_path(entry)), describe_mistake(kind, entry))
+            for entry in error.errors()
+            if not document.is_broken(mistake_path(entry))
+        ]
+    else:
+        if not problems:
+            return value
+    problems.sort()
     lines = [f"{document.name}:{line}: {sentence}" for line, sentence in problems[:MAX_PROBLEMS]]
     raise RecipeError(
         f"{len(problems)} mistake{'s' * (len(problems) > 1)}; nothing was read or written\n"
         + "\n".join(lines),
         f"metafuse plan {document.name} checks it again",
     )
-
-
-def _path(entry: Any) -> tuple[str | int, ...]:
-    return tuple(part for part in entry["loc"] if not str(part).startswith("function-"))
-
-
-def _sentence(kind: type[BaseModel], entry: Any) -> str:
-    """One mistake in plain words."""
-    path = _path(entry)
-    where = ".".join(map(str, path)) or "recipe"
-    expected = entry.get("ctx", {})
-    found = repr(entry.get("input"))[:80]
-    match entry["type"]:
-        case "extra_forbidden":
-            near = difflib.get_close_matches(
-                str(path[-1]), _known(kind, path[:-1]), n=1, cutoff=0.5
-            )
-            return f"{where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
-        case "missing":
-            return f"{where}: missing"
-        case "literal_error":
-            return f"{where}: expected {expected.get('expected')}, found {found}"
-        case "value_error":
-            return f"{where}: {expected.get('error')}"
-        case "string_pattern_mismatch":
-            return (
-                f"{where}: expected lower-case letters, digits and '-' (at most 63), found {found}"
-            )
-        case "float_parsing" | "float_type" if path[-1:] == ("temperature",):
-            return f"{where}: expected a number above 0 (auto is not offered yet), found {found}"
-    message = str(entry["msg"]).replace("Input should be", "expected")
-    return f"{where}: {message}, found {found}"
-
-
-def _known(kind: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
-    """Keys that a mapping at `path` may have."""
-    for part in path:
-        field = kind.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
-        kind = inner
-    return [field.alias or name for name, field in kind.model_fields.items() if name != "text"]
-
-
-def parse_size(text: str) -> int:
-    """Bytes from "1GiB".
-
-    Raises:
-        RecipeError: not a size.
-    """
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
-    if not match or match[2] not in SIZES:
-        raise RecipeError(f"{text!r} is not a size such as 1GiB")
-    return int(float(match[1]) * SIZES[match[2]])

@@ -10,16 +10,34 @@ from jobs.errors import RecipeError
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
+NULL = "tag:yaml.org,2002:null"
+ANCHORS = "anchors and aliases are not read; write it out"
 Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is not plain YAML but does not hide the rest of the document.
+
+    Attributes:
+        line: where.
+        text: what, for people.
+        path: of the value that cannot be trusted, None where all values can.
+    """
+
+    line: int
+    text: str
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
-    """A parsed document: plain values, and the line of every key and entry."""
+    """A parsed document: plain values, the line of every key and entry, and what is wrong."""
 
     name: str
     value: Any
     lines: dict[Path, int]
+    problems: tuple[Problem, ...] = ()
 
     def line(self, path: Path) -> int:
         """Line of what stands at `path`, or of the nearest thing around it."""
@@ -27,9 +45,42 @@ class Document:
             path = path[:-1]
         return self.lines.get(path, 1)
 
+    def is_broken(self, path: Path) -> bool:
+        """Whether a problem lies at `path`, around it or within it, so that its value is moot."""
+        return any(
+            p.path is not None and (path[: len(p.path)] == p.path or p.path[: len(path)] == path)
+            for p in self.problems
+        )
+
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's core types: true and false are the only booleans, 1e-3 is a number, no dates."""
+    """YAML 1.2's core types: true and false are the only booleans, 1e-3 is a number, no dates.
+
+    Anchors, aliases and tags are noted and not obeyed: an alias stands for nothing at all.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.noted: list[tuple[yaml.Node | None, int, str]] = []
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # no types in PyYAML
+        line = event.start_mark.line + 1
+        if self.check_event(yaml.AliasEvent):
+            self.get_event()  # type: ignore[no-untyped-call]
+            nothing = yaml.ScalarNode(NULL, "null", event.start_mark, event.end_mark)
+            self.noted.append((nothing, line, ANCHORS))
+            return nothing
+        anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
+        if anchor or tag:
+            event.anchor = event.tag = None
+            event.implicit = (True, False) if isinstance(event, yaml.ScalarEvent) else True
+        made = super().compose_node(parent, index)
+        if anchor:
+            self.noted.append((None, line, ANCHORS))
+        if tag:
+            self.noted.append((made, line, f"tags such as {tag!r} are not read"))
+        return made
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -61,7 +112,7 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
 
 
 def load_yaml(text: str, *, name: str) -> Document:
-    """Parse one document.
+    """Parse one document, strictly.
 
     Args:
         text: at most 1 MB, nested at most 32 deep.
@@ -70,60 +121,94 @@ def load_yaml(text: str, *, name: str) -> Document:
     Raises:
         RecipeError: with name:line, for anything that is not plain YAML.
     """
+    document = read_yaml(text, name=name)
+    if document.problems:
+        raise RecipeError("\n".join(f"{name}:{p.line}: {p.text}" for p in document.problems))
+    return document
+
+
+def read_yaml(text: str, *, name: str) -> Document:
+    """Parse one document; what does not hide the rest is left in its `problems`.
+
+    Args:
+        text: at most 1 MB, nested at most 32 deep.
+        name: of the file, for messages.
+
+    Raises:
+        RecipeError: with name:line, for what cannot be parsed, is too large or too deep.
+    """
     if len(text.encode(errors="replace")) > MAX_BYTES:
         raise RecipeError(f"{name}: larger than {MAX_BYTES:,} bytes; it was not read")
     try:
         _check_depth(text, name)
-        node = yaml.compose(text, Loader=_Loader)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+        finally:
+            loader.dispose()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise RecipeError(f"{name}:{line}: not YAML: {problem}") from None
-    lines: dict[Path, int] = {(): 1}
-    value = None if node is None else _plain(node, (), lines, name)
-    return Document(name, value, lines)
+    reading = _Reading({(): 1}, [], {})
+    value = None if node is None else _plain(node, (), reading)
+    problems = list(reading.problems)
+    for noted, line, text_of_it in loader.noted:
+        path = reading.paths.get(id(noted)) if noted is not None else None
+        problems.append(Problem(line, text_of_it, path))
+    return Document(name, value, reading.lines, tuple(sorted(problems, key=lambda p: p.line)))
 
 
 def _check_depth(text: str, name: str) -> None:
-    """Refuse anchors, tags and deep nesting from the event stream, before anything is built."""
+    """Refuse deep nesting from the event stream, before anything is built."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
-        line = event.start_mark.line + 1 if event.start_mark else 1
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise RecipeError(f"{name}:{line}: anchors and aliases are not read; write it out")
-        tag = getattr(event, "tag", None)
-        if tag:
-            raise RecipeError(f"{name}:{line}: tags such as {tag!r} are not read")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > MAX_DEPTH:
+            line = event.start_mark.line + 1 if event.start_mark else 1
             raise RecipeError(f"{name}:{line}: nested more than {MAX_DEPTH} deep")
 
 
-def _plain(node: yaml.Node, path: Path, lines: dict[Path, int], name: str) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What is collected while nodes become values: lines, problems, paths by the node's id."""
+
+    lines: dict[Path, int]
+    problems: list[Problem]
+    paths: dict[int, Path]
+
+
+def _plain(node: yaml.Node, path: Path, reading: _Reading) -> Any:
+    reading.paths[id(node)] = path
     if isinstance(node, yaml.MappingNode):
-        table: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = str(key_node.value)
-            line = key_node.start_mark.line + 1
-            if key in table:
-                where = ".".join(map(str, (*path, key)))
-                first = lines[(*path, key)]
-                raise RecipeError(f"{name}:{line}: {where}: given twice, first in line {first}")
-            lines[(*path, key)] = line
-            table[key] = _plain(value_node, (*path, key), lines, name)
-        return table
+        return _plain_table(node, path, reading)
     if isinstance(node, yaml.SequenceNode):
         entries = []
         for index, entry in enumerate(node.value):
-            lines.setdefault((*path, index), entry.start_mark.line + 1)
-            entries.append(_plain(entry, (*path, index), lines, name))
+            reading.lines.setdefault((*path, index), entry.start_mark.line + 1)
+            entries.append(_plain(entry, (*path, index), reading))
         return entries
     loader = _Loader("")
     try:
         return loader.construct_object(node)
     finally:
         loader.dispose()
+
+
+def _plain_table(node: yaml.MappingNode, path: Path, reading: _Reading) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key = str(key_node.value)
+        line = key_node.start_mark.line + 1
+        if key in table:
+            first = reading.lines[(*path, key)]
+            where = ".".join(map(str, (*path, key)))
+            reading.problems.append(Problem(line, f"{where}: given twice, first in line {first}"))
+            continue
+        reading.lines[(*path, key)] = line
+        table[key] = _plain(value_node, (*path, key), reading)
+    return table

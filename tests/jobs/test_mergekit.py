@@ -27,7 +27,7 @@ def test_mergekit_documents_give_mergekits_bits(name, tmp_path):
 
     def merge():
         return run_merge(
-            tmp_path / "config.yml", str(tmp_path / "out"), workers=2, memory="1GiB", as_json=False
+            tmp_path / "config.yml", str(tmp_path / "out"), memory="1GiB", as_json=False
         )
 
     if case["rule"] == "error":
@@ -86,9 +86,7 @@ def test_gradients_and_filters_reach_the_tensors(tmp_path):
         "    parameters: {weight: [{filter: mlp, value: [0, 1]}, {value: 0}]}\n"
         "merge_method: linear\n"
     )
-    run_merge(
-        tmp_path / "config.yml", str(tmp_path / "out"), workers=1, memory="1GiB", as_json=True
-    )
+    run_merge(tmp_path / "config.yml", str(tmp_path / "out"), memory="1GiB", as_json=True)
     a, b, out = (golden_inputs.read_model(tmp_path / name) for name in ("a", "b", "out"))
 
     def equal(x, y):
@@ -110,6 +108,4 @@ def test_weights_that_sum_to_zero_are_refused(tmp_path):
         "{weight: -1}}\nmerge_method: linear\n"
     )
     with pytest.raises(WeightError, match="sum to 0"):
-        run_merge(
-            tmp_path / "config.yml", str(tmp_path / "out"), workers=1, memory="1GiB", as_json=True
-        )
+        run_merge(tmp_path / "config.yml", str(tmp_path / "out"), memory="1GiB", as_json=True)

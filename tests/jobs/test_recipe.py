@@ -3,7 +3,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import RecipeError
-from jobs.recipe import parse_merge_block, parse_recipe, parse_size
+from jobs.recipe import parse_merge_block, parse_recipe
+from jobs.sizes import parse_shard_size, parse_size
 from jobs.strict_yaml import load_yaml
 
 WHOLE = """\
@@ -73,7 +74,40 @@ def test_comments_layout_schedule_and_resources_do_not_change_the_digest():
         ("temperature: 0.5", "temperature: auto", "auto is not offered yet"),
         ("temperature: 0.5", "temperature: 0", "recipe.yaml:8: weights.temperature:"),
         ("rule: softmax", "rule: fixed", "recipe.yaml:8: weights: values are given"),
-        ("method: linear", "method: ties", "method 'ties' is not supported; supported: linear"),
+        (
+            "method: linear, dtype: bfloat16",
+            "dtype: bfloat16,\n  method: ties",
+            "recipe.yaml:10: merge.method: 'ties' is not supported; supported: linear",
+        ),
+        ("name: nightly", "name: nightly\ntext: hello", "recipe.yaml:2: text: unknown key"),
+        ("keep: 5", "keep: true", "recipe.yaml:3: select.keep: expected a number, found true"),
+        ("keep: 5", "keep: 5.5", "recipe.yaml:3: select.keep:"),
+        ("keep: 5", "keep: 1", "recipe.yaml:3: select.keep: 1 is less than min_candidates, 2"),
+        ("keep: 5", "keep: 5, min_candidates: 6", "select.keep: 5 is less than min_candidates, 6"),
+        ("temperature: 0.5", "temperature: .inf", "weights.temperature: expected a finite number"),
+        ("smallest_effect: 0.01", "smallest_effect: .inf", "11: gate.smallest_effect: expected a"),
+        ("smallest_effect: 0.01", "smallest_effect: .nan", "11: gate.smallest_effect: expected a"),
+        ("margin: 0.01", "margin: true", "11: gate.guards.0.margin: expected a number, found true"),
+        (
+            "metric: accuracy",
+            "metrik: accuracy",
+            "11: gate.guards.0.metrik: unknown key; did you mean 'metric'?",
+        ),
+        ("catch_up", "catchup", "12: schedule.catchup: unknown key; did you mean 'catch_up'?"),
+        ("0 4 * * *", "0 25 * * *", "12: schedule.cron: hour '25': 0 to 23 is possible"),
+        ("0 4 * * *", "0 4 * *", "12: schedule.cron: '0 4 * *' has 4 fields, 5 are needed"),
+        ("Europe/Paris", "Europe/Pariss", "did you mean 'Europe/Paris'?"),
+        ("workers: 8", "workers: true", "14: resources.merge.workers: expected a number"),
+        (
+            "kind: text-classification",
+            "kind: text-classification\n  slices: {rank: 0.6, select: 0.3, gate: 0, audit: 0.1}",
+            "recipe.yaml:6: task.slices.gate: must be above 0",
+        ),
+        (
+            "kind: text-classification",
+            "kind: text-classification\n  slices: {rank: 0, select: 0.5, gate: 0.5, audit: 0}",
+            "recipe.yaml:6: task.slices.rank: must be above 0",
+        ),
         ("bfloat16", "int8", "recipe.yaml:9: merge.dtype: 'int8' is not one of"),
         ("alpha: 0.005", "alpha: 0.9", "recipe.yaml:11: gate.alpha:"),
         ("metric: accuracy", "metric: vibes", "recipe.yaml:11: gate.guards.0.metric: expected"),
@@ -95,6 +129,44 @@ def test_all_mistakes_come_at_once_in_line_order():
     numbers = [int(line.split(":")[1]) for line in lines[1:]]
     assert numbers == sorted(numbers)
     assert any("did you mean 'candidates'?" in line for line in lines)
+
+
+ODD_YAML = {
+    "a key given twice": ("select: {keep: 4}\n", "recipe.yaml:16: select: given twice"),
+    "an anchor": ("baselines: &x [uniform]\n", "recipe.yaml:16: anchors and aliases"),
+    "an alias": ("baselines: *x\n", "recipe.yaml:16: anchors and aliases"),
+    "a tag": ("baselines: !!python/name:os.system [uniform]\n", "recipe.yaml:16: tags such as"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_YAML)
+def test_what_is_no_plain_yaml_hides_no_other_mistake(name):
+    more, message = ODD_YAML[name]
+    found = mistakes(WHOLE.replace("alpha: 0.005", "alpha: 9") + more)
+    assert found.splitlines()[0].startswith("2 mistakes")
+    assert "recipe.yaml:11: gate.alpha:" in found
+    assert message in found
+
+
+def test_an_alias_of_itself_is_refused_like_any_other():
+    with pytest.raises(RecipeError, match="anchors and aliases are not read"):
+        load_yaml("a: &x [*x]\n", name="f")
+
+
+CRONS = {
+    "0 4 * * *": True, "*/15 0-6,22 1,15 jan-jun mon-fri": True, "59 23 31 12 7": True,
+    "0 4 * * sun": True, "@daily": False, "60 * * * *": False, "0 4 0 * *": False,
+    "5-1 * * * *": False, "*/0 * * * *": False, "a * * * *": False, "": False, "1, * * * *": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cron", CRONS)
+def test_a_cron_line_is_checked_field_by_field(cron):
+    text = WHOLE.replace("0 4 * * *", cron)
+    if CRONS[cron]:
+        parse(text)
+    else:
+        assert "recipe.yaml:12: schedule.cron: " in mistakes(text)
 
 
 def test_a_list_is_no_recipe():
@@ -151,3 +223,10 @@ def test_sizes():
     assert parse_size("1.5 GiB") == 3 << 29
     with pytest.raises(RecipeError):
         parse_size("lots")
+
+
+def test_shard_sizes_are_mergekits():
+    assert [parse_shard_size(text) for text in ("5B", "500m", "20K", "7")] == [
+        5_000_000_000, 500_000_000, 20_000, 7,
+    ]  # fmt: skip
+    assert parse_shard_size("1GiB") == 1 << 30

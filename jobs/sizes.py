@@ -1,0 +1,42 @@
+"""Bytes, counts and durations as people write them."""
+
+import re
+
+from jobs.errors import RecipeError
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+SIZES = {
+    "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+    "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
+}  # fmt: skip
+COUNTS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+# mergekit counts a shard in bytes and writes its billions as B.
+SHARD_UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
+
+
+def parse_size(text: str) -> int:
+    """Bytes from "1GiB".
+
+    Raises:
+        RecipeError: not a size.
+    """
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
+    if not match or match[2] not in SIZES:
+        raise RecipeError(f"{text!r} is not a size such as 1GiB")
+    return int(float(match[1]) * SIZES[match[2]])
+
+
+def parse_shard_size(text: str) -> int:
+    """Bytes of --out-shard-size: mergekit's 5B is 5 billion, as are 5GB and 5000000000.
+
+    Raises:
+        ValueError: not a size above 0.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kKmMbB]?)", text.strip())
+    try:
+        size = int(float(match[1]) * SHARD_UNITS[match[2].lower()]) if match else parse_size(text)
+    except RecipeError:
+        size = 0
+    if size < 1:
+        raise ValueError(f"{text!r} is not a size such as 5B, 500M or 1GiB")
+    return size
