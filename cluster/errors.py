@@ -6,6 +6,7 @@ ClusterError
 ├── AccessError           E-ACCESS        rights or credentials
 ├── RegionError           E-REGION        the bucket lives elsewhere
 ├── PreconditionError     E-PRECONDITION  If-Match or If-None-Match did not hold
+│   └── ConflictError     E-PRECONDITION  another write of the same key is under way
 ├── UploadGoneError       E-UPLOAD-GONE   an upload that was aborted, completed or never was
 ├── FullError             E-FULL          no space left
 ├── ThrottledError        E-THROTTLED     the store kept saying "slow down"
@@ -63,6 +64,10 @@ class PreconditionError(ClusterError):
     """The object is not the one that was meant (If-Match), or exists already (If-None-Match)."""
 
     code = "E-PRECONDITION"
+
+
+class ConflictError(PreconditionError):
+    """Another write of the same key is under way; asking again may help."""
 
 
 class UploadGoneError(ClusterError):

@@ -5,6 +5,7 @@ its offset, under the same pin). A failed precondition is never retried.
 """
 
 import base64
+import contextlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -14,10 +15,17 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import HTTPClientError, IncompleteReadError, ResponseStreamingError
+from botocore.exceptions import (
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+    ResponseStreamingError,
+)
 
 from cluster.digests import crc64nvme
 from cluster.errors import (
+    ConflictError,
+    DigestError,
     NotFoundError,
     PreconditionError,
     UnreachableError,
@@ -31,7 +39,14 @@ from cluster.store import ObjectInfo, UploadInfo
 # readinto of a whole range copies twice inside urllib3; slices do not.
 SLICE_BYTES = 256 << 10
 BODY_TRIES = 5
-BROKEN_BODY = (IncompleteReadError, ResponseStreamingError, HTTPClientError, ConnectionError)
+PUT_TRIES = 4
+BROKEN_BODY = (
+    IncompleteReadError,
+    ResponseStreamingError,
+    HTTPClientError,
+    ConnectionError,
+    FlexibleChecksumError,
+)
 
 for name in ("botocore", "boto3", "urllib3"):
     # At DEBUG botocore prints headers and signatures.
@@ -154,7 +169,10 @@ class S3Store:
         condition = _condition(if_match, version)
         for _ in range(BODY_TRIES):
             with translated(self.uri, key):
-                answer = self.client.get_object(**self.address(key), **condition)
+                # Where the store keeps a checksum of the object, botocore compares it.
+                answer = self.client.get_object(
+                    **self.address(key), **condition, ChecksumMode="ENABLED"
+                )
                 try:
                     content: bytes = answer["Body"].read()
                 except BROKEN_BODY:
@@ -205,18 +223,11 @@ class S3Store:
         is_durable: bool = True,
     ) -> ObjectInfo:
         condition = {"IfNoneMatch": "*"} if if_absent else _condition(if_match, None)
-        try:
-            with translated(self.uri, key):
-                answer = self.client.put_object(
-                    **self.address(key),
-                    Body=data,
-                    ChecksumCRC64NVME=crc_on_the_wire(crc64nvme(data)),
-                    **condition,
-                )
-        except NotFoundError:
-            # Some servers answer 404 to If-Match on a key that is not there, others 412.
-            raise PreconditionError(f"{self.uri}/{key} does not exist") from None
-        return ObjectInfo(key, len(data), answer["ETag"], _version(answer), 0.0)
+        for _ in range(PUT_TRIES - 1):
+            # Another write was under way, or a bit flipped: nothing was written.
+            with contextlib.suppress(ConflictError, DigestError):
+                return self._put(key, data, condition)
+        return self._put(key, data, condition)
 
     def delete(self, key: str, /) -> None:
         with translated(self.uri, key):
@@ -245,6 +256,20 @@ class S3Store:
                     started = entry["Initiated"].timestamp()
                     found.append(UploadInfo(key, entry["UploadId"], started))
         yield from sorted(found, key=lambda upload: (upload.key, upload.id))
+
+    def _put(self, key: str, data: bytes, condition: Mapping[str, str]) -> ObjectInfo:
+        try:
+            with translated(self.uri, key):
+                answer = self.client.put_object(
+                    **self.address(key),
+                    Body=data,
+                    ChecksumCRC64NVME=crc_on_the_wire(crc64nvme(data)),
+                    **condition,
+                )
+        except NotFoundError:
+            # Some servers answer 404 to If-Match on a key that is not there, others 412.
+            raise PreconditionError(f"{self.uri}/{key} does not exist") from None
+        return ObjectInfo(key, len(data), answer["ETag"], _version(answer), 0.0)
 
     def _check_span(self, key: str, answer: Mapping[str, Any], start: int) -> None:
         """A server that ignores Range answers 200 with the whole object: refuse it."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from cluster.errors import (
     AccessError,
     ClusterError,
+    ConflictError,
     DigestError,
     FullError,
     MissingPlaceError,
@@ -54,7 +55,14 @@ def _translate(error: Exception, where: str) -> ClusterError:
 
 KINDS: tuple[tuple[frozenset[str], Callable[[str, str], ClusterError]], ...] = (
     (
-        frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}),
+        frozenset({"ConditionalRequestConflict", "OperationAborted", "409"}),
+        lambda where, code: ConflictError(
+            f"{where}: the store says that another write is under way ({code})",
+            "run the same command again",
+        ),
+    ),
+    (
+        frozenset({"PreconditionFailed", "412"}),
         lambda where, code: PreconditionError(f"{where} is not the object that was meant ({code})"),
     ),
     (

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.errors import NotFoundError, PreconditionError
+from cluster.errors import NotFoundError, PreconditionError, UnreachableError
 from cluster.runner import Runner
 from cluster.store import Store, open_store
 from fusion.checkpoint import Checkpoint
@@ -132,15 +132,20 @@ def read_side_files(checkpoint: Checkpoint) -> Mapping[str, bytes]:
     found = {}
     for file in checkpoint.side_files:
         try:
-            found[file.name] = store.read(
-                file.name, if_match=file.pin.etag, version=file.pin.version
-            )
+            content = store.read(file.name, if_match=file.pin.etag, version=file.pin.version)
         except (PreconditionError, NotFoundError):
             raise SourceChangedError(
                 f"{checkpoint.uri}/{file.name} is no longer what was pinned ({file.pin.etag}). "
                 "Nothing was published.",
                 "run the same command again: it plans anew with what is there now",
             ) from None
+        if len(content) != file.pin.size:
+            raise UnreachableError(
+                f"{checkpoint.uri}/{file.name}: {len(content):,} of {file.pin.size:,} bytes "
+                "arrived. Nothing was published.",
+                "run the same command again",
+            )
+        found[file.name] = content
     return found
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cluster.digests import combine_crc64nvme
 from cluster.errors import NotFoundError, PreconditionError
 from cluster.store import Part, Store, Upload
 from fusion.canonical import from_json, to_json
@@ -147,7 +148,8 @@ class Ledger:
         key = f"{folder}/{shard.name}"
         upload_id, etag = self._read_upload(index)
         current = {r.number: r for r in records if r.upload == upload_id}
-        if upload_id and len(current) == len(units) and _is_there(models, key, shard.size, plan.id):
+        is_known = upload_id and len(current) == len(units)
+        if is_known and _is_there(models, key, shard.size, plan.id, _combine(current)):
             return ShardState(upload_id, current, is_complete=True)
         upload = models.resume_upload(key, upload_id, size=shard.size) if upload_id else None
         if upload is None or not upload.is_open():
@@ -170,9 +172,12 @@ class Ledger:
                 self._store.put(self._upload_key(index), content, if_match=etag)
         except PreconditionError:
             winner, _ = self._read_upload(index)
-            if winner != upload.id:
-                upload.abort()
-                return models.resume_upload(key, winner, size=size)
+            if winner == upload.id:
+                return upload
+            upload.abort()
+            if not winner:
+                raise  # refused, and yet nobody else wrote: the store contradicts itself
+            return models.resume_upload(key, winner, size=size)
         return upload
 
     def _read_upload(self, index: int) -> tuple[str, str | None]:
@@ -191,10 +196,18 @@ class Ledger:
         return f"{self._folder}/{index + 1:05d}.upload"
 
 
-def _is_there(models: Store, key: str, size: int, plan_id: str) -> bool:
-    """Whether the object exists as planned. Where the store keeps metadata, it names the plan."""
+def _is_there(models: Store, key: str, size: int, plan_id: str, crc: str) -> bool:
+    """Whether the object exists as planned, as far as the store keeps plan and CRC."""
     try:
         entry = models.head(key)
     except NotFoundError:
         return False
+    if entry.crc64nvme not in ("", crc):
+        return False
     return entry.size == size and entry.metadata.get("plan", plan_id) == plan_id
+
+
+def _combine(records: Mapping[int, UnitRecord]) -> str:
+    """CRC64NVME of a whole shard from its records."""
+    ordered = [records[number] for number in sorted(records)]
+    return combine_crc64nvme((record.crc64nvme, record.size) for record in ordered)

@@ -106,10 +106,13 @@ def merge_all(
     ledger = Ledger(store, job.ledger)
     known = find_digests(job.plan)
     job = replace(job, known_digests=frozenset(known))
-    states = ledger.find_shards(job.plan, store, job.model)
-    resumed = [record for state in states for record in state.records.values()]
-    made = _compute(job, states, resumed, runner, workers, on_progress)
-    checked = _check_sources(job, known, ledger, states, [*resumed, *made])
+    while True:
+        states = ledger.find_shards(job.plan, store, job.model)
+        resumed = [record for state in states for record in state.records.values()]
+        made = _compute(job, states, resumed, runner, workers, on_progress)
+        checked = _check_sources(job, known, ledger, states, resumed, made)
+        if checked is not None:
+            break
     files = _complete(job, store, states, made)
     return MergeOutcome(
         files=files,
@@ -168,11 +171,15 @@ def _check_sources(
     known: Mapping[tuple[int, str], str],
     ledger: Ledger,
     states: Sequence[ShardState],
-    records: Sequence[UnitRecord],
-) -> int:
-    """How many source shards were compared; after a difference nothing computed is trusted."""
+    resumed: Sequence[UnitRecord],
+    made: Sequence[UnitRecord],
+) -> int | None:
+    """How many source shards were compared; after a difference nothing computed is trusted.
+
+    None where the damage may be in what an earlier driver read: compute once more.
+    """
     try:
-        return len(check_sources(job.plan, known, records))
+        return len(check_sources(job.plan, known, [*resumed, *made]))
     except DigestError:
         store = open_store(job.output)
         for shard, state in zip(job.plan.shards, states, strict=True):
@@ -181,7 +188,9 @@ def _check_sources(
             if state.is_complete:
                 store.delete(key)
         ledger.forget()
-        raise
+        if not resumed:
+            raise
+        return None
 
 
 def _complete(

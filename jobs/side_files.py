@@ -160,7 +160,13 @@ def _split_lines(content: bytes) -> list[str]:
 def _read_whole(store: Store, file: PinnedFile, limit: int, where: str) -> bytes:
     if file.pin.size > limit:
         raise IncompleteError(f"{where} has {file.pin.size:,} bytes, at most {limit:,} are read")
-    return store.read(file.name, if_match=file.pin.etag, version=file.pin.version)
+    content = store.read(file.name, if_match=file.pin.etag, version=file.pin.version)
+    if len(content) != file.pin.size:
+        raise IncompleteError(
+            f"{where}: {len(content):,} of {file.pin.size:,} bytes arrived",
+            "run the same command again",
+        )
+    return content
 
 
 def _parse_object(content: bytes, where: str) -> dict[str, Any]:

@@ -6,13 +6,15 @@ of the whole object, which the store or the manifest beside the source may know.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from cluster.digests import combine_crc64nvme, crc64nvme
-from cluster.errors import ClusterError, DigestError, NotFoundError
+from cluster.errors import AccessError, DigestError, NotFoundError
 from cluster.store import Store, open_store
 from fusion.canonical import from_json
 from fusion.checkpoint import Checkpoint, PinnedFile
-from fusion.errors import ManifestError
+from fusion.errors import HeaderError, ManifestError, TruncatedError
+from fusion.header import parse_header
 from fusion.manifest import ModelManifest
 from fusion.plan import MergePlan
 from jobs.ledger import SourceRead, UnitRecord
@@ -95,8 +97,30 @@ def _combine(checkpoint: Checkpoint, shard: str, reads: Sequence[SourceRead]) ->
     open_store(checkpoint.uri).read_into(
         shard, memoryview(header), start=0, if_match=file.pin.etag, version=file.pin.version
     )
+    _check_header(checkpoint, file, bytes(header))
     ordered = [(r.crc64nvme, r.size) for r in sorted(reads, key=lambda read: read.start)]
     return combine_crc64nvme([(crc64nvme(header), start), *ordered])
+
+
+def _check_header(checkpoint: Checkpoint, file: PinnedFile, header: bytes) -> None:
+    """The plan was made from a header that was read before: was it this one?"""
+    where = f"{checkpoint.name}/{file.name}"
+    try:
+        now = {
+            spec.name: spec for spec in parse_header(header, file_size=file.pin.size, shard=where)
+        }
+    except (HeaderError, TruncatedError):
+        now = {}
+    planned = [tensor for tensor in checkpoint.tensors if tensor.shard == file.name]
+    if len(now) != len(planned) or not all(
+        tensor.name in now and replace(now[tensor.name], shard=file.name) == tensor
+        for tensor in planned
+    ):
+        raise DigestError(
+            f"the header of {checkpoint.uri}/{file.name} reads otherwise than when the merge was "
+            "planned, and the file is the same: bytes changed on the way. Nothing was published.",
+            "run the same command again; if it stays, the source or the network is damaged",
+        )
 
 
 def _store_digest(store: Store, file: PinnedFile) -> str:
@@ -112,6 +136,7 @@ def _manifest_digests(store: Store) -> Mapping[tuple[str, int], str]:
     """CRCs by (file name, size), where metafuse wrote the source itself."""
     try:
         manifest = from_json(ModelManifest, store.read("manifest.json"))
-    except (ClusterError, ManifestError):
+    except (NotFoundError, AccessError, ManifestError):
+        # Who may not list a bucket is told "no access" of what is not there.
         return {}
     return {(entry.name, entry.size): entry.crc64nvme for entry in manifest.files}
