@@ -15,7 +15,7 @@ from fusion.manifest import PublishedFigure, RunReport
 from jobs.console import Progress, show, show_json
 from jobs.cost import RunCost, plan_run
 from jobs.embedded_ray import LazyRay
-from jobs.errors import NoCandidatesError, OutputError, UsageError
+from jobs.errors import IncompleteError, NoCandidatesError, OutputError, UsageError
 from jobs.preparation import Prepared, prepare
 from jobs.recipe import Recipe, load_recipe
 from jobs.report_table import show_report_table
@@ -115,8 +115,13 @@ def run_predict(models: Sequence[str], texts: Sequence[str], *, as_json: bool) -
         else:
             uris.append(resolve(model).uri)
     found = find_candidates(uris, settle_seconds=0, now=time.time())
-    if found.skipped and not found.candidates:
-        raise NoCandidatesError(f"{found.skipped[0].uri}: {found.skipped[0].reason}")
+    if found.skipped:
+        lines = [f"  {entry.name}: {entry.code} {entry.reason}" for entry in found.skipped]
+        count = len(found.skipped) + len(found.candidates)
+        raise IncompleteError(
+            f"{len(found.skipped)} of {count} models cannot be asked:\n" + "\n".join(lines),
+            "mend them, or leave them out",
+        )
     asked = list(texts) or [line.rstrip("\n") for line in sys.stdin]
     if not asked:
         raise UsageError("nothing to ask: no --text and nothing on stdin")

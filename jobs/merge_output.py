@@ -20,7 +20,7 @@ from fusion.errors import ManifestError
 from fusion.manifest import ModelManifest
 from fusion.plan import MergePlan
 from jobs.commit import MODEL_MANIFEST
-from jobs.errors import OutputError
+from jobs.errors import OutputError, UsageError
 
 LISTED = 3
 UNTOUCHED = "Nothing was read or written."
@@ -56,7 +56,7 @@ def parse_output(out: str, *, folder: str) -> MergeOutput:
         folder: what a relative path starts from.
 
     Raises:
-        OutputError: it names no folder, or a key that no store has.
+        UsageError: it names no folder, or a key that no store has.
         UnsupportedError: another kind of store.
     """
     scheme, separator, rest = out.partition("://")
@@ -67,10 +67,10 @@ def parse_output(out: str, *, folder: str) -> MergeOutput:
     else:
         place, *keys = rest.rstrip("/").split("/")
         if any(key in ("", ".", "..") for key in keys):
-            raise OutputError(f"{out} is no key of a store: it has an empty part, . or ..")
+            raise UsageError(f"{out} is no key of a store: it has an empty part, . or ..")
         parent, name = "/".join([f"{scheme}://{place}", *keys[:-1]]), keys[-1] if keys else ""
     if not name:
-        raise OutputError(
+        raise UsageError(
             f"OUT {out!r} names no folder. {UNTOUCHED}",
             "write a folder's path, or s3://BUCKET/PREFIX with a prefix",
         )

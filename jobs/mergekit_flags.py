@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from jobs.errors import RecipeError
+from jobs.errors import UsageError
 
 Digest = Literal["crc64nvme", "sha256"]
 
@@ -83,13 +83,13 @@ def read_flags(
         is_quiet: no progress.
 
     Raises:
-        RecipeError: a flag whose effect would not be safe.
+        UsageError: a flag whose effect would not be safe.
     """
     given = {k.replace("_", "-"): value for k, value in flags.items() if value is not None}
     for (name, value), reason in REFUSED.items():
         if given.get(name) is value:
             flag = f"--{name}" if value else f"--no-{name}"
-            raise RecipeError(
+            raise UsageError(
                 f"{flag} is refused: {reason}. Nothing was read.", f"leave {flag} out"
             )
     idle = [name for name in WITHOUT_MEANING if given.get(name) not in (None, False)]

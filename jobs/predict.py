@@ -1,14 +1,19 @@
 """The flow: text in; is it a generation task? yes: text out; no: class out."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fusion.checkpoint import Checkpoint
-from jobs.models.loading import load_model
+from fusion.errors import MismatchError
+from jobs.errors import UsageError
+from jobs.models.loading import find_loader, load_model
 
 BATCH = 32
+LISTED = 10
+GENERIC = re.compile(r"LABEL_[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +46,66 @@ def predict(
 ) -> list[Answer]:
     """Answers of one model, or of an ensemble by the linear pool of probabilities.
 
+    Labels are aligned by name. Models are loaded one after the other.
+
     Args:
-        checkpoints: one, or several classifiers with the same labels.
+        checkpoints: one, or several classifiers with the same labels in any order.
         weights: one each, of sum 1.
         texts: at least one.
 
     Raises:
+        MismatchError: the models have other labels, or labels without names.
+        UsageError: several models, one of which writes text.
         ModelError: as `load_model`.
     """
-    if is_generation(checkpoints[0]):
+    writers = [checkpoint for checkpoint in checkpoints if is_generation(checkpoint)]
+    if writers and len(checkpoints) > 1:
+        raise UsageError(
+            f"{writers[0].name} writes text, and texts cannot be pooled; nothing was asked",
+            "ask it alone",
+        )
+    if writers:
         from jobs.models.generation import generate
 
         written = generate(checkpoints[0], texts)
         return [Answer(t, "text", out, None, {}) for t, out in zip(texts, written, strict=True)]
-    loaded = [load_model(checkpoint).model for checkpoint in checkpoints]
-    pooled = sum(
-        weight * model.predict(texts, batch_size=BATCH, max_length=None).probabilities
-        for weight, model in zip(weights, loaded, strict=True)
-    )
-    labels = loaded[0].labels
+    labels = check_labels(checkpoints)
+    pooled = np.zeros((len(texts), len(labels)))
+    for weight, checkpoint in zip(weights, checkpoints, strict=True):
+        model = load_model(checkpoint).model
+        found = model.predict(texts, batch_size=BATCH, max_length=None).probabilities
+        pooled += weight * found[:, [model.labels.index(label) for label in labels]]
     answers = []
-    for text, row in zip(texts, np.asarray(pooled), strict=True):
+    for text, row in zip(texts, pooled, strict=True):
         best = int(row.argmax())
         table = {label: float(p) for label, p in zip(labels, row, strict=True)}
         answers.append(Answer(text, "class", labels[best], float(row[best]), table))
     return answers
+
+
+def check_labels(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
+    """The labels of all models, in the order of the first.
+
+    Raises:
+        MismatchError: label sets differ, a name stands twice, or the names are LABEL_0, LABEL_1 and
+            so on, which say nothing about what a model was trained on.
+    """
+    first, *others = checkpoints
+    labels = find_loader(first)[1]
+    for other in others:
+        found = find_loader(other)[1]
+        if sorted(found) != sorted(labels) or len(set(labels)) < len(labels):
+            raise MismatchError(
+                f"{other.name} has the labels {list(found)[:LISTED]}, {first.name} has "
+                f"{list(labels)[:LISTED]}; their answers cannot be pooled. Nothing was asked.",
+                "ask them one by one, or give both the same names in id2label of config.json",
+                "E-CONFIG",
+            )
+    if others and all(GENERIC.fullmatch(label) for label in labels):
+        raise MismatchError(
+            f"the {len(checkpoints)} models call their labels {list(labels)[:LISTED]}: whether "
+            "they mean the same in all of them cannot be told. Nothing was asked.",
+            "name the labels in id2label of each config.json",
+            "E-CONFIG",
+        )
+    return labels
