@@ -13,10 +13,11 @@ from fusion.slices import SLICES
 from jobs.console import Progress, show, show_json, show_table
 from jobs.discover import Found, find_candidates
 from jobs.embedded_ray import LazyRay
-from jobs.errors import UsageError
+from jobs.errors import DataError, UsageError
 from jobs.evaluate import ScoreBook, score_all
 from jobs.preparation import make_task
 from jobs.recipe import Recipe, load_recipe
+from jobs.tasks.text_classification import EvaluationTask, load_examples
 
 NOTHING_SCORED = 13
 
@@ -29,9 +30,11 @@ def run_evaluate(
         raise UsageError(f"--slice {slice_name}: expected one of {', '.join(SLICES)}")
     recipe = load_recipe(path)
     found = find_candidates(uris, settle_seconds=0, now=time.time())
+    task = make_task(recipe)
+    check_slice(task, slice_name)
     progress = Progress(is_quiet=as_json)
     try:
-        book = _score(recipe, found, slice_name, address, progress)
+        book = _score(recipe, found, task, slice_name, address, progress)
     finally:
         progress.close()
     scores = [score(r, name=name, slice=part) for (name, part), r in book.records.items()]
@@ -46,15 +49,36 @@ def run_evaluate(
     return 0 if scores else NOTHING_SCORED
 
 
+def check_slice(task: EvaluationTask, slice_name: str) -> None:
+    """Read the data, so that a slice without examples is known before anything is paid for.
+
+    Raises:
+        DataError: there are none, or the data cannot be read.
+    """
+    share = task.shares[slice_name]
+    count = len(load_examples(task).rows(slice_name))
+    if not count:
+        raise DataError(
+            f"{task.data}: no example is in slice {slice_name}, whose share is {share:g}; nothing "
+            "was evaluated",
+            f"give task.slices.{slice_name} a share, or name another --slice",
+        )
+
+
 def _score(
-    recipe: Recipe, found: Found, slice_name: str, address: str | None, progress: Progress
+    recipe: Recipe,
+    found: Found,
+    task: EvaluationTask,
+    slice_name: str,
+    address: str | None,
+    progress: Progress,
 ) -> ScoreBook:
     wanted = recipe.resources.evaluate
     with tempfile.TemporaryDirectory(prefix="metafuse-") as cache, LazyRay(address) as ray:
         return score_all(
             found.candidates,
             [slice_name],
-            make_task(recipe),
+            task,
             cache=cache,
             runner=ray.start(),
             resources=Resources(

@@ -89,9 +89,7 @@ def read_flags(
     for (name, value), reason in REFUSED.items():
         if given.get(name) is value:
             flag = f"--{name}" if value else f"--no-{name}"
-            raise UsageError(
-                f"{flag} is refused: {reason}. Nothing was read.", f"leave {flag} out"
-            )
+            raise UsageError(f"{flag} is refused: {reason}. Nothing was read.", f"leave {flag} out")
     idle = [name for name in WITHOUT_MEANING if given.get(name) not in (None, False)]
     reasons = "; ".join(f"--{name} ({WITHOUT_MEANING[name]})" for name in idle)
     wants_cuda = bool(given.get("cuda") or given.get("gpu-rich"))
