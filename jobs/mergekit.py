@@ -18,6 +18,7 @@ from fusion.errors import MethodError, MismatchError, WeightError
 from fusion.method_specs import COPY, METHOD_SPECS
 from fusion.plan import MergeRequest, SourceTensor, TensorRequest
 from jobs.errors import RecipeError
+from jobs.mergekit_values import check_values
 from jobs.strict_yaml import Document, load_yaml
 
 TOP_KEYS = (
@@ -84,9 +85,9 @@ def parse_mergekit(text: str, *, name: str, folder: str) -> MergekitDocument:
         MethodError: another merge method.
     """
     document = load_yaml(text, name=name)
-    table = document.value
+    table = document.value if isinstance(document.value, dict) else {}
     method = table.get("merge_method")
-    if method not in METHOD_SPECS:
+    if not isinstance(method, str) or method not in METHOD_SPECS:
         line = document.line(("merge_method",))
         known = ", ".join(METHOD_SPECS)
         raise MethodError(
@@ -101,6 +102,7 @@ def parse_mergekit(text: str, *, name: str, folder: str) -> MergekitDocument:
                 f"{name}:{line}: {key} is not supported; a document lists whole models under "
                 "models. Nothing was read."
             )
+    check_values(document)
     warnings = _unknown(table, TOP_KEYS, "top-level key")
     models, parameters = _models(document, warnings)
     base = str(table.get("base_model") or "")
@@ -187,15 +189,10 @@ def output_config(
 
 
 def _models(document: Document, warnings: list[str]) -> tuple[list[str], list[Mapping[str, Any]]]:
-    entries = document.value.get("models")
-    if not isinstance(entries, list) or not entries:
-        raise RecipeError(f"{document.name}:1: models: a list of models is needed")
     models: list[str] = []
     parameters: list[Mapping[str, Any]] = []
-    for index, entry in enumerate(entries):
+    for index, entry in enumerate(document.value["models"]):
         where = f"{document.name}:{document.line(('models', index))}: models.{index}"
-        if not isinstance(entry, dict) or not isinstance(entry.get("model"), str):
-            raise RecipeError(f"{where}: expected model: PATH")
         if re.search(r"[@+]", entry["model"].rpartition("/")[2]):
             raise RecipeError(f"{where}: revisions (@) and adapters (+) are not supported")
         if entry["model"] in models:
@@ -270,7 +267,7 @@ def _request(
         )
     position = _position(name, num_layers)
     weights = tuple(
-        _weight(document, index, name, position) for index in range(len(document.models))
+        mergekit_weight(document, index, name, position) for index in range(len(document.models))
     )
     normalize = bool(_value(document.shared.get("normalize", True), name, position))
     if normalize and abs(sum(weights)) < 1e-12:
@@ -285,8 +282,8 @@ def _request(
     )  # fmt: skip
 
 
-def _weight(document: MergekitDocument, index: int, name: str, position: float) -> float:
-    """A model's own weight, else the shared one."""
+def mergekit_weight(document: MergekitDocument, index: int, name: str, position: float) -> float:
+    """A model's own weight, else the shared one, at a tensor and its place in the stack."""
     for table in (document.parameters[index], document.shared):
         if "weight" in table:
             value = _value(table["weight"], name, position)

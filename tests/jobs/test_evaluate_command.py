@@ -26,5 +26,5 @@ def test_a_slice_that_got_no_example_by_chance_is_refused_too(project):
     recipe = project / "recipe.yaml"
     rare = SLICES.replace("0.1}", "0.001}").replace("0.4", "0.499")
     recipe.write_text(recipe.read_text().replace("  columns:", f"  {rare}\n  columns:"))
-    with pytest.raises(DataError, match="no example is in slice audit, whose share is 0.001"):
+    with pytest.raises(DataError, match=r"slice audit, whose share is 0\.001"):
         check_slice(make_task(load_recipe(recipe)), "audit")

@@ -4,12 +4,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fusion.errors import MethodError, WeightError
 from jobs.cli import EXIT_STATUSES
 from jobs.errors import RecipeError
 from jobs.merge_command import run_merge
-from jobs.mergekit import parse_mergekit
+from jobs.mergekit import mergekit_weight, parse_mergekit
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 sys.path.insert(0, str(GOLDEN))
@@ -69,6 +71,92 @@ def test_parts_that_are_not_offered_are_named_with_their_line(key):
 def test_a_model_listed_twice_is_refused():
     with pytest.raises(RecipeError, match="listed twice"):
         parse("models: [{model: a}, {model: a}]\nmerge_method: linear\n")
+
+
+WRONG = {
+    "a word for a weight": ("{weight: abc}", "models.0.parameters.weight: expected a finite"),
+    "an empty gradient": ("{weight: []}", "models.0.parameters.weight: expected a number, a list"),
+    "a number for parameters": ("5", "models.0.parameters: expected a mapping such as"),
+    "a list for parameters": ("[1]", "models.0.parameters: expected a mapping such as"),
+    "yes for a weight": ("{weight: true}", "expected a finite number, found true"),
+    "infinity": ("{weight: .inf}", "expected a finite number, found inf"),
+    "a number beyond all floats": (f"{{weight: 1{'0' * 400}}}", "expected a finite number"),
+    "a word in a gradient": ("{weight: [1, x]}", "models.0.parameters.weight.1: expected a fin"),
+    "a filter without value": ("{weight: [{filter: mlp}]}", "weight.0: expected filter: WORD and"),
+    "a filter of a number": ("{weight: {filter: 3, value: 1}}", "filter: expected a part of a"),
+    "a filter in a filter": ("{weight: {value: [{value: 1}]}}", "value holds no filters"),
+    "a filter with other keys": ("{weight: {value: 1, layer: 2}}", "weight.layer: a filter has"),
+    "a filter beside a number": ("{weight: [{value: 1}, 2]}", "weight.1: expected filter: WORD"),
+    "a table as a value": ("{weight: [[1]]}", "weight.0: expected a finite number"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_value_of_the_wrong_kind_has_its_line(name):
+    value, message = WRONG[name]
+    text = f"merge_method: linear\nmodels:\n  - model: a\n    parameters: {value}\n  - model: b\n"
+    with pytest.raises(RecipeError) as caught:
+        parse(text)
+    assert "config.yml:4: " in str(caught.value)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("models: 5\n", "config.yml:2: models: a list of models is needed"),
+        ("", "config.yml:1: models: a list of models is needed"),
+        ("models: [5]\n", "config.yml:2: models.0: expected model: PATH, found 5"),
+        ("models: [{model: a}]\nparameters: 5\n", "config.yml:3: parameters: expected a mapping"),
+        ("models: [{model: a}]\nbase_model: [a]\n", "config.yml:3: base_model: expected a word"),
+        ("models: [{model: a}]\ndtype: 16\n", "config.yml:3: dtype: expected a word, found 16"),
+        ("models: [{model: a}]\nparameters: {normalize: maybe}\n", "expected true or false"),
+    ],
+)
+def test_a_part_of_the_wrong_kind_has_its_line(text, message):
+    with pytest.raises(RecipeError) as caught:
+        parse("merge_method: linear\n" + text)
+    assert message in str(caught.value)
+
+
+def test_all_wrong_values_come_at_once_in_line_order():
+    text = "dtype: 5\nmodels:\n  - {model: a, parameters: {weight: x}}\n  - 7\n"
+    with pytest.raises(RecipeError) as caught:
+        parse(text + "merge_method: linear\n")
+    lines = str(caught.value).splitlines()
+    assert [line.split(":")[1] for line in lines[:-1]] == ["1", "3", "4"]
+
+
+def test_a_merge_method_that_is_no_word_is_refused():
+    with pytest.raises(MethodError, match=r"\['linear'\] is not supported"):
+        parse("merge_method: [linear]\nmodels: [{model: a}]\n")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-9, 9) | st.floats() | st.text(max_size=4),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["filter", "value", "weight", "x"]), inner, max_size=3
+            )
+        ),
+        max_leaves=6,
+    )
+)
+def test_any_value_of_a_parameter_is_used_or_refused(value):
+    text = json.dumps({
+        "merge_method": "linear",
+        "models": [{"model": "a", "parameters": {"weight": value}}],
+        "parameters": {"weight": 1},
+    })  # fmt: skip
+    try:
+        document = parse(text)
+    except RecipeError:
+        return
+    found = mergekit_weight(document, 0, "model.layers.0.x.weight", 0.5)
+    assert isinstance(found, float)
 
 
 def test_gradients_and_filters_reach_the_tensors(tmp_path):
