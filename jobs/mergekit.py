@@ -85,24 +85,9 @@ def parse_mergekit(text: str, *, name: str, folder: str) -> MergekitDocument:
         MethodError: another merge method.
     """
     document = load_yaml(text, name=name)
-    table = document.value if isinstance(document.value, dict) else {}
-    method = table.get("merge_method")
-    if not isinstance(method, str) or method not in METHOD_SPECS:
-        line = document.line(("merge_method",))
-        known = ", ".join(METHOD_SPECS)
-        raise MethodError(
-            f"{name}:{line}: merge_method {method!r} is not supported; supported: {known}. "
-            "Nothing was read.",
-            "set merge_method: linear",
-        )
-    for key in LATER:
-        if key in table:
-            line = document.line((key,))
-            raise RecipeError(
-                f"{name}:{line}: {key} is not supported; a document lists whole models under "
-                "models. Nothing was read."
-            )
+    _check_offered(document)
     check_values(document)
+    table = document.value
     warnings = _unknown(table, TOP_KEYS, "top-level key")
     models, parameters = _models(document, warnings)
     base = str(table.get("base_model") or "")
@@ -124,6 +109,26 @@ def parse_mergekit(text: str, *, name: str, folder: str) -> MergekitDocument:
         folder=folder,
         warnings=tuple(warnings),
     )
+
+
+def _check_offered(document: Document) -> None:
+    table = document.value if isinstance(document.value, dict) else {}
+    method = table.get("merge_method")
+    if not isinstance(method, str) or method not in METHOD_SPECS:
+        line = document.line(("merge_method",))
+        known = ", ".join(METHOD_SPECS)
+        raise MethodError(
+            f"{document.name}:{line}: merge_method {method!r} is not supported; supported: {known}. "
+            "Nothing was read.",
+            "set merge_method: linear",
+        )
+    for key in LATER:
+        if key in table:
+            line = document.line((key,))
+            raise RecipeError(
+                f"{document.name}:{line}: {key} is not supported; a document lists whole models under "
+                "models. Nothing was read."
+            )
 
 
 def mergekit_request(document: MergekitDocument, checkpoints: Sequence[Checkpoint]) -> MergeRequest:
