@@ -104,8 +104,8 @@ class Verdict:
     Attributes:
         decision: PROMOTE, HOLD or REFUSE.
         reason: short and stable, for machines: "better", "guard", "not_better", "undecided",
-            "first_held", or what made the test invalid ("too_few_clusters", "not_paired",
-            "not_finite", "missing_examples", "rescoring_differs", "slices_overlap").
+            "first_held", or what made the test invalid ("not_finite", "too_few_examples",
+            "missing_examples", "rescoring_differs").
         sentence: the same for people, with numbers.
         comparisons: one a reference.
         guards: one a guard and reference.
@@ -198,7 +198,7 @@ def _decide(
         return Verdict("HOLD", "not_better", text, comparisons, guards)
     weakest = min(comparisons, key=lambda c: c.lower)
     needed = _examples_needed(weakest, rules)
-    text = f"undecided: {_describe(weakest)}; needs about {needed:,} examples"
+    text = f"{_describe(weakest)}; needs about {needed:,} examples"
     return Verdict("REFUSE", "undecided", text, comparisons, guards, needed)
 
 

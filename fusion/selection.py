@@ -71,6 +71,15 @@ def choose(measured: Sequence[Measured], rules: SelectRules) -> tuple[Choice, ..
     return tuple(Choice(m.name, m.name in chosen, reasons[m.name]) for m in measured)
 
 
+def find_excess(num_parameters: int, num_bytes: int, rules: SelectRules) -> str:
+    """Which limit a candidate exceeds, for people; "" if none. Known before it is evaluated."""
+    if rules.max_parameters is not None and num_parameters > rules.max_parameters:
+        return f"{num_parameters:,} parameters, limit {rules.max_parameters:,}"
+    if rules.max_bytes is not None and num_bytes > rules.max_bytes:
+        return f"{num_bytes:,} bytes, limit {rules.max_bytes:,}"
+    return ""
+
+
 def _refusal(entry: Measured, rules: SelectRules) -> str:
     if not math.isfinite(entry.loss):
         return f"loss is {entry.loss}"
@@ -82,11 +91,7 @@ def _refusal(entry: Measured, rules: SelectRules) -> str:
             f"{entry.baseline_loss:.4g}), accuracy {entry.accuracy:.3f} (largest class: "
             f"{entry.majority:.3f})"
         )
-    if rules.max_parameters is not None and entry.num_parameters > rules.max_parameters:
-        return f"{entry.num_parameters:,} parameters, limit {rules.max_parameters:,}"
-    if rules.max_bytes is not None and entry.num_bytes > rules.max_bytes:
-        return f"{entry.num_bytes:,} bytes, limit {rules.max_bytes:,}"
-    return ""
+    return find_excess(entry.num_parameters, entry.num_bytes, rules)
 
 
 def _only_guesses(entry: Measured) -> bool:

@@ -66,6 +66,28 @@ def find_near_duplicates(texts: Sequence[str], slices: Sequence[str]) -> frozens
     return frozenset(repeated)
 
 
+def find_gate_repeats(texts: Sequence[str], slices: Sequence[str]) -> frozenset[int]:
+    """Indices of audit examples that nearly repeat one of the gate slice.
+
+    They stay where they are: to report them is enough, as no model is chosen on either slice.
+
+    Args:
+        texts: n texts.
+        slices: n slice names.
+    """
+    gate = {
+        gram
+        for text, own in zip(texts, slices, strict=True)
+        if own == "gate"
+        for gram in _grams(text)
+    }
+    return frozenset(
+        index
+        for index, own in enumerate(slices)
+        if own == "audit" and any(gram in gate for gram in _grams(texts[index]))
+    )
+
+
 def _grams(text: str) -> list[tuple[str, ...]]:
     words = tuple(WORD.findall(canonical_text(text)))
     if len(words) <= GRAM_WORDS:

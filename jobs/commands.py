@@ -18,6 +18,7 @@ from jobs.embedded_ray import LazyRay
 from jobs.errors import IncompleteError, NoCandidatesError, OutputError, UsageError
 from jobs.preparation import Prepared, prepare
 from jobs.recipe import Recipe, load_recipe
+from jobs.report import BADGES, format_seconds
 from jobs.report_table import show_report_table
 
 GB = 1e9
@@ -257,6 +258,10 @@ def _show_cost(recipe: Recipe, prepared: Prepared, cost: RunCost) -> None:
         f"  memory     {cost.merge_memory_bytes / 2**20:.0f} MiB a merge worker, "
         f"about {cost.evaluate_memory_bytes / 2**20:.0f} MiB an evaluation"
     )
+    show(
+        f"  time       about {format_seconds(cost.evaluate_seconds)} to evaluate, "
+        f"{format_seconds(cost.merge_seconds)} to merge; a faster or slower machine changes that"
+    )
     show(f"  plan id    {cost.plan[:12]} with equal weights")
     for candidate in prepared.candidates:
         show(f"  use        {candidate.name}")
@@ -284,6 +289,7 @@ def _show_result(
         show(f"{run}: {state}; it ended as {outcome['result']}. Report: {place}")
         return
     show_report_table(report)
-    show(f"\n{report.verdict.decision}  {report.headline}")
-    show(f"{outcome['result']}: {outcome['reason']}")
+    show(f"\n{BADGES[report.verdict.decision]}  {report.headline}")
+    if outcome["reason"] != report.verdict.sentence:
+        show(f"{outcome['result']}: {outcome['reason']}")
     show(f"report   {place}")

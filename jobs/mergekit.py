@@ -112,13 +112,14 @@ def parse_mergekit(text: str, *, name: str, folder: str) -> MergekitDocument:
 
 
 def _check_offered(document: Document) -> None:
+    name = document.name
     table = document.value if isinstance(document.value, dict) else {}
     method = table.get("merge_method")
     if not isinstance(method, str) or method not in METHOD_SPECS:
         line = document.line(("merge_method",))
         known = ", ".join(METHOD_SPECS)
         raise MethodError(
-            f"{document.name}:{line}: merge_method {method!r} is not supported; supported: {known}. "
+            f"{name}:{line}: merge_method {method!r} is not supported; supported: {known}. "
             "Nothing was read.",
             "set merge_method: linear",
         )
@@ -126,7 +127,7 @@ def _check_offered(document: Document) -> None:
         if key in table:
             line = document.line((key,))
             raise RecipeError(
-                f"{document.name}:{line}: {key} is not supported; a document lists whole models under "
+                f"{name}:{line}: {key} is not supported; a document lists whole models under "
                 "models. Nothing was read."
             )
 

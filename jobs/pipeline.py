@@ -311,6 +311,11 @@ def _keep_judgement(
         notes.append(
             f"{examples.num_repeated} near-duplicates of examples in other slices were left out"
         )
+    if examples.num_shared:
+        notes.append(
+            f"{examples.num_shared} examples of the audit slice nearly repeat one of the gate "
+            "slice; they were left where they are"
+        )
     if begun.identity.state == "resumed":
         notes.append("the run was interrupted and taken up again; times are of the last part")
     if begun.left_for_later:

@@ -1,17 +1,27 @@
 """Everything a run knows before it evaluates: candidates that agree, pinned data, what it costs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fusion.agreement import check_agree
-from fusion.checkpoint import Checkpoint, Pin, describe_kind, group_candidates, num_bytes
+from fusion.checkpoint import (
+    Checkpoint,
+    Pin,
+    describe_kind,
+    group_candidates,
+    num_bytes,
+    num_parameters,
+)
 from fusion.errors import MismatchError
+from fusion.selection import SelectRules, find_excess
+from fusion.weights import fixed_weights
 from jobs.discover import Found, Skipped, drop_mismatched, find_candidates
 from jobs.errors import MemoryNeedError, RecipeError, TooFewError
-from jobs.recipe import Recipe
+from jobs.recipe import Recipe, Select
 from jobs.run_names import RESERVED
 from jobs.tasks.text_classification import (
     EvaluationTask,
+    Examples,
     label_numbers,
     load_examples,
     pin_data,
@@ -20,6 +30,9 @@ from jobs.tasks.text_classification import (
 # What loading and a forward pass need beyond the tensors themselves, measured on small encoders.
 EVALUATION_FACTOR = 1.3
 EVALUATION_FLOOR = 600 << 20
+# English text under the usual vocabularies of 30,000 to 50,000 tokens.
+CHARACTERS_A_TOKEN = 4
+LONGEST_TEXT = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +43,13 @@ class Prepared:
         candidates: that agree with each other.
         skipped: found, but not usable.
         task: with the evaluation data pinned.
+        num_tokens: of the rank and gate slices together, about.
     """
 
     candidates: tuple[Checkpoint, ...]
     skipped: tuple[Skipped, ...]
     task: EvaluationTask
+    num_tokens: int = 0
 
 
 def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
@@ -45,6 +60,7 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
         TooFewError: fewer usable ones than `min_candidates`.
         MemoryNeedError: one does not fit into `resources.evaluate.memory`.
         DataError: no evaluation data.
+        WeightError: fixed weights that do not fit the candidates.
     """
     found = find_candidates(
         recipe.candidates,
@@ -58,7 +74,7 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
             f"a candidate cannot be called {taken[0]}: that is the name of a model of the run",
             "rename its folder",
         )
-    found = check_candidates(found, recipe)
+    found = check_candidates(drop_too_large(found, recipe.select), recipe)
     check_count(
         [candidate.name for candidate in found.candidates],
         found.skipped,
@@ -66,8 +82,34 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
     )
     check_memory(found.candidates, recipe.resources.evaluate.memory_bytes)
     task = make_task(recipe)
-    check_labels(found.candidates[0], task)
-    return Prepared(found.candidates, found.skipped, task)
+    examples = check_labels(found.candidates[0], task)
+    check_weights(found, recipe)
+    return Prepared(found.candidates, found.skipped, task, count_tokens(examples, task))
+
+
+def drop_too_large(found: Found, select: Select) -> Found:
+    """Candidates within the recipe's limits; the others are skipped, and never evaluated."""
+    rules = SelectRules(max_parameters=select.max_parameters, max_bytes=select.max_bytes)
+    excess = {c.name: find_excess(num_parameters(c), num_bytes(c), rules) for c in found.candidates}
+    kept = tuple(c for c in found.candidates if not excess[c.name])
+    dropped = tuple(
+        Skipped(c.name, c.uri, "too large:", excess[c.name])
+        for c in found.candidates
+        if excess[c.name]
+    )
+    return replace(found, candidates=kept, skipped=found.skipped + dropped)
+
+
+def check_weights(found: Found, recipe: Recipe) -> None:
+    """Compare the names under `weights.values` with those of the candidates.
+
+    Raises:
+        WeightError: a candidate without a weight, or a weight without a candidate.
+    """
+    if recipe.weights.rule == "fixed":
+        skipped = {entry.name for entry in found.skipped}
+        values = {k: v for k, v in recipe.weights.values.items() if k not in skipped}
+        fixed_weights([candidate.name for candidate in found.candidates], values)
 
 
 def check_candidates(found: Found, recipe: Recipe) -> Found:
@@ -135,8 +177,11 @@ def check_memory(candidates: Sequence[Checkpoint], allowed: int | None) -> None:
         )
 
 
-def check_labels(checkpoint: Checkpoint, task: EvaluationTask) -> None:
+def check_labels(checkpoint: Checkpoint, task: EvaluationTask) -> Examples:
     """Read the evaluation data, so that its mistakes are known before anything is paid for.
+
+    Returns:
+        What was read.
 
     Raises:
         DataError: it cannot be read, a column is missing, or a label that the model does not have.
@@ -146,6 +191,17 @@ def check_labels(checkpoint: Checkpoint, task: EvaluationTask) -> None:
     if isinstance(table, Mapping):
         names = [str(table[key]) for key in sorted(table, key=int)]
         label_numbers(examples.labels, names, where=task.data)
+    return examples
+
+
+def count_tokens(examples: Examples, task: EvaluationTask) -> int:
+    """Tokens of the rank and gate slices, about: one for four characters, two more a text."""
+    most = task.max_length or LONGEST_TEXT
+    return sum(
+        min(len(text) // CHARACTERS_A_TOKEN + 2, most)
+        for text, slice_name in zip(examples.texts, examples.slices, strict=True)
+        if slice_name in ("rank", "gate")
+    )
 
 
 def make_task(recipe: Recipe, *, pin: Pin | None = None) -> EvaluationTask:

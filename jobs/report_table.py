@@ -10,6 +10,10 @@ def show_report_table(report: RunReport) -> None:
     show("")
     head = ["candidate", "rank loss", "accuracy", "weight", "params", "size", "time", ""]
     show_table(head, [_cells(row) for row in report.candidates])
+    effective = (
+        f"{report.effective_models:.2f} of {sum(r.weight is not None for r in report.candidates)}"
+    )
+    show(f"\n  weights: {report.rule}; effective number of models (1 / sum w^2) {effective}")
     show("")
     rows = [
         [m.name, format_loss(m.gate.loss), format_percent(m.gate.accuracy), m.cost]

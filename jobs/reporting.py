@@ -68,7 +68,7 @@ def make_report(
 
 
 def headline(verdict: Verdict) -> str:
-    """One sentence for the top of the report."""
+    """One sentence for the top of the report, beside the badge that says the decision."""
     if verdict.decision == "PROMOTE":
         parts = [
             f"than that of {'the incumbent' if c.role == 'incumbent' else 'the best candidate'} "
@@ -76,9 +76,7 @@ def headline(verdict: Verdict) -> str:
             for c in verdict.comparisons
         ]
         return "The fused model's loss is lower " + " and ".join(parts)
-    if verdict.decision == "HOLD":
-        return f"Held: {verdict.sentence}"
-    return f"Not decided: {verdict.sentence}"
+    return verdict.sentence[:1].upper() + verdict.sentence[1:]
 
 
 def _commands(output: str, folder: str) -> tuple[tuple[str, str], ...]:

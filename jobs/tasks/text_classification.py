@@ -11,7 +11,13 @@ from cluster.errors import ClusterError, NotFoundError, PreconditionError
 from cluster.store import open_store
 from fusion.canonical import digest, to_json
 from fusion.checkpoint import Pin
-from fusion.slices import SLICES, assign_slice, canonical_text, find_near_duplicates
+from fusion.slices import (
+    SLICES,
+    assign_slice,
+    canonical_text,
+    find_gate_repeats,
+    find_near_duplicates,
+)
 from jobs.errors import DataError, SourceChangedError
 
 # Part of every task digest: bump it when the same file and model would give other records.
@@ -73,6 +79,7 @@ class Examples:
         slices: rank, select, gate or audit; "" for dropped near-duplicates.
         num_repeated: examples dropped from rank and select because another slice has nearly the
             same text.
+        num_shared: examples of audit that nearly repeat one of gate; they stay.
     """
 
     ids: tuple[str, ...]
@@ -81,6 +88,7 @@ class Examples:
     labels: tuple[str, ...]
     slices: tuple[str, ...]
     num_repeated: int
+    num_shared: int = 0
 
     def rows(self, name: str) -> list[int]:
         """Indices of one slice."""
@@ -126,7 +134,15 @@ def load_examples(task: EvaluationTask) -> Examples:
         hashlib.sha256(canonical_text(cluster).encode(errors="replace")).hexdigest()[:16]
         for cluster in clusters
     )
-    return Examples(tuple(ids), digests, tuple(texts), tuple(labels), kept, len(dropped))
+    return Examples(
+        tuple(ids),
+        digests,
+        tuple(texts),
+        tuple(labels),
+        kept,
+        len(dropped),
+        len(find_gate_repeats(texts, slices)),
+    )
 
 
 def label_numbers(

@@ -18,7 +18,13 @@ from fusion.metrics import (
     score,
 )
 from fusion.selection import Measured, SelectRules, choose
-from fusion.slices import SLICES, assign_slice, canonical_text, find_near_duplicates
+from fusion.slices import (
+    SLICES,
+    assign_slice,
+    canonical_text,
+    find_gate_repeats,
+    find_near_duplicates,
+)
 
 
 def make_records(probabilities, labels, clusters=None):
@@ -175,6 +181,14 @@ def test_slices_have_their_shares_and_never_move():
 def test_case_and_space_do_not_change_the_slice(text):
     assert assign_slice(f"  {text} ", SHARES) == assign_slice(text, SHARES)
     assert canonical_text(text.upper().casefold()) == canonical_text(canonical_text(text.upper()))
+
+
+def test_what_audit_has_in_common_with_the_gate_is_found_and_left_there():
+    words = " ".join(f"w{i}" for i in range(20))
+    texts = [f"{words} one", f"{words} two", "a b c", "A  b c.", f"{words} three"]
+    slices = ["gate", "audit", "audit", "rank", "rank"]
+    assert find_gate_repeats(texts, slices) == {1}
+    assert find_near_duplicates(texts, slices) == {3, 4}
 
 
 def test_shares_must_sum_to_one():

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle  # noqa: TID251  # to make a file that must be refused
+import re
 import shutil
 import struct
 import tempfile
@@ -16,7 +17,7 @@ from cluster.errors import AccessError, MissingPlaceError
 from jobs.cli import EXIT_STATUSES, main
 from jobs.discover import pin_checkpoint
 from jobs.errors import DataError, TooFewError
-from jobs.preparation import check_memory
+from jobs.preparation import EVALUATION_FLOOR, check_memory
 from tests.support.running import run_project
 from tests.support.tiny_lstm import write_data
 
@@ -246,6 +247,45 @@ def test_candidates_larger_than_the_memory_allowed(project):
     checkpoint, _ = pin_checkpoint(str(project / KEPT), name="a")
     with pytest.raises(MemoryNeedError, match="allows 1,000"):
         check_memory([checkpoint], 1000)
+
+
+def grow(project, name):
+    """A candidate with more elements than the others."""
+    path = project / "candidates" / name / "model.safetensors"
+    tensors = load_file(path)
+    tensors["more"] = torch.zeros(100_000)
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def test_candidates_beyond_a_limit_are_neither_compared_nor_evaluated(capsys, project):
+    grow(project, "a")
+    assert plan(capsys, project)[0] == 12
+    limits = "select: {max_parameters: 50k, max_bytes: 100MB}\nresources: {evaluate: {memory: "
+    needed = EVALUATION_FLOOR + 300_000
+    edit_recipe(project, "output:", limits + f"{needed}}}}}\noutput:")
+    status, out, _ = plan(capsys, project)
+    assert status == 0
+    assert "skip       a: too large: 101" in out
+    result = run_project(project)
+    rows = {row.name: row for row in result.report.candidates}
+    assert (rows["a"].status, rows["a"].rank) == ("skipped", None)
+    assert {n for n, row in rows.items() if row.status == "kept"} == {"b", "c", "d"}
+
+
+def test_fixed_weights_name_the_candidates(capsys, project):
+    weights = "weights: {rule: fixed, values: {a: 1, b: 1, c: 1, dd: 1}}\noutput:"
+    edit_recipe(project, "output:", weights)
+    status, _, err = plan(capsys, project)
+    assert (status, "no weight for 'd'" in err) == (10, True)
+    assert "'dd' is not a candidate; did you mean 'd'?" in err
+
+
+def test_a_plan_says_how_long_it_may_take(capsys, project):
+    _, out, _ = plan(capsys, project)
+    assert re.search(r"time +about [0-9.]+ s to evaluate, [0-9.]+ s to merge", out)
+    _, out, _ = call(capsys, "plan", project / "recipe.yaml", "--json")
+    found = json.loads(out)
+    assert found["evaluate_seconds"] > found["merge_seconds"] > 0
 
 
 def test_an_index_cannot_leave_its_folder(capsys, project):

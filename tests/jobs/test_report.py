@@ -9,7 +9,15 @@ from fusion.gate import Verdict
 from fusion.manifest import ModelManifest, RunReport, SourceEntry
 from jobs.card import format_card
 from jobs.console import clean
-from jobs.report import format_bytes, format_count, format_seconds, write_report
+from jobs.report import (
+    BADGES,
+    format_bytes,
+    format_count,
+    format_seconds,
+    markdown_cell,
+    write_report,
+)
+from jobs.reporting import headline
 from tests.support.sample_report import make_report
 
 HOSTILE = ["<script>alert(1)</script>", "a$\\frac{$b", "nul\0esc\x1b[31m", "a | b | c", "x" * 500]
@@ -96,6 +104,29 @@ def test_other_verdicts_have_their_report(decision):
     page = write_report(report)["report.html"].decode()
     assert f'class="badge {decision}"' in page
     assert "4,562" in page
+
+
+REASONS = {
+    "REFUSE": "loss 0.0012 lower than the best candidate a; needs about 4,562 examples",
+    "HOLD": "guard accuracy failed against a: its lower bound -0.1 is not above -0.01",
+}
+
+
+@pytest.mark.parametrize("decision", REASONS)
+def test_a_verdict_is_said_once(decision):
+    verdict = Verdict(decision, "undecided", REASONS[decision], (), (), 4562)
+    said = headline(verdict)
+    assert said[0].isupper()
+    files = write_report(make_report(verdict=verdict, headline=said))
+    badge = BADGES[decision]
+    note = files["report.md"].decode()
+    assert note.splitlines()[0] == f"# {badge}: {markdown_cell(said)}"
+    page = " ".join(read(files["report.html"].decode()).text)
+    for text in (note, page):
+        assert text.count(REASONS[decision][20:40]) == 1 + text.count("<title>")
+        assert "Not decided" not in text
+        assert "Held" not in text
+    assert f"Gate: {decision} (undecided)\n" in note
 
 
 def test_scores_that_are_not_numbers_are_shown_as_such():
