@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fusion.checkpoint import Checkpoint, TensorSpec
+from fusion.checkpoint import Checkpoint, TensorSpec, model_tensors
 from fusion.dtypes import FLOATS
 from fusion.errors import MismatchError
 
@@ -59,7 +59,7 @@ def find_mismatches(
     """
     if len(checkpoints) < 2:
         return ()
-    tables = {c.name: {t.name: t for t in c.tensors} for c in checkpoints}
+    tables = {c.name: {t.name: t for t in model_tensors(c)} for c in checkpoints}
     found: list[Mismatch] = []
     for tensor in dict.fromkeys(name for table in tables.values() for name in table):
         found += _tensor_mismatches(tensor, tables, cast=cast)
@@ -92,7 +92,7 @@ def refuse_mismatches(found: Sequence[Mismatch], checkpoints: Sequence[Checkpoin
     """
     if not found:
         return
-    num_tensors = len({tensor.name for c in checkpoints for tensor in c.tensors})
+    num_tensors = len({tensor.name for c in checkpoints for tensor in model_tensors(c)})
     counts = _describe_counts(found, num_tensors)
     if len(found) == 1:
         listed = f"{counts}: {found[0].text}."

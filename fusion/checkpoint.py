@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 # Hugging Face leaves the two labels of a default classifier out of config.json.
 DEFAULT_LABELS = 2
@@ -55,6 +55,49 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class AdaptedTensor:
+    """A tensor of a base to which an adapter adds `scale` times B times A.
+
+    Attributes:
+        a: [rank, inputs], in a file of the adapter.
+        b: [outputs, rank], likewise.
+        scale: alpha / rank, or alpha / sqrt(rank).
+        is_transposed: the base keeps the tensor as [inputs, outputs].
+        module: what PEFT calls it, without the prefix.
+        is_embedding: whether the factors are those of an embedding.
+    """
+
+    a: TensorSpec
+    b: TensorSpec
+    scale: float
+    is_transposed: bool
+    module: str
+    is_embedding: bool
+
+    @property
+    def rank(self) -> int:
+        """Rows of A."""
+        return self.a.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """What makes a checkpoint an adapter: it changes some tensors of a base.
+
+    Attributes:
+        base: pinned as well.
+        adapted: by name of the base's tensor.
+        saved: tensors that replace the base's, by the base's name; specs are of the adapter's file.
+        settings: the parsed adapter_config.json.
+    """
+
+    base: "Checkpoint"
+    adapted: Mapping[str, AdaptedTensor]
+    saved: Mapping[str, TensorSpec]
+    settings: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A pinned checkpoint: headers and side files read, no tensor byte.
 
@@ -64,8 +107,10 @@ class Checkpoint:
         shards: the `.safetensors` files, by name.
         tensors: in file order (shard name, then offset).
         side_files: config, tokenizer files and the like, by name.
-        config: the parsed config.json ({} where there is none).
-        tokenizer_digest: sha256 of vocabulary, merges and added tokens ("" where there are none).
+        config: the parsed config.json ({} where there is none); of an adapter, that of its base.
+        tokenizer_digest: sha256 of vocabulary, merges and added tokens ("" where there are none);
+            of an adapter, that of its base.
+        adapter: what it changes of which base; None for a whole checkpoint.
     """
 
     name: str
@@ -75,29 +120,46 @@ class Checkpoint:
     side_files: tuple[PinnedFile, ...]
     config: Mapping[str, object] = field(default_factory=dict)
     tokenizer_digest: str = ""
+    adapter: Adapter | None = None
+
+
+def model_tensors(checkpoint: Checkpoint) -> tuple[TensorSpec, ...]:
+    """The tensors of the model that a checkpoint stands for, in file order.
+
+    They are its own; for an adapter those of its base, with those that it replaces.
+    """
+    adapter = checkpoint.adapter
+    if adapter is None:
+        return checkpoint.tensors
+    return tuple(
+        replace(adapter.saved[spec.name], name=spec.name) if spec.name in adapter.saved else spec
+        for spec in adapter.base.tensors
+    )
 
 
 def checkpoint_digest(checkpoint: Checkpoint) -> str:
     """Hex sha256 over the pins of all files, by name: equal exactly if the same bytes are meant.
 
-    Neither the checkpoint's name nor its URI goes in. Local pins hold inode and time, so a copy of
-    a folder has another digest.
+    Neither the checkpoint's name nor its URI goes in; the base of an adapter does. Local pins hold
+    inode and time, so a copy of a folder has another digest.
     """
     found = hashlib.sha256()
     for file in sorted((*checkpoint.shards, *checkpoint.side_files), key=lambda file: file.name):
         pin = file.pin
         found.update(f"{file.name}\0{pin.size}\0{pin.etag}\0{pin.version or ''}\n".encode())
+    if checkpoint.adapter is not None:
+        found.update(f"base\0{checkpoint_digest(checkpoint.adapter.base)}\n".encode())
     return found.hexdigest()
 
 
 def num_parameters(checkpoint: Checkpoint) -> int:
     """Elements of all tensors; tied tensors are stored, and counted, once."""
-    return sum(math.prod(tensor.shape) for tensor in checkpoint.tensors)
+    return sum(math.prod(tensor.shape) for tensor in model_tensors(checkpoint))
 
 
 def num_bytes(checkpoint: Checkpoint) -> int:
-    """Bytes of all tensors."""
-    return sum(tensor.end - tensor.start for tensor in checkpoint.tensors)
+    """Bytes of all tensors of the model."""
+    return sum(tensor.end - tensor.start for tensor in model_tensors(checkpoint))
 
 
 def group_candidates(checkpoints: Sequence[Checkpoint]) -> tuple[tuple[Checkpoint, ...], ...]:

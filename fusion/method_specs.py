@@ -37,3 +37,5 @@ METHOD_SPECS: Mapping[str, MethodSpec] = {
 }
 # Tensors of whole numbers must be equal in all sources and are copied.
 COPY = "copy"
+# Factors of adapters, times their weights, set side by side.
+CONCATENATE = "concatenate"

@@ -6,33 +6,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fusion.canonical import digest, to_json
-from fusion.checkpoint import Checkpoint, checkpoint_digest
+from fusion.checkpoint import Checkpoint, checkpoint_digest, model_tensors
 from fusion.dtypes import FLOATS, ITEM_BYTES, parse_dtype, promote
 from fusion.errors import MethodError, WeightError
 from fusion.header import format_header
-from fusion.method_specs import COPY, METHOD_SPECS
+from fusion.method_specs import CONCATENATE, COPY, METHOD_SPECS
+from fusion.sources import (
+    FactorRange,
+    SourceTensor,
+    base_indices,
+    factor_ranges,
+    find_source,
+    with_bases,
+)
 
 # 64 MiB: large enough that requests cost nothing, small enough that a lost one is soon redone.
 UNIT_BYTES = 64 << 20
 SHARD_BYTES = 5_000_000_000
 MAX_PARTS = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class SourceTensor:
-    """Where one input of an output tensor lies.
-
-    Attributes:
-        checkpoint: index into `MergeRequest.checkpoints`.
-        shard: file name inside that checkpoint.
-        start: byte offset of the first element in that file.
-        dtype: safetensors name.
-    """
-
-    checkpoint: int
-    shard: str
-    start: int
-    dtype: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +39,8 @@ class TensorRequest:
         weights: one a source.
         normalize: divide by the sum of the weights.
         sources: in the order in which terms are added.
+        columns: of each source where the method sets sources side by side; the output has as many
+            in a row as all together. () where all sources have the output's shape.
     """
 
     name: str
@@ -58,14 +51,42 @@ class TensorRequest:
     weights: tuple[float, ...]
     normalize: bool
     sources: tuple[SourceTensor, ...]
+    columns: tuple[int, ...] = ()
+
+    @property
+    def distinct(self) -> tuple[int, ...]:
+        """Indices of the sources to be read: adapters of one base share its bytes."""
+        places: dict[tuple[int, str, int], int] = {}
+        for index, source in enumerate(self.sources):
+            places.setdefault((source.checkpoint, source.shard, source.start), index)
+        return tuple(places.values())
+
+    def span(self, index: int, first: int, last: int) -> tuple[int, int]:
+        """The elements of a source that make elements [first, last) of the output."""
+        if not self.columns:
+            return first, last
+        before, own, all_columns = sum(self.columns[:index]), self.columns[index], sum(self.columns)
+
+        def count(element: int) -> int:
+            row, column = divmod(element, all_columns)
+            return row * own + min(max(column - before, 0), own)
+
+        return count(first), count(last)
 
 
 @dataclass(frozen=True, slots=True)
 class MergeRequest:
-    """What is asked for: output tensors over pinned checkpoints, in output order."""
+    """What is asked for: output tensors over pinned checkpoints, in output order.
+
+    Attributes:
+        checkpoints: the candidates, then the bases of those that are adapters.
+        tensors: of the output.
+        stem: of the names of the output's shards.
+    """
 
     checkpoints: tuple[Checkpoint, ...]
     tensors: tuple[TensorRequest, ...]
+    stem: str = "model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,19 +161,30 @@ class MergePlan:
     @property
     def read_bytes(self) -> int:
         """Tensor bytes read from all sources."""
-        return sum(
-            math.prod(tensor.shape) * ITEM_BYTES[source.dtype]
-            for tensor in self.request.tensors
-            for source in tensor.sources
-        )
+        return sum(map(sum, self._sizes())) + sum(part.size for part in self._factors())
 
     def num_reads(self, chunk_bytes: int) -> int:
         """Ranged reads of at most `chunk_bytes` each, retries not counted."""
-        return sum(
-            math.ceil(math.prod(tensor.shape) * ITEM_BYTES[source.dtype] / chunk_bytes)
-            for tensor in self.request.tensors
-            for source in tensor.sources
-        )
+        chunks = sum(math.ceil(size / chunk_bytes) for sizes in self._sizes() for size in sizes)
+        return chunks + sum(1 for _ in self._factors())
+
+    def _sizes(self) -> Iterator[list[int]]:
+        """Bytes of every source that is read, by tensor."""
+        for tensor in self.request.tensors:
+            count = math.prod(tensor.shape)
+            yield [
+                tensor.span(index, 0, count)[1] * ITEM_BYTES[tensor.sources[index].dtype]
+                for index in tensor.distinct
+            ]
+
+    def _factors(self) -> Iterator[FactorRange]:
+        """What every unit reads of the factors of adapters."""
+        if any(source.added for tensor in self.request.tensors for source in tensor.sources):
+            for unit in self.units:
+                for piece in find_pieces(self, unit):
+                    for source in piece.placed.tensor.sources:
+                        if source.added is not None:
+                            yield from factor_ranges(source.added, piece.first, piece.last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +205,9 @@ def linear_request(
     """The weighted average of checkpoints that agree (see `check_agree`).
 
     Tensors come in the file order of the first checkpoint. Floating tensors are averaged in the
-    smallest dtype that holds all inputs and the output, rounding once; others are copied.
+    smallest dtype that holds all inputs and the output, rounding once; others are copied. What an
+    adapter adds to its base is added in float32 or wider; a tensor of the base that none changes
+    keeps its value.
 
     Args:
         checkpoints: n of them.
@@ -185,29 +219,33 @@ def linear_request(
     """
     check_weights(weights, len(checkpoints))
     wanted = parse_dtype(dtype) if dtype else None
-    tables = [{tensor.name: tensor for tensor in c.tensors} for c in checkpoints]
+    places = with_bases(checkpoints)
+    bases = base_indices(places)
+    tables = [{tensor.name: tensor for tensor in model_tensors(c)} for c in checkpoints]
     tensors = []
-    for first in checkpoints[0].tensors:
-        specs = [table[first.name] for table in tables]
+    for first in model_tensors(checkpoints[0]):
         sources = tuple(
-            SourceTensor(i, spec.shard, spec.start, spec.dtype) for i, spec in enumerate(specs)
+            find_source(places, index, table[first.name], bases=bases)
+            for index, table in enumerate(tables)
         )
         floating = first.dtype in FLOATS
-        inputs = [spec.dtype for spec in specs]
+        inputs = [source.dtype for source in sources]
         output = (wanted or promote(inputs)) if floating else first.dtype
+        values = [source.value_dtype for source in sources]
+        is_one = len(set(sources)) == 1  # a tensor of the base that no adapter changes
         tensors.append(
             TensorRequest(
                 name=first.name,
                 shape=first.shape,
                 dtype=output,
-                work_dtype=promote([*inputs, output]) if floating else first.dtype,
+                work_dtype=promote([*values, output]) if floating else first.dtype,
                 method="linear" if floating else COPY,
-                weights=tuple(map(float, weights)),
+                weights=(1.0,) if is_one else tuple(map(float, weights)),
                 normalize=True,
-                sources=sources,
+                sources=sources[:1] if is_one else sources,
             )
         )
-    return MergeRequest(tuple(checkpoints), tuple(tensors))
+    return MergeRequest(places, tuple(tensors))
 
 
 def check_weights(weights: Sequence[float], num_sources: int) -> None:
@@ -237,13 +275,14 @@ def plan_merge(
         MethodError: a method that does not exist.
     """
     for tensor in request.tensors:
-        if tensor.method != COPY and tensor.method not in METHOD_SPECS:
+        if tensor.method not in (COPY, CONCATENATE) and tensor.method not in METHOD_SPECS:
             raise MethodError(
                 f"{tensor.method} is not a merge method; supported: {', '.join(METHOD_SPECS)}"
             )
     groups = _split_shards(request.tensors, shard_bytes)
     shards = tuple(
-        _place(group, shard_name(number, len(groups))) for number, group in enumerate(groups)
+        _place(group, shard_name(number, len(groups), stem=request.stem))
+        for number, group in enumerate(groups)
     )
     largest = max(shard.size for shard in shards)
     while largest > unit_bytes * MAX_PARTS:
@@ -270,11 +309,11 @@ def find_pieces(plan: MergePlan, unit: MergeUnit) -> Iterator[Piece]:
             yield Piece(placed, first, last)
 
 
-def shard_name(index: int, count: int) -> str:
+def shard_name(index: int, count: int, *, stem: str = "model") -> str:
     """model.safetensors, or model-00001-of-00003.safetensors."""
     if count == 1:
-        return "model.safetensors"
-    return f"model-{index + 1:05d}-of-{count:05d}.safetensors"
+        return f"{stem}.safetensors"
+    return f"{stem}-{index + 1:05d}-of-{count:05d}.safetensors"
 
 
 def format_index(plan: MergePlan) -> bytes:

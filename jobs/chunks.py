@@ -3,7 +3,7 @@
 import itertools
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
@@ -11,8 +11,10 @@ from cluster.digests import combine_crc64nvme, crc64nvme
 from cluster.errors import NotFoundError, PreconditionError
 from cluster.store import Reader, Store, open_store
 from fusion.dtypes import ITEM_BYTES
-from fusion.plan import MergePlan, MergeUnit, PlacedTensor, SourceTensor, find_pieces
+from fusion.plan import MergePlan, MergeUnit, Piece, PlacedTensor, find_pieces
+from fusion.sources import SourceTensor, first_seen
 from jobs.errors import SourceChangedError
+from jobs.factor_reads import FactorBytes, FactorReader, PieceFactors, read_at_once
 from jobs.ledger import SourceRead
 from jobs.merge_memory import WorkerMemory, chunk_elements
 
@@ -24,20 +26,26 @@ class Chunk:
     """Elements [first, last) of a tensor: what is read and computed at once.
 
     `skipped` is 1 where the first element began in the unit before, which reads it as well.
+    `piece` is what the unit needs of the tensor; this is a part of it.
     """
 
     placed: PlacedTensor
     first: int
     last: int
-    skipped: int = 0
+    skipped: int
+    piece: Piece
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadChunk:
-    """A chunk and the bytes of its sources, which are valid until the next one is asked for."""
+    """A chunk and the bytes of its sources, which are valid until the next one is asked for.
+
+    `factors` are the bytes of A and B by source, of those to which an adapter adds something.
+    """
 
     chunk: Chunk
     inputs: Sequence[memoryview]
+    factors: Mapping[int, FactorBytes]
 
 
 class ChunkReader:
@@ -57,8 +65,9 @@ class ChunkReader:
         self._readers: dict[Shard, Reader] = {}
         self._lock = threading.Lock()
         sources = max((len(t.sources) for t in plan.request.tensors), default=1)
+        buffers = max((len(t.distinct) for t in plan.request.tensors), default=1)
         self._buffers = [
-            [memoryview(bytearray(memory.chunk_bytes)) for _ in range(sources)]
+            [memoryview(bytearray(memory.chunk_bytes)) for _ in range(buffers)]
             for _ in range(memory.read_ahead)
         ]
         self._pool = (
@@ -66,6 +75,7 @@ class ChunkReader:
             if memory.read_ahead > 1
             else None
         )
+        self._factors = FactorReader(self._read_range)
         self.seen = SeenRanges()
 
     def read(self, unit: MergeUnit) -> Iterator[ReadChunk]:
@@ -79,40 +89,41 @@ class ChunkReader:
         if self._pool is None:
             for chunk in chunks:
                 views = self._views(chunk, self._buffers[0])
-                for source, view in zip(chunk.placed.tensor.sources, views, strict=True):
-                    self._read_source(source, chunk, view)
-                yield self._note(chunk, views)
+                for index in chunk.placed.tensor.distinct:
+                    self._read_source(index, chunk, views[index])
+                factors = self._factors.ask(chunk.piece, submit=read_at_once)
+                yield self._note(chunk, views, factors)
             return
         yield from self._read_ahead(chunks, self._pool)
 
     def _read_ahead(self, chunks: Iterator[Chunk], pool: ThreadPoolExecutor) -> Iterator[ReadChunk]:
-        coming: deque[tuple[Chunk, list[memoryview], list[Future[None]]]] = deque()
+        coming: deque[tuple[Chunk, list[memoryview], list[Future[None]], PieceFactors]] = deque()
         slots = itertools.cycle(self._buffers)
 
         def ask(chunk: Chunk) -> None:
             views = self._views(chunk, next(slots))
-            sources = chunk.placed.tensor.sources
             reads = [
-                pool.submit(self._read_source, source, chunk, view)
-                for source, view in zip(sources, views, strict=True)
+                pool.submit(self._read_source, index, chunk, views[index])
+                for index in chunk.placed.tensor.distinct
             ]
-            coming.append((chunk, views, reads))
+            factors = self._factors.ask(chunk.piece, submit=pool.submit)
+            coming.append((chunk, views, reads, factors))
 
         try:
             for chunk in itertools.islice(chunks, self._memory.read_ahead):
                 ask(chunk)
             while coming:
-                chunk, views, reads = coming[0]
+                chunk, views, reads, factors = coming[0]
                 for read in reads:
                     read.result()
                 coming.popleft()
-                yield self._note(chunk, views)
+                yield self._note(chunk, views, factors)
                 following = next(chunks, None)
                 if following is not None:
                     ask(following)
         finally:
             # After a failure nothing may still be writing into the buffers.
-            wait([read for _, _, reads in coming for read in reads])
+            wait([read for _, _, reads, factors in coming for read in (*reads, *factors.reads)])
 
     def _cut(self, unit: MergeUnit) -> Iterator[Chunk]:
         for piece in find_pieces(self._plan, unit):
@@ -123,24 +134,34 @@ class ChunkReader:
             while first < piece.last:
                 last = min(piece.last, (first // step + 1) * step)
                 skipped = int(piece.placed.start + first * item < unit.start)
-                yield Chunk(piece.placed, first, last, skipped)
+                yield Chunk(piece.placed, first, last, skipped, piece)
                 first = last
 
     def _views(self, chunk: Chunk, buffers: Sequence[memoryview]) -> list[memoryview]:
-        count = chunk.last - chunk.first
-        sources = chunk.placed.tensor.sources
-        return [
-            buffer[: count * ITEM_BYTES[source.dtype]]
-            for source, buffer in zip(sources, buffers, strict=False)
-        ]
+        """A view a source; sources that share their bytes share a view."""
+        tensor, free = chunk.placed.tensor, iter(buffers)
+        views: dict[tuple[int, str, int], memoryview] = {}
+        for index in tensor.distinct:
+            source = tensor.sources[index]
+            first, last = tensor.span(index, chunk.first, chunk.last)
+            views[_place(source)] = next(free)[: (last - first) * ITEM_BYTES[source.dtype]]
+        return [views[_place(source)] for source in tensor.sources]
 
-    def _read_source(self, source: SourceTensor, chunk: Chunk, view: memoryview) -> None:
-        start = source.start + chunk.first * ITEM_BYTES[source.dtype]
+    def _read_source(self, index: int, chunk: Chunk, view: memoryview) -> None:
+        tensor = chunk.placed.tensor
+        source = tensor.sources[index]
+        first, _ = tensor.span(index, chunk.first, chunk.last)
+        start = source.start + first * ITEM_BYTES[source.dtype]
+        self._read_range(source.checkpoint, source.shard, start, view)
+
+    def _read_range(self, checkpoint: int, shard: str, start: int, view: memoryview) -> None:
+        if not view:
+            return
         try:
-            self._reader(source.checkpoint, source.shard).read_into(view, start=start)
+            self._reader(checkpoint, shard).read_into(view, start=start)
         except (PreconditionError, NotFoundError):
-            pin = self._pins[source.checkpoint][source.shard]
-            raise changed(self._stores[source.checkpoint], source.shard, pin.etag) from None
+            pin = self._pins[checkpoint][shard]
+            raise changed(self._stores[checkpoint], shard, pin.etag) from None
 
     def _reader(self, checkpoint: int, shard: str) -> Reader:
         place = (checkpoint, shard)
@@ -154,14 +175,34 @@ class ChunkReader:
                 self._readers[place] = reader
         return reader
 
-    def _note(self, chunk: Chunk, views: Sequence[memoryview]) -> ReadChunk:
-        for source, view in zip(chunk.placed.tensor.sources, views, strict=True):
-            self.seen.read_bytes += len(view)
+    def _note(self, chunk: Chunk, views: Sequence[memoryview], asked: PieceFactors) -> ReadChunk:
+        tensor, factors = chunk.placed.tensor, asked.wait()
+        for index in tensor.distinct:
+            source = tensor.sources[index]
+            self.seen.read_bytes += len(views[index])
             if (source.checkpoint, source.shard) in self._known_digests:
-                skipped = chunk.skipped * ITEM_BYTES[source.dtype]
-                start = source.start + chunk.first * ITEM_BYTES[source.dtype] + skipped
-                self.seen.add(source, start, view[skipped:])
-        return ReadChunk(chunk, views)
+                item = ITEM_BYTES[source.dtype]
+                first, _ = tensor.span(index, chunk.first, chunk.last)
+                new, _ = tensor.span(index, chunk.first + chunk.skipped, chunk.last)
+                place = (source.checkpoint, source.shard)
+                self.seen.add(
+                    place, source.start + new * item, views[index][(new - first) * item :]
+                )
+        if chunk.first == chunk.piece.first:
+            self._note_factors(chunk, factors)
+        return ReadChunk(chunk, views, factors)
+
+    def _note_factors(self, chunk: Chunk, factors: Mapping[int, FactorBytes]) -> None:
+        for index, read in factors.items():
+            added = chunk.placed.tensor.sources[index].added
+            assert added is not None
+            self.seen.read_bytes += len(read.a) + len(read.b)
+            new = first_seen(added, chunk.first + chunk.skipped, chunk.piece.last)
+            for part, whole, view in zip(new, read.ranges, (read.a, read.b), strict=True):
+                place = (added.checkpoint, part.factor.shard)
+                if place in self._known_digests:
+                    low = part.start - whole.start
+                    self.seen.add(place, part.start, view[low : low + part.size])
 
 
 class SeenRanges:
@@ -171,25 +212,27 @@ class SeenRanges:
         self.read_bytes = 0
         self._ranges: dict[Shard, list[SourceRead]] = {}
 
-    def add(self, source: SourceTensor, start: int, view: memoryview) -> None:
+    def add(self, place: Shard, start: int, view: memoryview) -> None:
         """One more range; neighbours become one."""
         if not view:
             return
         crc = crc64nvme(view)
-        ranges = self._ranges.setdefault((source.checkpoint, source.shard), [])
+        ranges = self._ranges.setdefault(place, [])
         last = ranges[-1] if ranges else None
         if last is not None and last.start + last.size == start:
             crc = combine_crc64nvme([(last.crc64nvme, last.size), (crc, len(view))])
-            ranges[-1] = SourceRead(
-                source.checkpoint, source.shard, last.start, last.size + len(view), crc
-            )
+            ranges[-1] = SourceRead(*place, last.start, last.size + len(view), crc)
         else:
-            ranges.append(SourceRead(source.checkpoint, source.shard, start, len(view), crc))
+            ranges.append(SourceRead(*place, start, len(view), crc))
 
     @property
     def ranges(self) -> tuple[SourceRead, ...]:
         """All of them, by source and position."""
         return tuple(r for place in sorted(self._ranges) for r in self._ranges[place])
+
+
+def _place(source: SourceTensor) -> tuple[int, str, int]:
+    return source.checkpoint, source.shard, source.start
 
 
 def changed(store: Store, key: str, etag: str) -> SourceChangedError:

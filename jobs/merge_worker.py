@@ -10,12 +10,15 @@ from collections.abc import Sequence
 import torch
 
 from cluster.store import PartWriter, open_store
+from fusion.adapter_kernel import concatenate
 from fusion.checkpoint import Checkpoint
 from fusion.dtypes import ITEM_BYTES
 from fusion.errors import IntegerError, NonFiniteError
-from fusion.method_specs import COPY
+from fusion.method_specs import CONCATENATE, COPY
 from fusion.methods import METHODS, TORCH_DTYPES
-from fusion.plan import MergeUnit, SourceTensor
+from fusion.plan import MergeUnit
+from fusion.sources import SourceTensor
+from jobs.adapted_inputs import AdaptedInputs
 from jobs.chunks import Chunk, ChunkReader, ReadChunk
 from jobs.ledger import Ledger, UnitRecord
 from jobs.merge import MergeJob, UnitOrder
@@ -35,6 +38,7 @@ class MergeWorker:
         self._output = open_store(job.output)
         self._ledger = Ledger(self._output, job.ledger)
         self._reader = ChunkReader(job.plan, job.memory, known_digests=job.known_digests)
+        self._inputs = AdaptedInputs()
         # Sources of few bytes an element may feed an output of more.
         self._out = bytearray(job.memory.chunk_bytes * 8)
 
@@ -86,10 +90,7 @@ class MergeWorker:
         start = chunk.placed.start + chunk.first * item
         end = chunk.placed.start + chunk.last * item
         low, high = max(start, unit.start), min(end, unit.end)
-        inputs = [
-            torch.frombuffer(view, dtype=TORCH_DTYPES[source.dtype])
-            for source, view in zip(tensor.sources, read.inputs, strict=True)
-        ]
+        inputs = self._inputs.fill(read)
         largest = 0.0
         if tensor.method == COPY:
             self._check_equal(chunk, inputs)
@@ -104,7 +105,9 @@ class MergeWorker:
         """Fill `made` with the result of the chunk; returns its largest magnitude."""
         tensor = chunk.placed.tensor
         out = torch.frombuffer(made, dtype=TORCH_DTYPES[tensor.dtype])
-        if self._job.device != "cpu":
+        if tensor.method == CONCATENATE:
+            largest = concatenate(tensor, inputs, chunk.first, out)
+        elif self._job.device != "cpu":
             inputs = [x.to(self._job.device) for x in inputs]
             result = out.to(self._job.device)
             largest = METHODS[tensor.method](tensor, inputs, result)
@@ -154,7 +157,7 @@ class MergeWorker:
         )
 
     def _name(self, source: SourceTensor) -> str:
-        checkpoint: Checkpoint = self._job.plan.request.checkpoints[source.checkpoint]
+        checkpoint: Checkpoint = self._job.plan.request.checkpoints[source.owner]
         return checkpoint.name
 
 

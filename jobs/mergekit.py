@@ -16,7 +16,8 @@ from fusion.checkpoint import Checkpoint, TensorSpec
 from fusion.dtypes import FLOATS, parse_dtype, promote
 from fusion.errors import MethodError, MismatchError, WeightError
 from fusion.method_specs import COPY, METHOD_SPECS
-from fusion.plan import MergeRequest, SourceTensor, TensorRequest
+from fusion.plan import MergeRequest, TensorRequest
+from fusion.sources import SourceTensor
 from jobs.errors import RecipeError
 from jobs.mergekit_values import check_values
 from jobs.strict_yaml import Document, load_yaml

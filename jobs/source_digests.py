@@ -27,10 +27,13 @@ def find_digests(plan: MergePlan) -> Mapping[Shard, str]:
 
     Asked of the store (one HEAD a shard), else of the manifest that metafuse left beside them.
     """
-    whole = {
-        (source.checkpoint, source.shard)
-        for tensor in plan.request.tensors
-        for source in tensor.sources
+    sources = [source for tensor in plan.request.tensors for source in tensor.sources]
+    whole = {(source.checkpoint, source.shard) for source in sources}
+    whole |= {
+        (added.checkpoint, factor.shard)
+        for source in sources
+        if (added := source.added) is not None
+        for factor in (added.a, added.b)
     }
     known: dict[Shard, str] = {}
     for index, checkpoint in enumerate(plan.request.checkpoints):
