@@ -1,8 +1,9 @@
 """Find candidates, pin their bytes, read their headers: all that is known without a tensor."""
 
+import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cluster.errors import NotFoundError, PreconditionError
@@ -10,6 +11,7 @@ from cluster.store import ObjectInfo, Store, open_store
 from fusion.agreement import find_mismatches
 from fusion.checkpoint import Checkpoint, Pin, PinnedFile, TensorSpec
 from fusion.errors import HeaderError, MismatchError, TruncatedError
+from jobs.adapters import Base, find_adapter_shards, is_adapter, read_adapter
 from jobs.errors import (
     IncompleteError,
     NoCandidatesError,
@@ -25,7 +27,14 @@ from jobs.shards import (
     pickle_error,
     read_header,
 )
-from jobs.side_files import SIDE_FILES, is_quantised, read_config, read_index, read_vocabulary
+from jobs.side_files import (
+    ADAPTER_CONFIG,
+    SIDE_FILES,
+    is_quantised,
+    read_config,
+    read_index,
+    read_vocabulary,
+)
 
 # These make a candidate unusable tonight; the others are refusals, which stop the run.
 SKIPPING = (IncompleteError, TruncatedError)
@@ -54,11 +63,13 @@ class Found:
         candidates: usable ones, in the order of patterns and names.
         skipped: the others.
         vocabularies: token -> id by candidate name, {} where there is no tokenizer.
+        base: of those that are adapters; None where none was named.
     """
 
     candidates: tuple[Checkpoint, ...]
     skipped: tuple[Skipped, ...]
     vocabularies: Mapping[str, Mapping[str, int]]
+    base: Checkpoint | None = None
 
 
 def find_candidates(
@@ -67,6 +78,7 @@ def find_candidates(
     settle_seconds: float,
     now: float,
     on_refused: Literal["stop", "drop"] = "stop",
+    base: str | None = None,
 ) -> Found:
     """Find, pin and read the headers of all candidates.
 
@@ -76,6 +88,7 @@ def find_candidates(
         settle_seconds: a checkpoint with a younger object counts as still being written.
         now: seconds since 1970.
         on_refused: whether a hostile or unreadable checkpoint stops everything or is skipped.
+        base: path or URI of the model that adapters among the candidates change.
 
     Raises:
         NoCandidatesError: nothing matched.
@@ -83,10 +96,13 @@ def find_candidates(
             refusals are in the message of the first.
     """
     names = short_names(_find_places(patterns))
+    whole = pin_base(base) if base is not None else None
 
     def attempt(uri: str) -> Outcome:
         try:
-            return pin_checkpoint(uri, name=names[uri], settle_seconds=settle_seconds, now=now)
+            return pin_checkpoint(
+                uri, name=names[uri], settle_seconds=settle_seconds, now=now, base=whole
+            )
         except (*SKIPPING, *REFUSING) as error:
             return error
 
@@ -107,7 +123,25 @@ def find_candidates(
                 skipped.append(Skipped(name, uri, outcome.code, str(outcome)))
     if refused:
         raise _join_refusals(refused)
-    return Found(tuple(candidates), tuple(skipped), vocabularies)
+    pinned = whole.checkpoint if whole is not None else None
+    return Found(tuple(candidates), tuple(skipped), vocabularies, pinned)
+
+
+def pin_base(place: str) -> Base:
+    """Pin the model that adapters change.
+
+    Raises:
+        NoCandidatesError: not one checkpoint is there.
+        IncompleteError, TruncatedError, HeaderError, PickleError, UnsafeNameError, MismatchError:
+            as `pin_checkpoint` says.
+    """
+    uris = find_places([place])
+    if len(uris) != 1:
+        raise NoCandidatesError(
+            f"base: {place} stands for {len(uris)} checkpoints, one is needed. Nothing was read.",
+            "name the folder of the model that the adapters were trained on",
+        )
+    return Base(*pin_checkpoint(uris[0], name=posixpath.basename(uris[0]) or uris[0]))
 
 
 def drop_mismatched(found: Found, *, cast: bool) -> Found:
@@ -120,13 +154,20 @@ def drop_mismatched(found: Found, *, cast: bool) -> Found:
         for c in found.candidates
         if c.name in reasons
     )
-    return Found(kept, found.skipped + dropped, found.vocabularies)
+    return replace(found, candidates=kept, skipped=found.skipped + dropped)
 
 
 def pin_checkpoint(
-    uri: str, *, name: str, settle_seconds: float = 0.0, now: float = 0.0
+    uri: str,
+    *,
+    name: str,
+    settle_seconds: float = 0.0,
+    now: float = 0.0,
+    base: Base | None = None,
 ) -> tuple[Checkpoint, Mapping[str, int]]:
     """Pin all files of one checkpoint and read its headers and side files.
+
+    With a base an adapter is a checkpoint as well; of a whole one the base is not used.
 
     Returns:
         The checkpoint, and its vocabulary ({} where there is no tokenizer).
@@ -137,7 +178,7 @@ def pin_checkpoint(
     """
     store = open_store(uri)
     try:
-        return _pin_files(store, uri, name, settle_seconds, now)
+        return _pin_files(store, uri, name, settle_seconds, now, base)
     except (NotFoundError, PreconditionError) as error:
         raise IncompleteError(
             f"{name} changed while it was being read: {error}", "run the same command again"
@@ -145,7 +186,12 @@ def pin_checkpoint(
 
 
 def open_pinned(
-    uri: str, shards: Sequence[PinnedFile], side_files: Sequence[PinnedFile], *, name: str
+    uri: str,
+    shards: Sequence[PinnedFile],
+    side_files: Sequence[PinnedFile],
+    *,
+    name: str,
+    base: Checkpoint | None = None,
 ) -> Checkpoint:
     """The checkpoint that an earlier driver pinned, read under its pins.
 
@@ -154,7 +200,8 @@ def open_pinned(
     """
     check_pins(uri, (*shards, *side_files))
     try:
-        return _read_pinned(open_store(uri), uri, name, shards, side_files, index=None)[0]
+        whole = Base(base, {}) if base is not None else None
+        return _read_pinned(open_store(uri), uri, name, shards, side_files, whole, index=None)[0]
     except (NotFoundError, PreconditionError, *SKIPPING, *REFUSING) as error:
         raise SourceChangedError(
             f"{uri} is no longer what was pinned: {error}\nNothing was published.",
@@ -214,25 +261,30 @@ def _join_refusals(refused: Sequence[Refusal]) -> Refusal:
 
 
 def _pin_files(
-    store: Store, uri: str, name: str, settle_seconds: float, now: float
+    store: Store, uri: str, name: str, settle_seconds: float, now: float, base: Base | None
 ) -> tuple[Checkpoint, Mapping[str, int]]:
     listed = {entry.key: entry for entry in store.list() if "/" not in entry.key}
     if not listed:
         raise IncompleteError(f"{name}: nothing is in {uri}", "check the path")
     index = read_index(store, listed, name=name)
-    shards = find_shards(listed, index, name=name)
+    sides = _find_sides(store, listed.values())
+    if base is not None and is_adapter(listed):
+        shards = find_adapter_shards(listed, name=name)
+        sides.append(ADAPTER_CONFIG)
+    else:
+        shards = find_shards(listed, index, name=name)
     _check_settled(listed.values(), settle_seconds, now, name)
     if not shards:
         pickle = find_pickle(store, listed.values())
         if pickle is not None:
             raise pickle_error(name, pickle)
         raise IncompleteError(f"{name} has no .safetensors file", "wait until it is written")
-    entries = {key: store.head(key) for key in (*shards, *_find_sides(store, listed.values()))}
+    entries = {key: store.head(key) for key in (*shards, *sides)}
     _check_settled(entries.values(), settle_seconds, now, name)
     pins = {key: Pin(entry.size, entry.etag, entry.version) for key, entry in entries.items()}
     files = tuple(PinnedFile(shard, pins[shard]) for shard in shards)
-    sides = tuple(PinnedFile(key, pin) for key, pin in pins.items() if key not in shards)
-    return _read_pinned(store, uri, name, files, sides, index=index)
+    pinned = tuple(PinnedFile(key, pin) for key, pin in pins.items() if key not in shards)
+    return _read_pinned(store, uri, name, files, pinned, base, index=index)
 
 
 def _read_pinned(
@@ -241,6 +293,7 @@ def _read_pinned(
     name: str,
     shards: Sequence[PinnedFile],
     sides: Sequence[PinnedFile],
+    base: Base | None,
     *,
     index: Mapping[str, str] | None,
 ) -> tuple[Checkpoint, Mapping[str, int]]:
@@ -248,6 +301,8 @@ def _read_pinned(
     for shard in shards:
         tensors += read_header(store, shard, name=name)
     check_tensors(tensors, index, name=name)
+    if base is not None and any(side.name == ADAPTER_CONFIG for side in sides):
+        return read_adapter(store, uri, name, shards, sides, tensors, base), base.vocabulary
     config = read_config(store, sides, name=name)
     if is_quantised(config, tensors):
         raise MismatchError(

@@ -1,11 +1,13 @@
 """How much memory a merge worker uses, and chunks small enough for what it may use."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.store import open_store
 from fusion.dtypes import ITEM_BYTES
 from fusion.plan import MergePlan, TensorRequest
+from fusion.sources import factor_ranges
 from jobs.errors import MemoryNeedError
 
 # The arithmetic's block: 64 Ki elements in float32 stay in the core's cache.
@@ -55,7 +57,7 @@ def fit_worker(
     """
     is_read_remote = any(open_store(c.uri).is_remote for c in plan.request.checkpoints)
     is_sent = open_store(output).is_remote
-    num_sources = max((len(t.sources) for t in plan.request.tensors), default=1)
+    num_sources = max((len(t.distinct) for t in plan.request.tensors), default=1)
     unit = min(plan.unit_bytes, max(shard.size for shard in plan.shards))
     lanes = REMOTE_LANES if is_sent else 1
     read_ahead = READ_AHEAD if is_read_remote else 1
@@ -66,7 +68,10 @@ def fit_worker(
 
     def total(chunk: int) -> int:
         chunks = chunk * (read_ahead * num_sources + widening)
-        lane = whole + chunks + BLOCK_ELEMENTS * WIDEST_BYTES
+        added = max(
+            (_added_bytes(t, chunk, unit, read_ahead) for t in plan.request.tensors), default=0
+        )
+        lane = whole + chunks + added + BLOCK_ELEMENTS * WIDEST_BYTES
         return IMPORTED_BYTES + threads * lanes * lane
 
     chunk = REMOTE_CHUNK_BYTES if is_read_remote else LOCAL_CHUNK_BYTES
@@ -87,6 +92,27 @@ def _widening(tensor: TensorRequest) -> int:
     """Output bytes for a byte of the widest source, at least 1."""
     widest = max(ITEM_BYTES[source.dtype] for source in tensor.sources)
     return max(1, ITEM_BYTES[tensor.dtype] // widest)
+
+
+def _added_bytes(tensor: TensorRequest, chunk: int, unit: int, read_ahead: int) -> int:
+    """What adapters need beside the bytes of their base: sums, and factors of a piece."""
+    elements = chunk_elements(chunk, [source.dtype for source in tensor.sources])
+    if tensor.columns:
+        return elements * WIDEST_BYTES
+    total = blocks = 0
+    for source in tensor.sources:
+        added = source.added
+        if added is None:
+            continue
+        wide = ITEM_BYTES[source.value_dtype]
+        rows = unit // (ITEM_BYTES[tensor.dtype] * added.columns) + 2
+        ranges = factor_ranges(added, 0, min(math.prod(tensor.shape), rows * added.columns))
+        counts = [part.size // ITEM_BYTES[part.factor.dtype] for part in ranges]
+        # Read ahead as they are stored, and once in the dtype of the sum.
+        total += sum(part.size for part in ranges) * read_ahead + sum(counts) * wide
+        total += elements * wide
+        blocks = max(blocks, 2 * max(BLOCK_ELEMENTS, added.columns) * wide)
+    return total + blocks
 
 
 def chunk_elements(chunk_bytes: int, dtypes: Sequence[str]) -> int:

@@ -41,7 +41,7 @@ def find_shards(
         raise IncompleteError(
             f"{name} is an adapter, not a whole checkpoint: averaging its factors is not averaging "
             "what they stand for",
-            "merge it into its base model and export that",
+            "name the model that it was trained on as base: PATH, or merge it into that model",
         )
     if index is None:
         return _find_unlisted(there, name)

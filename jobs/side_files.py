@@ -12,6 +12,8 @@ from fusion.dtypes import SUB_BYTE_BITS
 from jobs.errors import IncompleteError
 from jobs.shards import INDEX
 
+CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"
 SIDE_FILES = re.compile(
     r"config\.json|generation_config\.json|tokenizer[A-Za-z0-9_.-]*\.json|vocab\.(json|txt|bpe)"
     r"|merges\.txt|special_tokens_map\.json|added_tokens\.json|[A-Za-z0-9_.-]*\.model"
@@ -48,16 +50,18 @@ def read_index(
     return weight_map
 
 
-def read_config(store: Store, sides: Sequence[PinnedFile], *, name: str) -> Mapping[str, object]:
-    """The parsed config.json; {} where there is none.
+def read_config(
+    store: Store, sides: Sequence[PinnedFile], *, name: str, file: str = CONFIG
+) -> Mapping[str, object]:
+    """The parsed config.json, or another file of its kind; {} where there is none.
 
     Raises:
         IncompleteError: it is too large, nested too deep, or not an object of JSON.
     """
-    for file in sides:
-        if file.name == "config.json":
-            where = f"{name}/{file.name}"
-            config = _parse_object(_read_whole(store, file, MAX_CONFIG_BYTES, where), where)
+    for side in sides:
+        if side.name == file:
+            where = f"{name}/{file}"
+            config = _parse_object(_read_whole(store, side, MAX_CONFIG_BYTES, where), where)
             _check_depth(config, where)
             return config
     return {}
