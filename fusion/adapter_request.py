@@ -47,6 +47,7 @@ def adapter_request(
     return MergeRequest(
         with_bases(checkpoints),
         (*tensors, *_saved(checkpoints, adapters, weights, wanted)),
+        tuple(map(float, weights)),
         stem=ADAPTER_STEM,
     )
 
@@ -57,7 +58,7 @@ def check_one_base(checkpoints: Sequence[Checkpoint]) -> tuple[Adapter, ...]:
     Raises:
         MismatchError: they are not.
     """
-    adapters = [c.adapter for c in checkpoints if c.adapter is not None]
+    check_bases(checkpoints)
     whole = [c.name for c in checkpoints if c.adapter is None]
     if whole:
         raise MismatchError(
@@ -66,15 +67,24 @@ def check_one_base(checkpoints: Sequence[Checkpoint]) -> tuple[Adapter, ...]:
             "leave it out, or set merge.output: model",
             CODE,
         )
+    return tuple(c.adapter for c in checkpoints if c.adapter is not None)
+
+
+def check_bases(checkpoints: Sequence[Checkpoint]) -> None:
+    """Refuse adapters whose bases are not the same bytes.
+
+    Raises:
+        MismatchError: names the bases.
+    """
+    adapters = [c.adapter for c in checkpoints if c.adapter is not None]
     bases = {checkpoint_digest(adapter.base): adapter.base for adapter in adapters}
     if len(bases) > 1:
         listed = ", ".join(f"{base.name} ({base.uri})" for base in bases.values())
         raise MismatchError(
             f"the adapters have {len(bases)} bases: {listed}. No tensor data was read.",
-            "merge adapters of one base at a time",
+            "merge each adapter into its base first, or take those of one base",
             CODE,
         )
-    return tuple(adapters)
 
 
 def format_adapter_config(checkpoints: Sequence[Checkpoint]) -> bytes:

@@ -46,12 +46,16 @@ class SourceEntry:
 
 @dataclass(frozen=True, slots=True)
 class ModelManifest:
-    """Written last into a model's folder: what is in it and where it came from."""
+    """Written last into a model's folder: what is in it and where it came from.
+
+    `base` is the model that sources change which are adapters.
+    """
 
     plan: str
     method: str
     files: tuple[FileEntry, ...]
     sources: tuple[SourceEntry, ...]
+    base: SourceEntry | None = None
     notes: tuple[str, ...] = ()
     schema: int = SCHEMA
 

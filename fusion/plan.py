@@ -81,12 +81,24 @@ class MergeRequest:
     Attributes:
         checkpoints: the candidates, then the bases of those that are adapters.
         tensors: of the output.
+        weights: one a candidate, for the records; what counts is in the tensors.
         stem: of the names of the output's shards.
     """
 
     checkpoints: tuple[Checkpoint, ...]
     tensors: tuple[TensorRequest, ...]
+    weights: tuple[float, ...] = ()
     stem: str = "model"
+
+    @property
+    def candidates(self) -> tuple[Checkpoint, ...]:
+        """The checkpoints that are merged."""
+        return self.checkpoints[: len(self.weights)]
+
+    @property
+    def base(self) -> Checkpoint | None:
+        """The base of the candidates that are adapters; None where none is."""
+        return next((c.adapter.base for c in self.candidates if c.adapter is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +257,7 @@ def linear_request(
                 sources=sources[:1] if is_one else sources,
             )
         )
-    return MergeRequest(places, tuple(tensors))
+    return MergeRequest(places, tuple(tensors), tuple(map(float, weights)))
 
 
 def check_weights(weights: Sequence[float], num_sources: int) -> None:
@@ -279,7 +291,9 @@ def plan_merge(
             raise MethodError(
                 f"{tensor.method} is not a merge method; supported: {', '.join(METHOD_SPECS)}"
             )
-    groups = _split_shards(request.tensors, shard_bytes)
+    # Adapters are read from one file, whatever their size.
+    limit = shard_bytes if request.stem == "model" else math.inf
+    groups = _split_shards(request.tensors, limit)
     shards = tuple(
         _place(group, shard_name(number, len(groups), stem=request.stem))
         for number, group in enumerate(groups)
@@ -329,7 +343,9 @@ def format_index(plan: MergePlan) -> bytes:
     return json.dumps(table, indent=2, sort_keys=True).encode() + b"\n"
 
 
-def _split_shards(tensors: Sequence[TensorRequest], shard_bytes: int) -> list[list[TensorRequest]]:
+def _split_shards(
+    tensors: Sequence[TensorRequest], shard_bytes: float
+) -> list[list[TensorRequest]]:
     groups: list[list[TensorRequest]] = [[]]
     filled = 0
     for tensor in tensors:

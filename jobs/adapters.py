@@ -84,6 +84,14 @@ def read_adapter(
     )
 
 
+def describe_pins(checkpoint: Checkpoint) -> dict[str, str]:
+    """The pins of all files as a manifest tells them."""
+    return {
+        file.name: f"{file.pin.size} {file.pin.version or file.pin.etag}"
+        for file in (*checkpoint.shards, *checkpoint.side_files)
+    }
+
+
 def find_doubts(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
     """What is odd about adapters without being wrong, for people."""
     named: dict[str, list[str]] = {}

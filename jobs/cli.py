@@ -177,12 +177,15 @@ def evaluate(
 @cli.command()
 @click.argument("models", nargs=-1, required=True)
 @click.option("--text", "texts", multiple=True, help="Text to ask; default: lines of stdin.")
+@click.option("--base", metavar="PATH", help="Model that adapters among MODELS change.")
 @json_option
-def predict(models: tuple[str, ...], texts: tuple[str, ...], as_json: bool) -> None:
+def predict(
+    models: tuple[str, ...], texts: tuple[str, ...], base: str | None, as_json: bool
+) -> None:
     """Ask a checkpoint, an output's promoted model, or several MODELS as an ensemble."""
     from jobs.commands import run_predict
 
-    finish(lambda: run_predict(models, texts, as_json=as_json), as_json=as_json)
+    finish(lambda: run_predict(models, texts, base=base, as_json=as_json), as_json=as_json)
 
 
 @cli.command()

@@ -12,7 +12,8 @@ from pathlib import Path
 from cluster.errors import NotFoundError
 from cluster.store import open_store
 from fusion.manifest import PublishedFigure, RunReport
-from jobs.console import Progress, show, show_json
+from jobs.adapters import find_doubts
+from jobs.console import Progress, show, show_json, warn
 from jobs.cost import RunCost, plan_run
 from jobs.embedded_ray import LazyRay
 from jobs.errors import IncompleteError, NoCandidatesError, OutputError, UsageError
@@ -101,8 +102,11 @@ def run_demo(folder: Path | None, *, seed: int, as_json: bool) -> int:
     return 0
 
 
-def run_predict(models: Sequence[str], texts: Sequence[str], *, as_json: bool) -> int:
+def run_predict(
+    models: Sequence[str], texts: Sequence[str], *, base: str | None, as_json: bool
+) -> int:
     """`metafuse predict`."""
+    from jobs.adapter_bases import find_written_base
     from jobs.discover import find_candidates
     from jobs.operate import resolve
     from jobs.predict import predict
@@ -115,7 +119,9 @@ def run_predict(models: Sequence[str], texts: Sequence[str], *, as_json: bool) -
             uris.append(model)
         else:
             uris.append(resolve(model).uri)
-    found = find_candidates(uris, settle_seconds=0, now=time.time())
+            written = find_written_base(uris[-1])
+            base = base or (written.checkpoint.uri if written is not None else None)
+    found = find_candidates(uris, settle_seconds=0, now=time.time(), base=base)
     if found.skipped:
         lines = [f"  {entry.name}: {entry.code} {entry.reason}" for entry in found.skipped]
         count = len(found.skipped) + len(found.candidates)
@@ -263,6 +269,8 @@ def _show_cost(recipe: Recipe, prepared: Prepared, cost: RunCost) -> None:
         f"{format_seconds(cost.merge_seconds)} to merge; a faster or slower machine changes that"
     )
     show(f"  plan id    {cost.plan[:12]} with equal weights")
+    for line in find_doubts(prepared.candidates):
+        warn(line)
     for candidate in prepared.candidates:
         show(f"  use        {candidate.name}")
     for entry in prepared.skipped:

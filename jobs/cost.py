@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from cluster.store import open_store
 from fusion.checkpoint import Checkpoint, num_bytes, num_parameters
-from fusion.plan import MergePlan, linear_request, plan_merge
+from fusion.plan import MergePlan
 from fusion.weights import uniform_weights
+from jobs.fusing import plan_average
 from jobs.merge_memory import fit_worker
 from jobs.preparation import EVALUATION_FACTOR, EVALUATION_FLOOR, Prepared
 from jobs.recipe import Recipe
@@ -71,8 +72,8 @@ class RunCost:
 def plan_run(recipe: Recipe, prepared: Prepared) -> RunCost:
     """Price a run before anything is paid. Weights are not known yet; they change no byte count."""
     candidates = _most_kept(prepared.candidates, recipe)
-    request = linear_request(candidates, uniform_weights(len(candidates)), dtype=recipe.merge.dtype)
-    plan = plan_merge(request)
+    even = uniform_weights(len(candidates))
+    plan = plan_average(candidates, even, recipe.merge.dtype, output=recipe.merge.output)
     copies = 2 if recipe.baselines else 1
     memory = fit_worker(plan, recipe.output, recipe.resources.merge.memory_bytes)
     gets = plan.num_reads(memory.chunk_bytes) * copies
@@ -80,7 +81,7 @@ def plan_run(recipe: Recipe, prepared: Prepared) -> RunCost:
     dtypes = sorted({t.dtype for t in plan.request.tensors if t.method != "copy"})
     return RunCost(
         num_candidates=len(prepared.candidates),
-        num_tensors=len(request.tensors),
+        num_tensors=len(plan.request.tensors),
         num_parameters=num_parameters(candidates[0]),
         evaluate_bytes=2 * sum(map(num_bytes, prepared.candidates)),
         read_bytes=plan.read_bytes * copies,

@@ -29,7 +29,7 @@ def run_evaluate(
     if slice_name not in SLICES:
         raise UsageError(f"--slice {slice_name}: expected one of {', '.join(SLICES)}")
     recipe = load_recipe(path)
-    found = find_candidates(uris, settle_seconds=0, now=time.time())
+    found = find_candidates(uris, settle_seconds=0, now=time.time(), base=recipe.base)
     task = make_task(recipe)
     check_slice(task, slice_name)
     progress = Progress(is_quiet=as_json)

@@ -3,20 +3,24 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from cluster.errors import NotFoundError, PreconditionError, UnreachableError
 from cluster.runner import Runner
 from cluster.store import Store, open_store
+from fusion.adapter_request import ADAPTER_STEM, adapter_request, format_adapter_config
 from fusion.checkpoint import Checkpoint
 from fusion.dtypes import TORCH_NAMES
 from fusion.manifest import MergeFigures, ModelManifest, SourceEntry
-from fusion.plan import MergePlan, format_index, linear_request, plan_merge
+from fusion.plan import MergePlan, MergeRequest, format_index, linear_request, plan_merge
+from jobs.adapters import Base, describe_pins
 from jobs.card import format_card
 from jobs.commit import commit_model
 from jobs.discover import pin_checkpoint
 from jobs.errors import SourceChangedError
 from jobs.merge import MergeJob, MergeOutcome, Progress, merge_all
 from jobs.merge_memory import fit_worker
+from jobs.side_files import ADAPTER_CONFIG
 
 # Side files that say how the model computes and generates; the others are the tokenizer's.
 CONFIG_FILES = ("config.json", "generation_config.json", "preprocessor_config.json")
@@ -42,10 +46,30 @@ class FusedModel:
 
 
 def plan_average(
-    checkpoints: Sequence[Checkpoint], weights: Sequence[float], dtype: str | None
+    checkpoints: Sequence[Checkpoint],
+    weights: Sequence[float],
+    dtype: str | None,
+    *,
+    output: Literal["model", "adapter"] = "model",
 ) -> MergePlan:
-    """The plan of the weighted average of checkpoints that agree."""
-    return plan_merge(linear_request(checkpoints, weights, dtype=dtype))
+    """The plan of the weighted average of checkpoints that agree; see `average_request`."""
+    return plan_merge(average_request(checkpoints, weights, dtype, output=output))
+
+
+def average_request(
+    checkpoints: Sequence[Checkpoint],
+    weights: Sequence[float],
+    dtype: str | None,
+    *,
+    output: Literal["model", "adapter"] = "model",
+) -> MergeRequest:
+    """The weighted average of checkpoints that agree, as a model or as one adapter.
+
+    Raises:
+        MismatchError: an adapter is wanted, and not all checkpoints are adapters of one base.
+    """
+    make = adapter_request if output == "adapter" else linear_request
+    return make(checkpoints, weights, dtype=dtype)
 
 
 def fuse(
@@ -95,14 +119,19 @@ def fuse(
     if with_card:
         sides["README.md"] = format_card(manifest, title=title).encode()
     sha256 = commit_model(store, folder, side_files=sides, shards=outcome.files, manifest=manifest)
-    checkpoint, _ = pin_checkpoint(f"{store.uri}/{folder}", name=name)
+    base = Base(plan.request.base, {}) if plan.request.base is not None else None
+    checkpoint, _ = pin_checkpoint(f"{store.uri}/{folder}", name=name, base=base)
     return FusedModel(checkpoint, folder, sha256, manifest, _figures(plan, outcome, workers))
 
 
 def _make_side_files(
     plan: MergePlan, config: Mapping[str, object] | None, *, with_tokenizer: bool
 ) -> dict[str, bytes]:
-    found = read_side_files(plan.request.checkpoints[0])
+    request = plan.request
+    if request.stem == ADAPTER_STEM:
+        return {ADAPTER_CONFIG: format_adapter_config(request.candidates)}
+    first = request.checkpoints[0]
+    found = read_side_files(first.adapter.base if first.adapter is not None else first)
     sides = {k: data for k, data in found.items() if with_tokenizer or k in CONFIG_FILES}
     sides["config.json"] = format_config(plan, config)
     if len(plan.shards) > 1:
@@ -161,24 +190,20 @@ def format_config(plan: MergePlan, config: Mapping[str, object] | None) -> bytes
 
 def _describe(plan: MergePlan) -> ModelManifest:
     request = plan.request
-    weights = next((t.weights for t in request.tensors if t.method != "copy"), None)
     return ModelManifest(
         plan=plan.id,
         method="linear",
         files=(),
         sources=tuple(
-            SourceEntry(
-                name=checkpoint.name,
-                uri=checkpoint.uri,
-                weight=weights[i] if weights and len(weights) > i else 1.0,
-                pins={
-                    file.name: f"{file.pin.size} {file.pin.version or file.pin.etag}"
-                    for file in (*checkpoint.shards, *checkpoint.side_files)
-                },
-            )
-            for i, checkpoint in enumerate(request.checkpoints)
+            _describe_source(checkpoint, weight)
+            for checkpoint, weight in zip(request.candidates, request.weights, strict=True)
         ),
+        base=_describe_source(request.base, 1.0) if request.base is not None else None,
     )
+
+
+def _describe_source(checkpoint: Checkpoint, weight: float) -> SourceEntry:
+    return SourceEntry(checkpoint.name, checkpoint.uri, weight, describe_pins(checkpoint))
 
 
 def _figures(plan: MergePlan, outcome: MergeOutcome, workers: int) -> MergeFigures:

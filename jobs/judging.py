@@ -8,6 +8,7 @@ from fusion.checkpoint import Checkpoint
 from fusion.errors import ManifestError
 from fusion.gate import GateRules, Guard, Verdict, judge
 from fusion.metrics import Records, ensemble
+from jobs.adapter_bases import find_written_base
 from jobs.choosing import ChosenWeights
 from jobs.discover import pin_checkpoint
 from jobs.errors import ModelError
@@ -88,7 +89,8 @@ def open_incumbent(context: RunContext, incumbent: Incumbent) -> Checkpoint:
     """
     store = context.store
     model = check_run(store, incumbent.run, incumbent.manifest_sha256)
-    checkpoint, _ = pin_checkpoint(f"{store.uri}/{incumbent.model}", name=INCUMBENT)
+    uri = f"{store.uri}/{incumbent.model}"
+    checkpoint, _ = pin_checkpoint(uri, name=INCUMBENT, base=find_written_base(uri))
     sizes = {entry.name: entry.size for entry in model.manifest.files}
     for shard in checkpoint.shards:
         if sizes.get(shard.name) != shard.pin.size:

@@ -10,15 +10,17 @@ from pathlib import Path
 from cluster.errors import UnsupportedError
 from cluster.runner import ThreadRunner
 from cluster.store import open_store
+from fusion.adapter_request import check_bases
 from fusion.agreement import check_agree
 from fusion.checkpoint import Checkpoint
 from fusion.manifest import MergeFigures
-from fusion.plan import SHARD_BYTES, MergePlan, MergeRequest, linear_request, plan_merge
+from fusion.plan import SHARD_BYTES, MergePlan, MergeRequest, plan_merge
 from fusion.weights import fixed_weights, uniform_weights
+from jobs.adapters import find_doubts
 from jobs.console import Progress, note, show, show_json, warn
-from jobs.discover import find_candidates, pin_checkpoint
-from jobs.errors import TooFewError
-from jobs.fusing import fuse
+from jobs.discover import find_candidates, pin_base, pin_checkpoint
+from jobs.errors import RecipeError, TooFewError
+from jobs.fusing import average_request, fuse
 from jobs.merge_output import MergeOutput, claim_output, parse_output, release_output
 from jobs.mergekit import (
     check_sources,
@@ -151,9 +153,16 @@ def _from_mergekit(text: str, name: str, folder: str) -> Wanted:
         warn(line)
     checkpoints: list[Checkpoint] = []
     vocabularies = {}
-    for model, uri in zip(document.models, document.uris, strict=True):
-        checkpoint, vocabularies[model] = pin_checkpoint(open_store(uri).uri, name=model)
+    bases = {place: pin_base(place) for place in dict.fromkeys(document.bases) if place}
+    places = zip(document.models, document.uris, document.bases, strict=True)
+    for model, uri, base in places:
+        checkpoint, vocabularies[model] = pin_checkpoint(
+            open_store(uri).uri, name=model, base=bases.get(base)
+        )
+        if base and checkpoint.adapter is None:
+            raise RecipeError(f"{model}: {uri} is no adapter. Nothing was merged.")
         checkpoints.append(checkpoint)
+    check_bases(checkpoints)
     for line in check_sources(document, checkpoints, vocabularies):
         warn(line)
     request = mergekit_request(document, checkpoints)
@@ -162,7 +171,7 @@ def _from_mergekit(text: str, name: str, folder: str) -> Wanted:
 
 def _from_block(text: str, name: str, folder: str) -> Wanted:
     block = parse_merge_block(text, name=name, folder=folder)
-    found = find_candidates(block.candidates, settle_seconds=0, now=time.time())
+    found = find_candidates(block.candidates, settle_seconds=0, now=time.time(), base=block.base)
     if found.skipped:
         entry = found.skipped[0]
         raise TooFewError(
@@ -178,7 +187,10 @@ def _from_block(text: str, name: str, folder: str) -> Wanted:
         weights, rule = uniform_weights(len(names)), "uniform"
         if "weights" not in block.model_fields_set:
             rule = "uniform (the document gives no weights)"
-    request = linear_request(candidates, weights, dtype=block.merge.dtype)
+    for line in find_doubts(candidates):
+        warn(line)
+    merge = block.merge
+    request = average_request(candidates, weights, merge.dtype, output=merge.output)
     return Wanted(request, None, dict(zip(names, weights, strict=True)), rule)
 
 

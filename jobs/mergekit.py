@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from fusion.agreement import find_mismatches, refuse_mismatches
-from fusion.checkpoint import Checkpoint, TensorSpec
+from fusion.checkpoint import Checkpoint, TensorSpec, model_tensors
 from fusion.dtypes import FLOATS, parse_dtype, promote
 from fusion.errors import MethodError, MismatchError, WeightError
 from fusion.method_specs import COPY, METHOD_SPECS
 from fusion.plan import MergeRequest, TensorRequest
-from fusion.sources import SourceTensor
+from fusion.sources import SourceTensor, base_indices, find_source, with_bases
 from jobs.errors import RecipeError
 from jobs.mergekit_values import check_values
 from jobs.strict_yaml import Document, load_yaml
@@ -44,7 +44,7 @@ class MergekitDocument:
     """A mergekit document that can be carried out.
 
     Attributes:
-        models: paths in list order, as written.
+        models: paths in list order, as written; BASE+ADAPTER for an adapter.
         parameters: of each model, in the same order.
         shared: parameters of the top level.
         base_model: path, "" where there is none.
@@ -65,11 +65,18 @@ class MergekitDocument:
 
     @property
     def uris(self) -> tuple[str, ...]:
-        """Where the models are."""
-        return tuple(
-            path if "://" in path or path.startswith("/") else str(Path(self.folder) / path)
-            for path in self.models
-        )
+        """Where the models are; of adapters, where the adapter is."""
+        return tuple(self._located(model.rpartition("+")[2]) for model in self.models)
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """Where the bases of those models are that are adapters; "" for whole models."""
+        stems = [model.rpartition("+")[0] for model in self.models]
+        return tuple(self._located(stem) if stem else "" for stem in stems)
+
+    def _located(self, path: str) -> str:
+        is_whole = "://" in path or path.startswith("/")
+        return path if is_whole else str(Path(self.folder) / path)
 
 
 def is_mergekit(text: str, *, name: str) -> bool:
@@ -142,6 +149,8 @@ def mergekit_request(document: MergekitDocument, checkpoints: Sequence[Checkpoin
         WeightError: weights that sum to 0 and are to be normalised.
     """
     tables = [_canonical_tensors(checkpoint) for checkpoint in checkpoints]
+    places = with_bases(checkpoints)
+    bases = base_indices(places)
     num_layers = 1 + max((_layer(name) for table in tables for name in table), default=0)
     tensors = []
     for name in dict.fromkeys(name for table in tables for name in table):
@@ -154,8 +163,11 @@ def mergekit_request(document: MergekitDocument, checkpoints: Sequence[Checkpoin
                 "",
                 "E-TENSORS",
             )
-        tensors.append(_request(document, name, present, num_layers, checkpoints))
-    return MergeRequest(tuple(checkpoints), tuple(tensors))
+        sources = tuple(find_source(places, i, s, bases=bases) for i, s in enumerate(present))
+        tensors.append(_request(document, name, present, sources, num_layers, checkpoints))
+    averaged = [tensor.weights for tensor in tensors if tensor.method != COPY]
+    weights = averaged[0] if averaged else (1.0,) * len(checkpoints)
+    return MergeRequest(places, tuple(tensors), weights)
 
 
 def check_sources(
@@ -200,8 +212,11 @@ def _models(document: Document, warnings: list[str]) -> tuple[list[str], list[Ma
     parameters: list[Mapping[str, Any]] = []
     for index, entry in enumerate(document.value["models"]):
         where = f"{document.name}:{document.line(('models', index))}: models.{index}"
-        if re.search(r"[@+]", entry["model"].rpartition("/")[2]):
-            raise RecipeError(f"{where}: revisions (@) and adapters (+) are not supported")
+        parts = entry["model"].split("+")
+        if any("@" in part.rpartition("/")[2] for part in parts):
+            raise RecipeError(f"{where}: revisions (@) are not supported")
+        if len(parts) > 2 or not all(parts):
+            raise RecipeError(f"{where}: expected PATH or BASE+ADAPTER, found {entry['model']!r}")
         if entry["model"] in models:
             raise RecipeError(f"{where}: {entry['model']} is listed twice")
         own = entry.get("parameters") or {}
@@ -235,7 +250,7 @@ def _canonical_tensors(checkpoint: Checkpoint) -> dict[str, TensorSpec]:
     """Tensors by canonical name: GPT-2 ones get their `transformer.` prefix."""
     is_gpt2 = checkpoint.config.get("model_type") == "gpt2"
     named = {}
-    for spec in checkpoint.tensors:
+    for spec in model_tensors(checkpoint):
         bare = is_gpt2 and not spec.name.startswith(("transformer.", "lm_head.", "score."))
         named[f"transformer.{spec.name}" if bare else spec.name] = spec
     return named
@@ -252,6 +267,7 @@ def _request(
     document: MergekitDocument,
     name: str,
     specs: Sequence[TensorSpec],
+    sources: tuple[SourceTensor, ...],
     num_layers: int,
     checkpoints: Sequence[Checkpoint],
 ) -> TensorRequest:
@@ -263,7 +279,6 @@ def _request(
         raise MismatchError(
             f"{name} is {found}. No tensor data was read.", "leave the odd one out", "E-SHAPE"
         )
-    sources = tuple(SourceTensor(i, s.shard, s.start, s.dtype) for i, s in enumerate(specs))
     kinds = [spec.dtype for spec in specs]
     if not set(kinds) <= set(FLOATS):
         if len(set(kinds)) > 1:

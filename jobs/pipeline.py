@@ -12,6 +12,7 @@ from fusion.errors import NonFiniteError
 from fusion.manifest import PublishedFigure, RunManifest, RunReport
 from fusion.plan import MergePlan
 from fusion.weights import uniform_weights
+from jobs.adapters import find_doubts
 from jobs.choosing import ChosenWeights, choose_weights
 from jobs.commit import check_owner, read_pointer
 from jobs.discover import find_places, open_pinned
@@ -184,7 +185,8 @@ def _attempt(
         write_outcome(store, plan.run, Outcome("too_few", str(error), 13))
         raise
     except NonFiniteError as error:
-        if request.recipe.merge.on_nonfinite == "stop" or not error.checkpoint:
+        left = {candidate.name for candidate in plan.candidates} - set(plan.excluded)
+        if request.recipe.merge.on_nonfinite == "stop" or error.checkpoint not in left:
             raise
         lease.confirm()
         write_outcome(store, plan.run, Outcome("nonfinite", str(error), 13))
@@ -241,6 +243,7 @@ def _wanted(
         data=prepared.task.pin,
         incumbent=incumbent,
         excluded=excluded,
+        base=freeze((prepared.base,))[0] if prepared.base is not None else None,
     )
 
 
@@ -250,8 +253,12 @@ def _open_frozen(plan: RunPlan) -> tuple[Checkpoint, ...]:
     Raises:
         SourceChangedError: one is not.
     """
+    base = None
+    if plan.base is not None:
+        whole = plan.base
+        base = open_pinned(whole.uri, whole.shards, whole.side_files, name=whole.name)
     return tuple(
-        open_pinned(frozen.uri, frozen.shards, frozen.side_files, name=frozen.name)
+        open_pinned(frozen.uri, frozen.shards, frozen.side_files, name=frozen.name, base=base)
         for frozen in plan.candidates
         if frozen.name not in plan.excluded
     )
@@ -262,8 +269,8 @@ def _fuse_all(
 ) -> tuple[FusedModel, tuple[Checkpoint, ...]]:
     """The fused model, and the baselines that are not the same model."""
     members = [c for c in context.candidates if c.name in chosen.names]
-    dtype = context.recipe.merge.dtype
-    plan = plan_average(members, chosen.weights, dtype)
+    wanted = context.recipe.merge
+    plan = plan_average(members, chosen.weights, wanted.dtype, output=wanted.output)
 
     def merged(weighted: MergePlan, folder: str, ledger: str, name: str) -> FusedModel:
         return fuse(
@@ -283,9 +290,10 @@ def _fuse_all(
 
     with context.timed("merge"):
         fused = merged(plan, "model", "ledger", FUSED)
-    baseline = plan_average(members, uniform_weights(len(members)), dtype)
-    wanted = with_baselines and "uniform" in context.recipe.baselines
-    if not wanted or baseline.id == plan.id:
+    even = uniform_weights(len(members))
+    baseline = plan_average(members, even, wanted.dtype, output=wanted.output)
+    is_wanted = with_baselines and "uniform" in context.recipe.baselines
+    if not is_wanted or baseline.id == plan.id:
         return fused, ()
     with context.timed("merge baseline"):
         uniform = merged(baseline, "baseline", "ledger-baseline", UNIFORM)
@@ -306,7 +314,7 @@ def _keep_judgement(
         for name, slice_name in book.results:
             context.keep_records(name, slice_name, book)
     examples = load_examples(context.task)
-    notes = list(context.notes)
+    notes = [*context.notes, *find_doubts(context.candidates)]
     if examples.num_repeated:
         notes.append(
             f"{examples.num_repeated} near-duplicates of examples in other slices were left out"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from fusion.adapter_request import check_one_base
 from fusion.agreement import check_agree
 from fusion.checkpoint import (
     Checkpoint,
@@ -44,12 +45,14 @@ class Prepared:
         skipped: found, but not usable.
         task: with the evaluation data pinned.
         num_tokens: of the rank and gate slices together, about.
+        base: of candidates that are adapters.
     """
 
     candidates: tuple[Checkpoint, ...]
     skipped: tuple[Skipped, ...]
     task: EvaluationTask
     num_tokens: int = 0
+    base: Checkpoint | None = None
 
 
 def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
@@ -67,6 +70,7 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
         settle_seconds=recipe.select.settle_seconds,
         now=clock(),
         on_refused=recipe.select.on_refused,
+        base=recipe.base,
     )
     taken = [c.name for c in found.candidates if c.name in RESERVED]
     if taken:
@@ -84,7 +88,8 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
     task = make_task(recipe)
     examples = check_labels(found.candidates[0], task)
     check_weights(found, recipe)
-    return Prepared(found.candidates, found.skipped, task, count_tokens(examples, task))
+    num_tokens = count_tokens(examples, task)
+    return Prepared(found.candidates, found.skipped, task, num_tokens, found.base)
 
 
 def drop_too_large(found: Found, select: Select) -> Found:
@@ -132,6 +137,8 @@ def check_candidates(found: Found, recipe: Recipe) -> Found:
             "give each kind a recipe of its own",
             "E-KINDS",
         )
+    if recipe.merge.output == "adapter":
+        check_one_base(found.candidates)
     if found.candidates:
         check_agree(
             found.candidates,

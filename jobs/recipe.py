@@ -160,6 +160,7 @@ class Merge(Block):
     method: str = "linear"
     dtype: Annotated[str, BeforeValidator(_dtype)] | None = None
     on_nonfinite: Literal["stop", "exclude_and_reweight"] = "stop"
+    output: Literal["model", "adapter"] = "model"
 
     @model_validator(mode="after")
     def _method_exists(self) -> "Merge":
@@ -232,6 +233,7 @@ class Recipe(Block):
 
     name: Annotated[str, Field(pattern=NAME)]
     candidates: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)]
+    base: Annotated[str, Field(min_length=1)] | None = None
     select: Select = Select()
     task: Task
     weights: Weights = Weights()
@@ -255,6 +257,7 @@ class MergeBlock(Block):
     """What `metafuse merge` takes from a recipe."""
 
     candidates: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)]
+    base: Annotated[str, Field(min_length=1)] | None = None
     weights: Weights = Weights(rule="uniform")
     merge: Merge = Merge()
 
@@ -310,6 +313,7 @@ def parse_recipe(text: str, *, name: str, folder: str) -> Recipe:
             "text": text,
             "task": task,
             "output": _located(recipe.output, folder),
+            "base": recipe.base and _located(recipe.base, folder),
             "candidates": tuple(_located(entry, folder) for entry in recipe.candidates),
         }
     )
@@ -327,7 +331,10 @@ def parse_merge_block(text: str, *, name: str, folder: str) -> MergeBlock:
         document = replace(document, value=kept)
     block = _validated(MergeBlock, document)
     return block.model_copy(
-        update={"candidates": tuple(_located(entry, folder) for entry in block.candidates)}
+        update={
+            "candidates": tuple(_located(entry, folder) for entry in block.candidates),
+            "base": block.base and _located(block.base, folder),
+        }
     )
 
 

@@ -52,6 +52,7 @@ class RunPlan:
         data: pin of the evaluation data.
         incumbent: None before anything was promoted.
         excluded: names left out because an earlier attempt found them damaged.
+        base: of candidates that are adapters; None where none was named.
     """
 
     run: str
@@ -64,6 +65,7 @@ class RunPlan:
     data: Pin
     incumbent: Incumbent | None
     excluded: tuple[str, ...] = ()
+    base: FrozenCandidate | None = None
 
     @property
     def order(self) -> tuple[str, int]:

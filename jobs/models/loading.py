@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,19 +98,34 @@ def read_labels(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def local_copy(checkpoint: Checkpoint) -> Iterator[Path]:
-    """A private folder with the pinned files, while the block runs."""
-    store = open_store(checkpoint.uri)
+    """A private folder with the pinned files, while the block runs.
+
+    Of an adapter it holds the base with what the adapter adds, and the base's side files.
+    """
     with tempfile.TemporaryDirectory(prefix="metafuse-") as folder:
-        for file in (*checkpoint.shards, *checkpoint.side_files):
-            try:
-                _copy(store, file, Path(folder) / file.name)
-            except (PreconditionError, NotFoundError):
-                raise SourceChangedError(
-                    f"{checkpoint.uri}/{file.name} is no longer what was pinned "
-                    f"({file.pin.etag}). Nothing was published.",
-                    "run the same command again: it plans anew with what is there now",
-                ) from None
-        yield Path(folder)
+        if checkpoint.adapter is None:
+            _copy_all(checkpoint, (*checkpoint.shards, *checkpoint.side_files), Path(folder))
+            yield Path(folder)
+        else:
+            from jobs.models.dense import write_dense
+
+            dense = write_dense(checkpoint, Path(folder))
+            base = checkpoint.adapter.base
+            _copy_all(base, base.side_files, dense)
+            yield dense
+
+
+def _copy_all(checkpoint: Checkpoint, files: Sequence[PinnedFile], folder: Path) -> None:
+    store = open_store(checkpoint.uri)
+    for file in files:
+        try:
+            _copy(store, file, folder / file.name)
+        except (PreconditionError, NotFoundError):
+            raise SourceChangedError(
+                f"{checkpoint.uri}/{file.name} is no longer what was pinned "
+                f"({file.pin.etag}). Nothing was published.",
+                "run the same command again: it plans anew with what is there now",
+            ) from None
 
 
 def _copy(store: Store, file: PinnedFile, target: Path) -> None:
@@ -127,8 +142,8 @@ def _copy(store: Store, file: PinnedFile, target: Path) -> None:
 def _check_tensors(checkpoint: Checkpoint, folder: Path) -> tuple[float, str]:
     """Largest magnitude and where it is; refuses what is not finite."""
     largest, where = 0.0, ""
-    for shard in checkpoint.shards:
-        with safe_open(folder / shard.name, framework="pt") as tensors:
+    for shard in sorted(folder.glob("*.safetensors")):
+        with safe_open(shard, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118  # not a mapping
                 tensor = tensors.get_tensor(name)
                 if not tensor.is_floating_point() or tensor.numel() == 0:
