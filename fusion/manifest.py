@@ -6,6 +6,7 @@ from typing import Literal
 
 from fusion.canonical import from_json, to_json
 from fusion.gate import Verdict
+from fusion.health import ModelHealth
 from fusion.metrics import Score
 
 SCHEMA = 1
@@ -49,6 +50,9 @@ class ModelManifest:
     """Written last into a model's folder: what is in it and where it came from.
 
     `base` is the model that sources change which are adapters.
+    `health` is None where no tensor was computed. It depends on how many blocks were asked for and
+    on the arithmetic of the machine, so it takes no part in whether two manifests tell of the same
+    model.
     """
 
     plan: str
@@ -57,6 +61,7 @@ class ModelManifest:
     sources: tuple[SourceEntry, ...]
     base: SourceEntry | None = None
     notes: tuple[str, ...] = ()
+    health: ModelHealth | None = None
     schema: int = SCHEMA
 
 
@@ -242,6 +247,7 @@ class RunReport:
         models: compared on the gate slice.
         forest: lines of the forest plot, in order.
         merge: what it did.
+        health: what the fused tensors look like.
         timings: (step, seconds).
         published: figures from elsewhere.
         sources: pins of what was averaged.
@@ -276,6 +282,7 @@ class RunReport:
     notes: tuple[str, ...] = ()
     commands: tuple[tuple[str, str], ...] = ()
     incumbent: str = ""
+    health: ModelHealth | None = None
     schema: int = SCHEMA
 
 

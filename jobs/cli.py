@@ -119,6 +119,12 @@ def _shard_size(_: click.Context, __: click.Parameter, value: str | None) -> int
     callback=_shard_size,
     help="Bytes of a shard at most, such as 500M or 2B; default: 5B.",
 )
+@click.option(
+    "--health",
+    type=click.Choice(["sampled", "full"]),
+    help="Cosines and norms from about 1/16 of the elements, or all; default: sampled, or as "
+    "CONFIG says.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 @click.option("--verbose", "-v", count=True, hidden=True)
 @mergekit_flags
@@ -130,6 +136,7 @@ def merge(
     memory: str,
     digest: Literal["crc64nvme", "sha256"] | None,
     shard_bytes: int | None,
+    health: Literal["sampled", "full"] | None,
     quiet: bool,
     verbose: int,
     as_json: bool,
@@ -145,7 +152,12 @@ def merge(
         from jobs.merge_command import run_merge
 
         options = read_flags(
-            flags, workers=workers, digest=digest, shard_bytes=shard_bytes, is_quiet=quiet
+            flags,
+            workers=workers,
+            digest=digest,
+            shard_bytes=shard_bytes,
+            health=health,
+            is_quiet=quiet,
         )
         return run_merge(config, out, memory=memory, as_json=as_json, options=options)
 

@@ -76,13 +76,24 @@ def commit_model(
             store.put(key, content, if_absent=True)
         except PreconditionError:
             there = store.read(key)
-    if there is not None and there != content:
+    if there is None:
+        return digest(content)
+    if not _tells_the_same(there, replace(manifest, files=files)):
         raise ManifestError(
             f"{store.uri}/{key} exists and differs from what this plan writes; nothing was "
             "published",
             f"move {store.uri}/{folder} away and run again",
         )
-    return digest(content)
+    return digest(there)
+
+
+def _tells_the_same(content: bytes, manifest: ModelManifest) -> bool:
+    """Whether a manifest that is there is of the same model, however its health was measured."""
+    try:
+        known = from_json(ModelManifest, content)
+    except ManifestError:
+        return False
+    return to_json(replace(known, health=None)) == to_json(replace(manifest, health=None))
 
 
 def read_pointer(store: Store) -> SeenPointer | None:

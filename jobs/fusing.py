@@ -11,6 +11,7 @@ from cluster.store import Store, open_store
 from fusion.adapter_request import ADAPTER_STEM, adapter_request, format_adapter_config
 from fusion.checkpoint import Checkpoint
 from fusion.dtypes import TORCH_NAMES
+from fusion.health import HealthMode, ModelHealth
 from fusion.manifest import MergeFigures, ModelManifest, SourceEntry
 from fusion.plan import MergePlan, MergeRequest, format_index, linear_request, plan_merge
 from jobs.adapters import Base, describe_pins
@@ -85,6 +86,7 @@ def fuse(
     memory_bytes: int,
     threads: int = 1,
     with_sha256: bool = True,
+    health: HealthMode = "sampled",
     on_progress: Progress | None = None,
     config: Mapping[str, object] | None = None,
     device: str = "cpu",
@@ -105,6 +107,7 @@ def fuse(
         memory_bytes: of one worker's process.
         threads: workers that share one process.
         with_sha256: whether units get a sha256 beside their CRC.
+        health: which blocks of the tensors are summed for cosines and norms.
         on_progress: units done, units, bytes done.
         config: config.json of the output; None takes that of the first source.
         device: where the arithmetic runs.
@@ -112,9 +115,18 @@ def fuse(
         with_tokenizer: whether the tokenizer files of the first source are copied.
     """
     memory = fit_worker(plan, store.uri, memory_bytes, threads=threads)
-    job = MergeJob(plan, store.uri, folder, ledger, memory, with_sha256=with_sha256, device=device)
+    job = MergeJob(
+        plan,
+        store.uri,
+        folder,
+        ledger,
+        memory,
+        with_sha256=with_sha256,
+        device=device,
+        health=health,
+    )
     outcome = merge_all(job, runner=runner, workers=workers, on_progress=on_progress)
-    manifest = _describe(plan)
+    manifest = _describe(plan, outcome.health)
     sides = _make_side_files(plan, config, with_tokenizer=with_tokenizer)
     if with_card:
         sides["README.md"] = format_card(manifest, title=title).encode()
@@ -188,7 +200,7 @@ def format_config(plan: MergePlan, config: Mapping[str, object] | None) -> bytes
     return json.dumps(table, indent=2, sort_keys=True).encode() + b"\n"
 
 
-def _describe(plan: MergePlan) -> ModelManifest:
+def _describe(plan: MergePlan, health: ModelHealth | None) -> ModelManifest:
     request = plan.request
     return ModelManifest(
         plan=plan.id,
@@ -199,6 +211,7 @@ def _describe(plan: MergePlan) -> ModelManifest:
             for checkpoint, weight in zip(request.candidates, request.weights, strict=True)
         ),
         base=_describe_source(request.base, 1.0) if request.base is not None else None,
+        health=health,
     )
 
 

@@ -15,6 +15,7 @@ from cluster.errors import NotFoundError, PreconditionError
 from cluster.store import Part, Store, Upload
 from fusion.canonical import from_json, to_json
 from fusion.errors import ManifestError
+from fusion.health import PieceSums
 from fusion.plan import MergePlan, MergeUnit
 
 
@@ -48,6 +49,7 @@ class UnitRecord:
         largest: largest magnitude among the unit's values.
         worker: host/process.
         reads: ranges of those sources whose digest is known.
+        health: sums over the values of the tensors that the unit computed.
     """
 
     unit: str
@@ -64,6 +66,7 @@ class UnitRecord:
     largest: float
     worker: str
     reads: tuple[SourceRead, ...] = ()
+    health: tuple[PieceSums, ...] = ()
 
     @property
     def shard(self) -> int:

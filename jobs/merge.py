@@ -10,7 +10,9 @@ from cluster.digests import combine_crc64nvme
 from cluster.errors import DigestError
 from cluster.runner import Resources, Runner
 from cluster.store import Part, Store, open_store
+from fusion.health import HealthMode, ModelHealth, describe_model
 from fusion.manifest import FileEntry
+from fusion.method_specs import METHOD_SPECS
 from fusion.plan import MergePlan, MergeUnit
 from jobs.ledger import Ledger, ShardState, UnitRecord
 from jobs.merge_memory import WorkerMemory
@@ -32,6 +34,7 @@ class MergeJob:
         with_sha256: whether units get a sha256 beside their CRC64NVME.
         device: "cpu" or "cuda", where the arithmetic runs.
         known_digests: source shards whose digest is known; `merge_all` finds them.
+        health: which blocks are summed. NaN, infinity and magnitude are looked for in all.
     """
 
     plan: MergePlan
@@ -42,6 +45,7 @@ class MergeJob:
     with_sha256: bool = True
     device: str = "cpu"
     known_digests: frozenset[tuple[int, str]] = frozenset()
+    health: HealthMode = "sampled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ class MergeOutcome:
         peak_bytes: largest resident memory of any worker.
         num_checked: source shards whose bytes arrived as they are stored.
         num_unchecked: source shards that nobody knows a digest of, or that are not read whole.
+        health: what the output looks like; None where nothing was computed.
     """
 
     files: tuple[FileEntry, ...]
@@ -77,6 +82,7 @@ class MergeOutcome:
     peak_bytes: int
     num_checked: int
     num_unchecked: int
+    health: ModelHealth | None
 
 
 def merge_all(
@@ -124,6 +130,7 @@ def merge_all(
         peak_bytes=max((record.peak_bytes for record in [*resumed, *made]), default=0),
         num_checked=checked,
         num_unchecked=sum(len(c.shards) for c in job.plan.request.checkpoints) - checked,
+        health=_describe_health(job, [*resumed, *made]),
     )
 
 
@@ -191,6 +198,20 @@ def _check_sources(
         if not resumed:
             raise
         return None
+
+
+def _describe_health(job: MergeJob, records: Sequence[UnitRecord]) -> ModelHealth | None:
+    request = job.plan.request
+    return describe_model(
+        (piece for record in records for piece in record.health),
+        candidates=[checkpoint.name for checkpoint in request.checkpoints],
+        sources={
+            tensor.name: [source.owner for source in tensor.sources]
+            for tensor in request.tensors
+            if tensor.method in METHOD_SPECS
+        },
+        mode=job.health,
+    )
 
 
 def _complete(

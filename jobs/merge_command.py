@@ -13,14 +13,14 @@ from cluster.store import open_store
 from fusion.adapter_request import check_bases
 from fusion.agreement import check_agree
 from fusion.checkpoint import Checkpoint
-from fusion.manifest import MergeFigures
+from fusion.health import HealthMode
 from fusion.plan import SHARD_BYTES, MergePlan, MergeRequest, plan_merge
 from fusion.weights import fixed_weights, uniform_weights
 from jobs.adapters import find_doubts
 from jobs.console import Progress, note, show, show_json, warn
 from jobs.discover import find_candidates, pin_base, pin_checkpoint
 from jobs.errors import RecipeError, TooFewError
-from jobs.fusing import average_request, fuse
+from jobs.fusing import FusedModel, average_request, fuse
 from jobs.merge_output import MergeOutput, claim_output, parse_output, release_output
 from jobs.mergekit import (
     check_sources,
@@ -46,12 +46,14 @@ class Wanted:
         config: config.json to write; None: that of the first source.
         weights: by candidate, where one set holds for all tensors; else empty.
         rule: how they came about, for people.
+        health: which blocks cosines and norms are of.
     """
 
     request: MergeRequest
     config: dict[str, object] | None
     weights: Mapping[str, float]
     rule: str
+    health: HealthMode = "sampled"
 
 
 def run_merge(
@@ -69,12 +71,12 @@ def run_merge(
     plan = plan_merge(wanted.request, shard_bytes=options.shard_bytes or SHARD_BYTES)
     if wanted.rule and not as_json:
         note(f"weights  {wanted.rule}: {_listed(wanted.weights)}")
-    figures = None
+    model = None
     if claim_output(output, plan) is None:
         progress = Progress(is_quiet=as_json or options.is_quiet)
-        figures = _merge(plan, wanted, output, options, memory_bytes, progress)
+        model = _merge(plan, wanted, output, options, memory_bytes, progress)
     release_output(output, plan)
-    _show(output, plan, wanted, figures, time.monotonic() - started, as_json=as_json)
+    _show(output, plan, wanted, model, time.monotonic() - started, as_json=as_json)
     return 0
 
 
@@ -100,10 +102,10 @@ def _merge(
     options: MergeOptions,
     memory_bytes: int,
     progress: Progress,
-) -> MergeFigures:
+) -> FusedModel:
     digest = options.digest or ("sha256" if output.store.is_remote else "crc64nvme")
     try:
-        model = fuse(
+        return fuse(
             plan,
             output.store,
             folder=output.name,
@@ -115,6 +117,7 @@ def _merge(
             memory_bytes=memory_bytes,
             threads=options.workers,
             with_sha256=digest == "sha256",
+            health=options.health or wanted.health,
             on_progress=lambda done, total, size: progress.say(
                 "merge", done, total, f"{size / 1e9:.2f} GB"
             ),
@@ -125,7 +128,6 @@ def _merge(
         )
     finally:
         progress.close()
-    return model.figures
 
 
 def _check_device(device: str) -> None:
@@ -191,7 +193,8 @@ def _from_block(text: str, name: str, folder: str) -> Wanted:
         warn(line)
     merge = block.merge
     request = average_request(candidates, weights, merge.dtype, output=merge.output)
-    return Wanted(request, None, dict(zip(names, weights, strict=True)), rule)
+    by_name = dict(zip(names, weights, strict=True))
+    return Wanted(request, None, by_name, rule, merge.health)
 
 
 def _listed(weights: Mapping[str, float]) -> str:
@@ -204,12 +207,16 @@ def _show(
     output: MergeOutput,
     plan: MergePlan,
     wanted: Wanted,
-    figures: MergeFigures | None,
+    model: FusedModel | None,
     seconds: float,
     *,
     as_json: bool,
 ) -> None:
-    """What was done; `figures` is None where the model was there already."""
+    """What was done; `model` is None where it was there already."""
+    figures = model.figures if model else None
+    summary = model.manifest.health.summary if model and model.manifest.health else None
+    for line in summary.warnings if summary else ():
+        warn(line)
     if as_json:
         show_json({
             "model": output.uri,
@@ -219,6 +226,8 @@ def _show(
             "read_bytes": figures.read_bytes if figures else 0,
             "written_bytes": figures.written_bytes if figures else 0,
             "peak_bytes": figures.peak_bytes if figures else 0,
+            "norm_ratio": summary.norm_ratio if summary else None,
+            "cosines": {c.name: c.cosine for c in summary.candidates} if summary else {},
         })  # fmt: skip
     elif figures is None:
         show(f"{output.uri}  this merge is there already, whole; nothing was written")

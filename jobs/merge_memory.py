@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from cluster.store import open_store
 from fusion.dtypes import ITEM_BYTES
+from fusion.health import BLOCK_ELEMENTS
 from fusion.plan import MergePlan, TensorRequest
 from fusion.sources import factor_ranges
 from jobs.errors import MemoryNeedError
 
-# The arithmetic's block: 64 Ki elements in float32 stay in the core's cache.
-BLOCK_ELEMENTS = 1 << 16
 WIDEST_BYTES = 8
+# One block in the widest dtype is added up, two are looked at.
+WORK_BYTES = 3 * BLOCK_ELEMENTS * WIDEST_BYTES
 SMALLEST_CHUNK_BYTES = BLOCK_ELEMENTS * WIDEST_BYTES
 # From a disk 512 KiB to 1 MiB a read is fastest: sources, sum and output stay in the cache.
 LOCAL_CHUNK_BYTES = 1 << 20
@@ -71,7 +72,7 @@ def fit_worker(
         added = max(
             (_added_bytes(t, chunk, unit, read_ahead) for t in plan.request.tensors), default=0
         )
-        lane = whole + chunks + added + BLOCK_ELEMENTS * WIDEST_BYTES
+        lane = whole + chunks + added + WORK_BYTES
         return IMPORTED_BYTES + threads * lanes * lane
 
     chunk = REMOTE_CHUNK_BYTES if is_read_remote else LOCAL_CHUNK_BYTES

@@ -23,6 +23,7 @@ from jobs.chunks import Chunk, ChunkReader, ReadChunk
 from jobs.ledger import Ledger, UnitRecord
 from jobs.merge import MergeJob, UnitOrder
 from jobs.process_memory import peak_bytes
+from jobs.unit_health import UnitHealth
 
 # PyTorch's setting is the process's: workers on threads of one process share it.
 THREADS_LOCK = threading.Lock()
@@ -39,6 +40,7 @@ class MergeWorker:
         self._ledger = Ledger(self._output, job.ledger)
         self._reader = ChunkReader(job.plan, job.memory, known_digests=job.known_digests)
         self._inputs = AdaptedInputs()
+        self._health = UnitHealth(job.health)
         # Sources of few bytes an element may feed an output of more.
         self._out = bytearray(job.memory.chunk_bytes * 8)
 
@@ -49,6 +51,7 @@ class MergeWorker:
         upload = self._output.resume_upload(
             f"{self._job.model}/{shard.name}", order.upload, size=shard.size
         )
+        self._health.begin()
         writer = upload.start_part(
             unit.number,
             offset=unit.start,
@@ -78,6 +81,7 @@ class MergeWorker:
             largest=largest,
             worker=f"{socket.gethostname()}/{os.getpid()}",
             reads=self._reader.seen.ranges,
+            health=self._health.sums(),
         )
         self._ledger.write(record)
         return record
@@ -98,6 +102,9 @@ class MergeWorker:
         else:
             made = memoryview(self._out)[: end - start]
             largest = self._compute(chunk, inputs, made)
+            if tensor.method in METHODS:
+                out = torch.frombuffer(made, dtype=TORCH_DTYPES[tensor.dtype])
+                self._health.add(chunk, inputs, out, largest)
         writer.append(made[low - start : high - start])
         return largest
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from fusion.health import HealthMode
 from jobs.errors import UsageError
 
 Digest = Literal["crc64nvme", "sha256"]
@@ -48,6 +49,7 @@ class MergeOptions:
         digest: of the shards beside the CRC64NVME that is always made; None: sha256 on remote
             stores alone.
         shard_bytes: of one output shard at most; None: 5 GB.
+        health: blocks that cosines and norms are of; None: as the document says, else sampled.
         device: where the arithmetic runs.
         with_card: whether README.md is written.
         with_tokenizer: whether tokenizer files are copied.
@@ -58,6 +60,7 @@ class MergeOptions:
     workers: int = 2
     digest: Digest | None = None
     shard_bytes: int | None = None
+    health: HealthMode | None = None
     device: str = "cpu"
     with_card: bool = True
     with_tokenizer: bool = True
@@ -71,6 +74,7 @@ def read_flags(
     workers: int,
     digest: Digest | None,
     shard_bytes: int | None,
+    health: HealthMode | None = None,
     is_quiet: bool,
 ) -> MergeOptions:
     """What mergekit's flags ask for.
@@ -80,6 +84,7 @@ def read_flags(
         workers: threads.
         digest: as in `MergeOptions`.
         shard_bytes: as in `MergeOptions`.
+        health: as in `MergeOptions`.
         is_quiet: no progress.
 
     Raises:
@@ -97,6 +102,7 @@ def read_flags(
         workers=workers,
         digest=digest,
         shard_bytes=shard_bytes,
+        health=health,
         device=str(given.get("device") or ("cuda" if wants_cuda else "cpu")),
         with_card=given.get("write-model-card") is not False,
         with_tokenizer=given.get("copy-tokenizer") is not False,

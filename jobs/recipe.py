@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from fusion.canonical import digest, to_json
 from fusion.dtypes import parse_dtype
+from fusion.health import HealthMode
 from fusion.method_specs import METHOD_SPECS
 from jobs.errors import RecipeError
 from jobs.recipe_mistakes import describe_mistake, mistake_path
@@ -161,6 +162,7 @@ class Merge(Block):
     dtype: Annotated[str, BeforeValidator(_dtype)] | None = None
     on_nonfinite: Literal["stop", "exclude_and_reweight"] = "stop"
     output: Literal["model", "adapter"] = "model"
+    health: HealthMode = "sampled"
 
     @model_validator(mode="after")
     def _method_exists(self) -> "Merge":
@@ -221,7 +223,12 @@ class RecipeResources(Block):
     evaluate: EvaluateResources = EvaluateResources()
 
 
-WITHOUT_EFFECT = {"schedule", "resources", "single_writer"}
+WITHOUT_EFFECT: Any = {
+    "schedule": True,
+    "resources": True,
+    "single_writer": True,
+    "merge": {"health"},
+}
 
 
 class Recipe(Block):

@@ -58,6 +58,7 @@ def make_report(
         models=_model_rows(context, chosen, fused, judged),
         forest=_forest_rows(chosen, fused, judged),
         merge=fused.figures,
+        health=fused.manifest.health,
         timings=tuple(context.timings.items()),
         published=published,
         sources=fused.manifest.sources,
