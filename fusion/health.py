@@ -4,8 +4,8 @@ A worker sums fixed blocks of a tensor; the sums of units add up to the same dig
 grouping, because they are added without rounding. No torch here: the driver only adds.
 """
 
+import hashlib
 import math
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -123,9 +123,8 @@ def is_sampled(tensor: str, block: int, mode: HealthMode) -> bool:
     """
     if mode == "full" or block == 0:
         return True
-    mixed = zlib.crc32(f"{block}".encode(), zlib.crc32(tensor.encode("utf-8", "surrogatepass")))
-    # The low bits of a CRC of neighbouring numbers go in patterns; a multiplication mixes them.
-    return ((mixed * 0x9E3779B1) & 0xFFFFFFFF) >> 28 == 0
+    key = f"{block}/{tensor}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(key, digest_size=1).digest()[0] < 256 // SAMPLE_EVERY
 
 
 def kept(term: float) -> float:

@@ -7,6 +7,7 @@ import torch
 from fusion.health import BLOCK_ELEMENTS, HealthMode, PieceSums, add_exactly, is_sampled, kept
 from fusion.methods import TORCH_DTYPES
 from fusion.methods.block_sums import block_sums, make_scratch
+from fusion.plan import TensorRequest
 from jobs.chunks import Chunk
 
 
@@ -38,12 +39,11 @@ class UnitHealth:
             largest: largest magnitude of the result before it was rounded to that dtype.
         """
         tensor = chunk.placed.tensor
-        piece = self._pieces.setdefault(tensor.name, _Piece(1 + 2 * len(inputs)))
+        piece = self._pieces.get(tensor.name)
+        if piece is None:
+            piece = self._pieces[tensor.name] = _Piece(tensor)
         piece.num_elements += chunk.last - chunk.first - chunk.skipped
-        # Rounding keeps order, so the largest after rounding is the largest rounded.
-        exact = torch.tensor(largest, dtype=torch.float64)
-        rounded = exact.to(TORCH_DTYPES[tensor.work_dtype]).to(out.dtype)
-        piece.absmax = max(piece.absmax, float(rounded))
+        piece.largest = max(piece.largest, largest)
         first = chunk.first + chunk.skipped
         while first < chunk.last:
             block = first // BLOCK_ELEMENTS
@@ -57,29 +57,33 @@ class UnitHealth:
 
     def sums(self) -> tuple[PieceSums, ...]:
         """The unit's pieces in file order."""
-        return tuple(piece.sums(name) for name, piece in self._pieces.items())
+        return tuple(piece.sums() for piece in self._pieces.values())
 
 
 class _Piece:
     """Sums of the blocks of a piece so far."""
 
-    def __init__(self, num_sums: int) -> None:
+    def __init__(self, tensor: TensorRequest) -> None:
         self.num_elements = 0
         self.num_sampled = 0
-        self.absmax = 0.0
-        self._blocks: list[list[float]] = [[] for _ in range(num_sums)]
+        self.largest = 0.0
+        self._tensor = tensor
+        self._blocks: list[list[float]] = [[] for _ in range(1 + 2 * len(tensor.sources))]
 
     def note(self, sums: Sequence[float]) -> None:
         for terms, term in zip(self._blocks, sums, strict=True):
             terms.append(kept(term))
 
-    def sums(self, tensor: str) -> PieceSums:
+    def sums(self) -> PieceSums:
+        # Rounding keeps order, so the largest after rounding is the largest rounded.
+        exact = torch.tensor(self.largest, dtype=torch.float64)
+        rounded = exact.to(TORCH_DTYPES[self._tensor.work_dtype])
         totals = [add_exactly(terms) for terms in self._blocks]
         return PieceSums(
-            tensor=tensor,
+            tensor=self._tensor.name,
             num_elements=self.num_elements,
             num_sampled=self.num_sampled,
-            absmax=self.absmax,
+            absmax=float(rounded.to(TORCH_DTYPES[self._tensor.dtype])),
             output=totals[0],
             sources=tuple(totals[1::2]),
             dots=tuple(totals[2::2]),

@@ -56,12 +56,13 @@ def merge(
     runner=None,
     workers=1,
     chunk_bytes=1 << 20,
+    health="sampled",
 ):
     """Merge into `out`; returns the plan and the outcome."""
     request = linear_request(sources, weights, dtype=dtype)
     plan = plan_merge(request, unit_bytes=unit_bytes, shard_bytes=shard_bytes)
     memory = replace(fit_worker(plan, str(out), 1 << 30), chunk_bytes=chunk_bytes)
-    job = MergeJob(plan, str(out), "model", "ledger", memory)
+    job = MergeJob(plan, str(out), "model", "ledger", memory, health=health)
     return plan, merge_all(job, runner=runner or SerialRunner(), workers=workers)
 
 
