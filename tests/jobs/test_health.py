@@ -15,6 +15,7 @@ from jobs.ledger import Ledger
 from jobs.merge import MergeJob, merge_all
 from jobs.merge_command import run_merge
 from jobs.merge_memory import fit_worker
+from jobs.mergekit_flags import MergeOptions
 from tests.support.merging import load_merged, merge, write_checkpoint, write_sources
 
 # Several blocks, some of them cut by units; one tensor of no element, one of a single one.
@@ -149,10 +150,14 @@ merge: {health: full}
 """
 
 
-def merged_by_command(folder, out, **changes):
+def merged_by_command(folder, out, health=None):
     (folder / "merge.yaml").write_text(DOCUMENT)
     run_merge(
-        folder / "merge.yaml", str(folder / out), workers=1, memory="1GiB", as_json=True, **changes
+        folder / "merge.yaml",
+        str(folder / out),
+        memory="1GiB",
+        as_json=True,
+        options=MergeOptions(workers=1, health=health),
     )
     return from_json(ModelManifest, (folder / out / "manifest.json").read_bytes())
 

@@ -1,12 +1,14 @@
 import json
+import math
+import os
 import shutil
+import struct
 
 import pytest
 
-import jobs.merge_worker
 from fusion.canonical import from_json, to_json
 from fusion.errors import NonFiniteError
-from fusion.manifest import Pointer, RunReport
+from fusion.manifest import ModelManifest, Pointer, RunReport
 from jobs.errors import RecipeError, SourceChangedError
 from jobs.operate import pull, resolve
 from tests.support.running import run_project
@@ -98,34 +100,60 @@ def test_a_candidate_cannot_take_the_name_of_a_model_of_the_run(project):
         run_project(project)
 
 
-def test_a_nan_while_merging_starts_an_attempt_without_the_candidate(project, monkeypatch):
-    """The evaluation saw whole bytes; the merge meets a NaN."""
+def rot_after_evaluation(project):
+    """A `say` that damages candidate a on the disk once its scores are there.
+
+    One element of the file becomes NaN; size, inode and modification time stay, so the pin holds
+    as it does when a disk forgets a bit.
+    """
+    path = project / "candidates/a/model.safetensors"
+
+    def say(step, done, total, *_):
+        if step == "evaluate on rank" and done == total:
+            facts = path.stat()
+            header = int.from_bytes(path.read_bytes()[:8], "little")
+            with path.open("r+b") as stream:
+                stream.seek(8 + header + 40)
+                stream.write(struct.pack("<f", math.nan))
+            os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+    return say
+
+
+def test_a_nan_that_evaluation_did_not_see_starts_an_attempt_without_the_candidate(project):
     recipe = project / "recipe.yaml"
     recipe.write_text(recipe.read_text() + "merge: {on_nonfinite: exclude_and_reweight}\n")
-    real = jobs.merge_worker.MergeWorker._check_finite
-
-    def damaged(self, chunk, inputs, out, largest):
-        names = [c.name for c in self._job.plan.request.checkpoints]
-        if "a" in names:
-            raise NonFiniteError("1 NaN", "", "a", chunk.placed.tensor.name)
-        real(self, chunk, inputs, out, largest)
-
-    monkeypatch.setattr(jobs.merge_worker.MergeWorker, "_check_finite", damaged)
-    result = run_project(project)
+    result = run_project(project, say=rot_after_evaluation(project))
     assert result.run == "nightly-2026-11-24.2"
     rows = {row.name: row for row in result.report.candidates}
     assert rows["a"].status == "skipped"
     assert {n for n, row in rows.items() if row.status == "kept"} == {"b", "c", "d"}
+    first = json.loads((project / "merged/runs/nightly-2026-11-24/outcome.json").read_text())
+    assert first["result"] == "nonfinite"
+    assert not list((project / "merged/runs/nightly-2026-11-24").glob("model-*/manifest.json"))
 
 
-def test_a_nan_while_merging_stops_the_run_by_default(project, monkeypatch):
-    def damaged(self, chunk, inputs, out, largest):
-        raise NonFiniteError("1 NaN", "", "a", chunk.placed.tensor.name)
-
-    monkeypatch.setattr(jobs.merge_worker.MergeWorker, "_check_finite", damaged)
-    with pytest.raises(NonFiniteError):
-        run_project(project)
+def test_a_nan_that_evaluation_did_not_see_stops_the_run_by_default(project):
+    with pytest.raises(NonFiniteError, match="of a has 1 NaN") as caught:
+        run_project(project, say=rot_after_evaluation(project))
+    assert caught.value.checkpoint == "a"
+    assert caught.value.tensor in str(caught.value)
     assert not (project / "merged" / "latest.json").exists()
+    assert not list(project.glob("merged/runs/*/model-*/manifest.json"))
+
+
+def test_the_report_tells_how_near_the_candidates_are_to_the_fused_model(project):
+    report = run_project(project).report
+    summary = report.health.summary
+    assert {c.name for c in summary.candidates} == set("abcd")
+    assert all(0.5 < candidate.cosine < 1 for candidate in summary.candidates)
+    # Each candidate is a good model and as much noise: the noise averages out.
+    assert summary.norm_ratio < 0.95
+    assert len(summary.warnings) == 1
+    manifests = list(project.glob("merged/runs/*/model-*/manifest.json"))
+    assert [from_json(ModelManifest, path.read_bytes()).health for path in manifests] == [
+        report.health
+    ]
 
 
 def test_another_model_promoted_meanwhile_is_judged_against(project):
