@@ -36,7 +36,6 @@ def make_report(
     published: tuple[PublishedFigure, ...],
 ) -> RunReport:
     """The report of a judged run."""
-    output = context.store.uri
     return RunReport(
         run=context.plan.run,
         recipe=context.plan.recipe,
@@ -44,11 +43,11 @@ def make_report(
         attempt=context.plan.attempt,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         version=version("metafuse"),
-        output=output,
-        model=f"{output}/{fused.folder}",
+        output=context.store.uri,
+        model=f"{context.store.uri}/{fused.folder}",
         verdict=judged.verdict,
         headline=headline(judged.verdict),
-        task=f"{context.task.kind} on {context.task.data.rpartition('/')[2]}",
+        task=_describe_task(context),
         slices=slices,
         rule=chosen.rule,
         effective_models=effective_models(chosen.weights),
@@ -63,9 +62,13 @@ def make_report(
         published=published,
         sources=fused.manifest.sources,
         notes=notes,
-        commands=_commands(output, fused.folder),
+        commands=_commands(context.store.uri, fused.folder),
         incumbent=judged.incumbent.run if judged.incumbent else "",
     )
+
+
+def _describe_task(context: RunContext) -> str:
+    return f"{context.task.kind} on {context.task.data.rpartition('/')[2]}"
 
 
 def headline(verdict: Verdict) -> str:
