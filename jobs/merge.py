@@ -202,14 +202,17 @@ def _check_sources(
 
 def _describe_health(job: MergeJob, records: Sequence[UnitRecord]) -> ModelHealth | None:
     request = job.plan.request
+    sources = {
+        tensor.name: [source.owner for source in tensor.sources]
+        for tensor in request.tensors
+        if tensor.method in METHOD_SPECS
+    }
+    # The bases of adapters come after the candidates, and own nothing.
+    count = 1 + max((owner for owners in sources.values() for owner in owners), default=-1)
     return describe_model(
         (piece for record in records for piece in record.health),
-        candidates=[checkpoint.name for checkpoint in request.checkpoints],
-        sources={
-            tensor.name: [source.owner for source in tensor.sources]
-            for tensor in request.tensors
-            if tensor.method in METHOD_SPECS
-        },
+        candidates=[checkpoint.name for checkpoint in request.checkpoints[:count]],
+        sources=sources,
         mode=job.health,
     )
 
