@@ -6,17 +6,18 @@ in flight.
 """
 
 import contextlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from cluster.digests import combine_crc64nvme
+from cluster.digests import RunningDigest, combine_crc64nvme
 from cluster.errors import NotFoundError, PreconditionError
-from cluster.store import Part, Store, Upload
+from cluster.store import ObjectInfo, Part, Store
 from fusion.canonical import from_json, to_json
 from fusion.errors import ManifestError
 from fusion.health import PieceSums
 from fusion.plan import MergePlan, MergeUnit
+
+READ_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,13 @@ class UnitRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadRecord:
+    """Which upload the units of a shard are written to."""
+
+    upload: str
+
+
+@dataclass(frozen=True, slots=True)
 class ShardState:
     """How far one output shard is.
 
@@ -105,13 +113,12 @@ class Ledger:
         """Note a unit as done."""
         self._store.put(f"{self._folder}/{record.unit}.json", to_json(record), is_durable=False)
 
-    def read(self) -> tuple[UnitRecord, ...]:
-        """All records, current or not; what cannot be read counts as not done."""
+    def read(self, shard: int) -> tuple[UnitRecord, ...]:
+        """Records of one output shard, current or not; what cannot be read counts as not done."""
         found = []
-        for entry in self._store.list(f"{self._folder}/"):
-            if entry.key.endswith(".json"):
-                with contextlib.suppress(ManifestError, NotFoundError):
-                    found.append(from_json(UnitRecord, self._store.read(entry.key)))
+        for entry in self._store.list(f"{self._folder}/{shard + 1:05d}-"):
+            with contextlib.suppress(ManifestError, NotFoundError):
+                found.append(from_json(UnitRecord, self._store.read(entry.key)))
         return tuple(found)
 
     def forget(self) -> None:
@@ -127,14 +134,11 @@ class Ledger:
             models: store of the output.
             folder: key of the model's folder in it.
         """
-        by_shard: dict[int, list[UnitRecord]] = {}
-        for record in self.read():
-            by_shard.setdefault(record.shard, []).append(record)
-        units: dict[int, list[MergeUnit]] = {}
+        units: dict[int, dict[int, MergeUnit]] = {}
         for unit in plan.units:
-            units.setdefault(unit.shard, []).append(unit)
+            units.setdefault(unit.shard, {})[unit.number] = unit
         return tuple(
-            self._find_shard(plan, index, units[index], by_shard.get(index, []), models, folder)
+            self._find_shard(plan, index, units[index], models, folder)
             for index in range(len(plan.shards))
         )
 
@@ -142,48 +146,51 @@ class Ledger:
         self,
         plan: MergePlan,
         index: int,
-        units: Sequence[MergeUnit],
-        records: Sequence[UnitRecord],
+        units: Mapping[int, MergeUnit],
         models: Store,
         folder: str,
     ) -> ShardState:
         shard = plan.shards[index]
         key = f"{folder}/{shard.name}"
-        upload_id, etag = self._read_upload(index)
-        current = {r.number: r for r in records if r.upload == upload_id}
-        is_known = upload_id and len(current) == len(units)
-        if is_known and _is_there(models, key, shard.size, plan.id, _combine(current)):
-            return ShardState(upload_id, current, is_complete=True)
-        upload = models.resume_upload(key, upload_id, size=shard.size) if upload_id else None
-        if upload is None or not upload.is_open():
-            upload = self._begin(plan, index, models, key, etag)
-            current = {r.number: r for r in records if r.upload == upload.id}
-        found = upload.find_parts([record.part for record in current.values()])
-        return ShardState(upload.id, {n: current[n] for n in found}, is_complete=False)
+        while True:
+            upload_id, etag = self._read_upload(index)
+            if upload_id:
+                upload = models.resume_upload(key, upload_id, size=shard.size)
+                # Asked before the records are read: whoever completed it had written them all.
+                is_open = upload.is_open()
+                records = _current(self.read(index), upload_id, units)
+                if is_open:
+                    found = upload.find_parts([record.part for record in records.values()])
+                    return ShardState(upload_id, {n: records[n] for n in found}, is_complete=False)
+                if len(records) == len(units) and _is_whole(models, key, plan, records):
+                    return ShardState(upload_id, records, is_complete=True)
+            self._begin(plan, index, models, key, etag)
 
     def _begin(
         self, plan: MergePlan, index: int, models: Store, key: str, etag: str | None
-    ) -> Upload:
-        """A new upload, or that of the driver which was quicker."""
+    ) -> None:
+        """Note a new upload in place of what was read, unless another driver was quicker."""
         size = plan.shards[index].size
         upload = models.start_upload(key, size=size, metadata={"plan": plan.id})
-        content = json.dumps({"upload": upload.id}).encode()
+        content = to_json(UploadRecord(upload.id))
         try:
             if etag is None:
                 self._store.put(self._upload_key(index), content, if_absent=True)
             else:
                 self._store.put(self._upload_key(index), content, if_match=etag)
         except PreconditionError:
-            winner, _ = self._read_upload(index)
+            winner, now = self._read_upload(index)
             if winner == upload.id:
-                return upload
+                return  # an answer to our own put was lost
             upload.abort()
-            if not winner:
+            if now == etag:
                 raise  # refused, and yet nobody else wrote: the store contradicts itself
-            return models.resume_upload(key, winner, size=size)
-        return upload
 
     def _read_upload(self, index: int) -> tuple[str, str | None]:
+        """Id and etag of the record of a shard's upload.
+
+        The id is "" where the record is empty or broken, the etag is None where there is none.
+        """
         key = self._upload_key(index)
         while True:
             try:
@@ -193,24 +200,56 @@ class Ledger:
                 return "", None
             except PreconditionError:
                 continue
-            return str(json.loads(content)["upload"]), etag
+            with contextlib.suppress(ManifestError):
+                return from_json(UploadRecord, content).upload, etag
+            return "", etag
 
     def _upload_key(self, index: int) -> str:
         return f"{self._folder}/{index + 1:05d}.upload"
 
 
-def _is_there(models: Store, key: str, size: int, plan_id: str, crc: str) -> bool:
-    """Whether the object exists as planned, as far as the store keeps plan and CRC."""
+def _current(
+    records: Iterable[UnitRecord], upload: str, units: Mapping[int, MergeUnit]
+) -> dict[int, UnitRecord]:
+    """Records by number that name this upload and describe a unit of the plan."""
+    return {
+        record.number: record
+        for record in records
+        if record.upload == upload
+        and (unit := units.get(record.number)) is not None
+        and (record.unit, record.offset, record.size)
+        == (unit.id, unit.start, unit.end - unit.start)
+    }
+
+
+def _is_whole(models: Store, key: str, plan: MergePlan, records: Mapping[int, UnitRecord]) -> bool:
+    """Whether the object is there with the bytes that the records describe.
+
+    Asked of the store where it keeps metadata and a checksum; a folder is read again.
+    """
+    parts = [records[number].part for number in sorted(records)]
+    crc = combine_crc64nvme((part.crc64nvme, part.size) for part in parts)
     try:
         entry = models.head(key)
-    except NotFoundError:
+        if entry.size != sum(part.size for part in parts):
+            return False
+        if entry.metadata.get("plan", plan.id) != plan.id:
+            return False
+        if entry.crc64nvme or models.is_remote:
+            return entry.crc64nvme in ("", crc)
+        return _read_crc(models, entry) == crc
+    except (NotFoundError, PreconditionError):
         return False
-    if entry.crc64nvme not in ("", crc):
-        return False
-    return entry.size == size and entry.metadata.get("plan", plan_id) == plan_id
 
 
-def _combine(records: Mapping[int, UnitRecord]) -> str:
-    """CRC64NVME of a whole shard from its records."""
-    ordered = [records[number] for number in sorted(records)]
-    return combine_crc64nvme((record.crc64nvme, record.size) for record in ordered)
+def _read_crc(store: Store, entry: ObjectInfo) -> str:
+    digest, buffer = RunningDigest(with_sha256=False), bytearray(min(entry.size, READ_BYTES))
+    reader = store.open_reader(entry.key, if_match=entry.etag)
+    try:
+        while digest.size < entry.size:
+            view = memoryview(buffer)[: entry.size - digest.size]
+            reader.read_into(view, start=digest.size)
+            digest.update(view)
+    finally:
+        reader.close()
+    return digest.crc64nvme

@@ -1,5 +1,6 @@
 """The streamed merge: workers read ranges, average, write ranges; the driver completes files."""
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from cluster.digests import combine_crc64nvme
-from cluster.errors import DigestError
+from cluster.errors import AccessError, DigestError, UploadGoneError
 from cluster.runner import Resources, Runner
 from cluster.store import Part, Store, open_store
 from fusion.health import HealthMode, ModelHealth, describe_model
@@ -19,6 +20,8 @@ from jobs.merge_memory import WorkerMemory
 from jobs.source_digests import check_sources, find_digests
 
 Progress = Callable[[int, int, int], None]
+# Times that one merge looks at the ledger again because another driver was at work on it.
+TAKEN_UP_AT_MOST = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +112,32 @@ def merge_all(
     """
     started = time.monotonic()
     store = open_store(job.output)
-    ledger = Ledger(store, job.ledger)
     known = find_digests(job.plan)
     job = replace(job, known_digests=frozenset(known))
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            outcome = _merge(job, known, store, runner, workers, on_progress)
+            break
+        except UploadGoneError:
+            # Another driver completed it, or wrote a part anew: the ledger tells what is left.
+            if tries == TAKEN_UP_AT_MOST:
+                raise
+    _abort_orphans(job, store)
+    return replace(outcome, seconds=time.monotonic() - started)
+
+
+def _merge(
+    job: MergeJob,
+    known: Mapping[tuple[int, str], str],
+    store: Store,
+    runner: Runner,
+    workers: int,
+    on_progress: Progress | None,
+) -> MergeOutcome:
+    started = time.monotonic()
+    ledger = Ledger(store, job.ledger)
     while True:
         states = ledger.find_shards(job.plan, store, job.model)
         resumed = [record for state in states for record in state.records.values()]
@@ -238,6 +264,16 @@ def _complete(
                 )
         files.append(_describe_file(shard.name, shard.size, crc, parts, job.plan.unit_bytes))
     return tuple(files)
+
+
+def _abort_orphans(job: MergeJob, store: Store) -> None:
+    """Forget uploads that a driver began and died before it could note them."""
+    sizes = {f"{job.model}/{shard.name}": shard.size for shard in job.plan.shards}
+    # All shards are complete. Listing uploads is a right of its own, and no reason to fail.
+    with contextlib.suppress(AccessError):
+        for left in list(store.list_uploads(f"{job.model}/")):
+            if left.key in sizes:
+                store.resume_upload(left.key, left.id, size=sizes[left.key]).abort()
 
 
 def _describe_file(

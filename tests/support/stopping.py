@@ -76,7 +76,9 @@ def stoppable(stopper):
     """All stores that are opened meanwhile obey the stopper."""
     real = {kind: getattr(module, NAMES[kind]) for kind, module in CLASSES.items()}
     for kind, module in CLASSES.items():
-        setattr(module, NAMES[kind], lambda uri, make=real[kind]: StoppableStore(make(uri), stopper))
+        setattr(
+            module, NAMES[kind], lambda uri, make=real[kind]: StoppableStore(make(uri), stopper)
+        )
     try:
         yield stopper
     finally:

@@ -1,0 +1,121 @@
+"""A small merge that is committed and promoted, and what a reader of the pointer makes of it."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from cluster.memory import ROOMS, MemoryStore, Room
+from cluster.runner import SerialRunner
+from cluster.store import open_store
+from fusion.manifest import RunManifest
+from jobs.commit import move_pointer, read_pointer
+from jobs.fusing import fuse
+from jobs.judgements import keep_judgement, keep_manifest
+from jobs.lease import held_lease
+from jobs.operate import block_bytes, is_whole, resolve
+from jobs.run_identity import Outcome, read_outcome, write_outcome
+from tests.support.sample_report import make_report
+
+
+def publish(output: str, plan, *, day: int, before: str) -> str:
+    """What a run does from the merge on: merge, commit, judge, promote, say so."""
+    store, run = open_store(output), f"nightly-2026-11-{day}"
+    with held_lease(store, run) as lease:
+        fused = fuse(
+            plan,
+            store,
+            folder=f"runs/{run}/model-{plan.short}",
+            ledger=f"runs/{run}/ledger-{plan.short}",
+            name="fused",
+            title=f"fused of {run}",
+            runner=SerialRunner(),
+            workers=1,
+            memory_bytes=1 << 30,
+        )
+        report = make_report(run=run, logical_date=f"2026-11-{day}", incumbent=before)
+        judgement = keep_judgement(store, run, report)
+        sha256 = keep_manifest(store, run, judgement, lambda of: _manifest(run, fused, of, report))
+        moved = move_pointer(
+            store,
+            recipe="nightly",
+            run=run,
+            model=fused.folder,
+            manifest_sha256=sha256,
+            order=(report.logical_date, 1),
+            judged_against=before,
+            check=lease.check,
+        )
+        assert moved.moved in ("promoted", "already")
+        write_outcome(store, run, Outcome("promoted", f"latest is now {run}", 0, before))
+    return run
+
+
+def _manifest(run, fused, report_sha256, report) -> RunManifest:
+    return RunManifest(
+        run=run,
+        recipe="nightly",
+        logical_date=report.logical_date,
+        attempt=1,
+        recipe_digest="r",
+        model=fused.folder,
+        model_manifest_sha256=fused.manifest_sha256,
+        verdict=report.verdict,
+        scores=(),
+        report_sha256=report_sha256,
+    )
+
+
+def read_promoted(output: str) -> dict[str, str]:
+    """sha256 of every file of the promoted model, after all were held to the manifests."""
+    found = resolve(output)
+    store = open_store(found.uri)
+    digests = {}
+    for entry in found.manifest.files:
+        content, step = store.read(entry.name), block_bytes(entry)
+        blocks = [content[i : i + step] for i in range(0, len(content), step)]
+        assert is_whole(entry, blocks), entry.name
+        digests[entry.name] = hashlib.sha256(content).hexdigest()
+    assert {e.key for e in store.list()} == {*digests, "manifest.json"}
+    return digests
+
+
+def check_promoted_once(output: str, run: str, before: str, wanted: dict[str, str]) -> None:
+    """The run ended as if nothing had happened, and left nothing behind."""
+    store = open_store(output)
+    assert read_promoted(output) == wanted
+    pointer = read_pointer(store).pointer
+    assert (pointer.run, pointer.previous, pointer.epoch) == (run, before, 2)
+    outcome = read_outcome(store, run)
+    assert (outcome.result, outcome.exit_status, outcome.previous) == ("promoted", 0, before)
+    assert list(store.list_uploads()) == []
+
+
+def bury(output: str) -> None:
+    """The process that holds the lease has ended: the next one on this host sees that."""
+    store = open_store(output)
+    try:
+        holder = json.loads(store.read("lease.json"))
+    except FileNotFoundError:
+        return
+    store.put("lease.json", json.dumps({**holder, "born": "in another life"}).encode())
+
+
+def copy_output(source: str, target: str) -> None:
+    """A store in memory or a folder, once more under another name."""
+    if not source.startswith("memory://"):
+        shutil.copytree(source, target)
+        assert Path(target, "latest.json").exists()
+        return
+    room = MemoryStore(source).room
+    ROOMS[target.removeprefix("memory://")] = Room(
+        objects=dict(room.objects), versions=dict(room.versions)
+    )
+
+
+def drop_output(target: str) -> None:
+    """Forget a copy."""
+    if target.startswith("memory://"):
+        del ROOMS[target.removeprefix("memory://")]
+    else:
+        shutil.rmtree(target)
