@@ -119,13 +119,13 @@ def merge_all(
         tries += 1
         try:
             outcome = _merge(job, known, store, runner, workers, on_progress)
-            break
         except UploadGoneError:
             # Another driver completed it, or wrote a part anew: the ledger tells what is left.
             if tries == TAKEN_UP_AT_MOST:
                 raise
-    _abort_orphans(job, store)
-    return replace(outcome, seconds=time.monotonic() - started)
+            continue
+        _abort_orphans(job, store)
+        return replace(outcome, seconds=time.monotonic() - started)
 
 
 def _merge(

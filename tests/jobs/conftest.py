@@ -1,4 +1,7 @@
+import os
 import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -18,3 +21,14 @@ def project(_template, tmp_path):
     folder = tmp_path / "project"
     shutil.copytree(_template, folder)
     return folder
+
+
+@pytest.fixture
+def quick_folder(tmp_path):
+    """A folder in memory where there is one: making sure of bytes on disk costs nothing there."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)

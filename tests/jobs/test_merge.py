@@ -6,16 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cluster.errors import ClusterError
 from cluster.local import LocalStore
-from cluster.memory import MemoryStore
 from cluster.runner import ThreadRunner
 from cluster.store import open_store
 from fusion.errors import IntegerError, NonFiniteError
 from jobs.discover import pin_checkpoint
 from jobs.errors import SourceChangedError
-from jobs.merge import MergeJob, merge_all
-from jobs.merge_memory import fit_worker
 from tests.support.merging import (
     SHAPES,
     load_merged,
@@ -134,86 +130,6 @@ def test_a_merge_on_s3_gives_the_bytes_of_a_local_one(tmp_path, moto, use):
     merge(sources, [0.5, 0.5], "s3://plain/merge-test", unit_bytes=5 << 20)
     content = open_store("s3://plain/merge-test").read("model/model.safetensors")
     assert content == (tmp_path / "out/model/model.safetensors").read_bytes()
-
-
-class Stop(ClusterError):
-    pass
-
-
-class StoppingStore(MemoryStore):
-    """Raises before or after its n-th writing operation, as a process that dies there."""
-
-    left = 10**9
-    is_after = False
-
-    def _strike(self, call):
-        StoppingStore.left -= 1
-        if StoppingStore.left == 0 and not StoppingStore.is_after:
-            raise Stop("before")
-        value = call()
-        if StoppingStore.left == 0:
-            raise Stop("after")
-        return value
-
-    def put(self, key, data, /, **condition):
-        return self._strike(lambda: MemoryStore.put(self, key, data, **condition))
-
-    def start_upload(self, key, /, **more):
-        upload = self._strike(lambda: MemoryStore.start_upload(self, key, **more))
-        return StoppingUpload(self, upload)
-
-    def resume_upload(self, key, upload_id, /, **more):
-        return StoppingUpload(self, MemoryStore.resume_upload(self, key, upload_id, **more))
-
-
-class StoppingUpload:
-    def __init__(self, store, upload):
-        self._store, self._upload = store, upload
-        self.key, self.id = upload.key, upload.id
-        self.is_open, self.find_parts = upload.is_open, upload.find_parts
-
-    def start_part(self, *args, **more):
-        writer = self._upload.start_part(*args, **more)
-        finish = writer.finish
-        writer.finish = lambda: self._store._strike(finish)
-        return writer
-
-    def complete(self, parts):
-        return self._store._strike(lambda: self._upload.complete(parts))
-
-    def abort(self):
-        return self._upload.abort()
-
-
-def test_a_merge_stopped_at_any_storage_operation_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
-    sources = write_sources(tmp_path, 2)
-    plan, _ = merge(sources, [0.5, 0.5], tmp_path / "whole", unit_bytes=8192)
-    whole = (tmp_path / "whole" / "model" / "model.safetensors").read_bytes()
-    operation = 0
-    while True:
-        operation += 1
-        stopped = []
-        for is_after in (False, True):
-            store = StoppingStore(f"memory://stop-{operation}-{is_after}")
-            monkeypatch.setattr("cluster.memory.MemoryStore", lambda uri: StoppingStore(uri))
-            job = MergeJob(plan, store.uri, "model", "ledger", fit_worker(plan, store.uri, 1 << 30))
-            from cluster.runner import SerialRunner
-
-            StoppingStore.left, StoppingStore.is_after = operation, is_after
-            try:
-                merge_all(job, runner=SerialRunner(), workers=1)
-                stopped.append(False)
-            except Stop:
-                stopped.append(True)
-                done = sum(e.key.endswith(".json") for e in store.list("ledger/"))
-                StoppingStore.left = 10**9
-                outcome = merge_all(job, runner=SerialRunner(), workers=1)
-                assert outcome.num_resumed == done
-            StoppingStore.left = 10**9
-            assert store.read("model/model.safetensors") == whole
-        if not any(stopped):
-            break
-    assert operation > 2 * len(plan.units)
 
 
 def test_doing_it_twice_computes_nothing(tmp_path):
