@@ -72,7 +72,10 @@ class LocalUpload:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            self._aside.replace(self._target)
+            try:
+                self._aside.replace(self._target)
+            except FileNotFoundError:
+                return self._finished()  # another driver completed it meanwhile
             sync_folder(self._target.parent)
             return describe(self.key, self._target.stat())
 

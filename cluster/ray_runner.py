@@ -10,7 +10,7 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,7 +129,7 @@ class RayRunner:
         *,
         resources: Resources,
         workers: int,
-    ) -> Iterator[Done[Result]]:
+    ) -> Generator[Done[Result], None, None]:
         _check_feasible(resources)
         # A task that waits for a place would use up its time limit.
         workers = min(max(1, workers), _capacity(resources))
@@ -160,7 +160,7 @@ class RayRunner:
         *,
         resources: Resources,
         workers: int,
-    ) -> Iterator[Done[Result]]:
+    ) -> Generator[Done[Result], None, None]:
         if not items:
             return
         _check_feasible(resources)

@@ -4,7 +4,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -45,7 +45,10 @@ class Done(Generic[Result]):
 
 
 class Runner(Protocol):
-    """Runs picklable functions on items and yields results as they come, in any order."""
+    """Runs picklable functions on items and yields results as they come, in any order.
+
+    Whoever does not take all results closes the generator: then what has not begun is dropped.
+    """
 
     def run_tasks(
         self,
@@ -55,7 +58,7 @@ class Runner(Protocol):
         *,
         resources: Resources,
         workers: int,
-    ) -> Iterator[Done[Result]]:
+    ) -> Generator[Done[Result], None, None]:
         """Each item once, at most `workers` at a time; a failing item does not stop the others.
 
         An item whose host was lost is run again; an exception of the function is not.
@@ -69,7 +72,7 @@ class Runner(Protocol):
         *,
         resources: Resources,
         workers: int,
-    ) -> Iterator[Done[Result]]:
+    ) -> Generator[Done[Result], None, None]:
         """Long-lived workers, each made once by `make_worker`, one item in flight a lane.
 
         Items must be safe to run twice: one on a lost or silent host is done elsewhere.
@@ -90,7 +93,7 @@ class SerialRunner:
         *,
         resources: Resources,
         workers: int,
-    ) -> Iterator[Done[Result]]:
+    ) -> Generator[Done[Result], None, None]:
         for index, item in enumerate(items):
             yield _attempt(function, index, item)
 
@@ -102,7 +105,7 @@ class SerialRunner:
         *,
         resources: Resources,
         workers: int,
-    ) -> Iterator[Done[Result]]:
+    ) -> Generator[Done[Result], None, None]:
         if items:
             yield from self.run_tasks(make_worker(), items, resources=resources, workers=1)
 
@@ -124,7 +127,7 @@ class ThreadRunner:
         *,
         resources: Resources,
         workers: int,
-    ) -> Iterator[Done[Result]]:
+    ) -> Generator[Done[Result], None, None]:
         return self.run_pool(lambda: function, items, resources=resources, workers=workers)
 
     def run_pool(
@@ -135,7 +138,7 @@ class ThreadRunner:
         *,
         resources: Resources,
         workers: int,
-    ) -> Iterator[Done[Result]]:
+    ) -> Generator[Done[Result], None, None]:
         made = threading.local()
 
         def work(index: int, item: Item) -> Done[Result]:

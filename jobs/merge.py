@@ -21,7 +21,7 @@ from jobs.source_digests import check_sources, find_digests
 
 Progress = Callable[[int, int, int], None]
 # Times that one merge looks at the ledger again because another driver was at work on it.
-TAKEN_UP_AT_MOST = 3
+TAKEN_UP_AT_MOST = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,14 +188,15 @@ def _compute(
     results = runner.run_pool(
         partial(make_merge_worker, job), orders, resources=resources, workers=workers
     )
-    for done in results:
-        if done.error is not None:
-            raise done.error
-        assert done.value is not None
-        made.append(done.value)
-        num_done, bytes_done = num_done + 1, bytes_done + done.value.size
-        if on_progress is not None:
-            on_progress(num_done, len(units), bytes_done)
+    with contextlib.closing(results):
+        for done in results:
+            if done.error is not None:
+                raise done.error
+            assert done.value is not None
+            made.append(done.value)
+            num_done, bytes_done = num_done + 1, bytes_done + done.value.size
+            if on_progress is not None:
+                on_progress(num_done, len(units), bytes_done)
     return made
 
 
