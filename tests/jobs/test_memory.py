@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.store import open_store
 from fusion.plan import linear_request, plan_merge
 from fusion.weights import uniform_weights
 from jobs.discover import pin_checkpoint
@@ -50,7 +51,7 @@ def check_merge(folder, total_bytes, *, memory_bytes, data_bytes):
     out = folder / "out"
     measured = run_limited(
         "merge", str(folder / "merge.yaml"), str(out), "--memory", str(memory_bytes),
-        data_bytes=data_bytes,
+        "--out-shard-size", "10B", data_bytes=data_bytes,
     )  # fmt: skip
     sources = [str(path) for path in sorted((folder / "sources").iterdir())]
     assert measured.peak_bytes <= stated_bytes(sources, str(folder), memory_bytes) <= memory_bytes
@@ -124,7 +125,14 @@ def test_a_merge_of_24_gb_from_s3_to_s3_keeps_to_1_gib(tmp_path, seaweedfs, use)
     config.write_text(f"candidates: [{place}/*]\nweights: {{rule: uniform}}\n")
     try:
         measured = run_limited(
-            "merge", str(config), f"{place}-out/merged", "--memory", str(GIB), data_bytes=GIB
+            "merge",
+            str(config),
+            f"{place}-out/merged",
+            "--memory",
+            str(GIB),
+            "--out-shard-size",
+            "10B",
+            data_bytes=GIB,
         )
         sources = [f"{place}/m{index}" for index in range(SOURCES)]
         assert measured.peak_bytes <= stated_bytes(sources, place, GIB) <= GIB
