@@ -18,7 +18,7 @@ from fusion.meta_analysis import (
     paired_difference,
     upper_bound,
 )
-from fusion.metrics import Records, macro_f1
+from fusion.metrics import SMALLEST_CLUSTERS, Records, macro_f1
 
 Role = Literal["incumbent", "best_candidate"]
 Decision = Literal["PROMOTE", "HOLD", "REFUSE"]
@@ -105,7 +105,7 @@ class Verdict:
         decision: PROMOTE, HOLD or REFUSE.
         reason: short and stable, for machines: "better", "guard", "not_better", "undecided",
             "first_held", or what made the test invalid ("not_finite", "too_few_examples",
-            "missing_examples", "rescoring_differs").
+            "too_few_clusters", "missing_examples", "rescoring_differs").
         sentence: the same for people, with numbers.
         comparisons: one a reference.
         guards: one a guard and reference.
@@ -210,6 +210,12 @@ def _problems(fused: Records, references: Sequence[Records]) -> list[tuple[str, 
         if len(records.ids) < SMALLEST_EXAMPLES:
             needed = f"{len(records.ids)} gate examples, at least {SMALLEST_EXAMPLES} are needed"
             found.append(("too_few_examples", needed))
+        num_clusters = len(set(records.clusters))
+        if num_clusters < SMALLEST_CLUSTERS:
+            needed = (
+                f"{num_clusters} cluster in the gate slice, at least {SMALLEST_CLUSTERS} are needed"
+            )
+            found.append(("too_few_clusters", needed))
     for records in references:
         here, there = set(records.ids), set(fused.ids)
         if len(here ^ there) > MISSING_SHARE * len(here | there):

@@ -54,6 +54,8 @@ class Score:
 
 
 SMALLEST_PROBABILITY = 1e-12
+# Of one cluster no error can be estimated.
+SMALLEST_CLUSTERS = 2
 
 
 def log_loss(
@@ -99,7 +101,7 @@ def clustered_error(values: npt.NDArray[np.float64], clusters: Sequence[str]) ->
     """
     _, member = np.unique(np.asarray(clusters), return_inverse=True)
     groups = int(member.max()) + 1
-    if groups < 2:
+    if groups < SMALLEST_CLUSTERS:
         return float("nan")
     sums = np.bincount(member, weights=values - values.mean())
     return float(np.sqrt(groups / (groups - 1) * (sums**2).sum()) / len(values))

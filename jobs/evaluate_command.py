@@ -1,5 +1,6 @@
 """`metafuse evaluate`: scores alone, nothing merged or kept."""
 
+import math
 import os
 import tempfile
 import time
@@ -65,6 +66,11 @@ def check_slice(task: EvaluationTask, slice_name: str) -> None:
         )
 
 
+def format_error(value: float) -> str:
+    """A standard error; that of a single cluster is not known."""
+    return "unknown" if math.isnan(value) else f"{value:.4f}"
+
+
 def _score(
     recipe: Recipe,
     found: Found,
@@ -92,10 +98,16 @@ def _score(
 def _show(scores: Sequence[Score], failures: Sequence[tuple[str, str, str]]) -> None:
     head = ["checkpoint", "loss", "+-", "accuracy", "macro F1", "examples"]
     rows = [
-        [s.name, f"{s.loss:.4f}", f"{s.loss_error:.4f}", f"{s.accuracy:.4f}", f"{s.macro_f1:.4f}",
-         str(s.num_examples)]
-        for s in scores
-    ]  # fmt: skip
+        [
+            entry.name,
+            f"{entry.loss:.4f}",
+            format_error(entry.loss_error),
+            f"{entry.accuracy:.4f}",
+            f"{entry.macro_f1:.4f}",
+            str(entry.num_examples),
+        ]
+        for entry in scores
+    ]
     show_table(head, rows)
     for name, code, message in failures:
         show(f"  {name}: {code} {message}")

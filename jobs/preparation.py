@@ -23,6 +23,7 @@ from jobs.run_names import RESERVED
 from jobs.tasks.text_classification import (
     EvaluationTask,
     Examples,
+    check_slices,
     label_numbers,
     load_examples,
     pin_data,
@@ -191,9 +192,11 @@ def check_labels(checkpoint: Checkpoint, task: EvaluationTask) -> Examples:
         What was read.
 
     Raises:
-        DataError: it cannot be read, a column is missing, or a label that the model does not have.
+        DataError: it cannot be read, a column is missing, a label that the model does not have, or
+            too few clusters.
     """
     examples = load_examples(task)
+    check_slices(examples, task)
     table = checkpoint.config.get("id2label")
     if isinstance(table, Mapping):
         names = [str(table[key]) for key in sorted(table, key=int)]

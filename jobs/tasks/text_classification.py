@@ -11,6 +11,7 @@ from cluster.errors import ClusterError, NotFoundError, PreconditionError
 from cluster.store import open_store
 from fusion.canonical import digest, to_json
 from fusion.checkpoint import Pin
+from fusion.metrics import SMALLEST_CLUSTERS
 from fusion.slices import (
     SLICES,
     assign_slice,
@@ -22,6 +23,8 @@ from jobs.errors import DataError, SourceChangedError
 
 # Part of every task digest: bump it when the same file and model would give other records.
 EVALUATOR_VERSION = 1
+# Clusters: one to rank by; an error of the difference is known from two on.
+SMALLEST_SLICES = {"rank": 1, "gate": SMALLEST_CLUSTERS}
 HINT = "set task.columns, or fix the data; nothing was evaluated"
 
 
@@ -113,7 +116,7 @@ def load_examples(task: EvaluationTask) -> Examples:
     """Read and slice the evaluation data.
 
     Raises:
-        DataError: unreadable, a column or value missing, or an empty rank or gate slice.
+        DataError: unreadable, or a column or value missing.
         SourceChangedError: the file is no longer the pinned one.
     """
     table = _read_table(task)
@@ -127,9 +130,6 @@ def load_examples(task: EvaluationTask) -> Examples:
     slices = [assign_slice(cluster, task.shares) for cluster in clusters]
     dropped = find_near_duplicates(texts, slices)
     kept = tuple("" if i in dropped else name for i, name in enumerate(slices))
-    for name in SLICES:
-        if task.shares[name] > 0 and name in ("rank", "gate") and name not in kept:
-            raise DataError(f"{task.data}: none of {len(texts)} examples is in slice {name}", HINT)
     digests = tuple(
         hashlib.sha256(canonical_text(cluster).encode(errors="replace")).hexdigest()[:16]
         for cluster in clusters
@@ -142,6 +142,29 @@ def load_examples(task: EvaluationTask) -> Examples:
         kept,
         len(dropped),
         len(find_gate_repeats(texts, slices)),
+    )
+
+
+def check_slices(examples: Examples, task: EvaluationTask) -> None:
+    """Refuse data whose clusters are too few to rank candidates and to judge a model.
+
+    Raises:
+        DataError: with the clusters of every slice.
+    """
+    pairs = set(zip(examples.slices, examples.clusters, strict=True))
+    counts = {name: sum(own == name for own, _ in pairs) for name in SLICES}
+    lacking = [name for name, least in SMALLEST_SLICES.items() if counts[name] < least]
+    if not lacking:
+        return
+    name, total = lacking[0], len({cluster for _, cluster in pairs})
+    what = f"column {task.cluster!r}" if task.cluster else "each text is one"
+    each = ", ".join(f"{name} {count}" for name, count in counts.items())
+    share = "" if task.shares[name] > 0 else f", and task.slices.{name} is 0"
+    raise DataError(
+        f"{task.data}: {total} clusters ({what}) for {len(SLICES)} slices: {each}; the {name} "
+        f"slice needs at least {SMALLEST_SLICES[name]}{share}. Nothing was evaluated.",
+        "a cluster is never split: name a finer column under task.columns.cluster, leave it out "
+        f"so that every text is its own, or give task.slices.{name} a larger share",
     )
 
 

@@ -173,3 +173,11 @@ def test_the_detectable_effect_is_detected_eight_times_of_ten():
 
 def test_rules_are_values():
     assert replace(GateRules(), alpha=0.005).alpha == 0.005
+
+
+def test_a_single_cluster_is_refused_and_not_a_number_with_a_hole():
+    one = ["the same document"] * 400
+    fused = replace(gain(0.1), clusters=tuple(one))
+    verdict = decide(fused, best=make(BASE, clusters=one))
+    assert (verdict.decision, verdict.reason) == ("REFUSE", "too_few_clusters")
+    assert "1 cluster in the gate slice, at least 2 are needed" in verdict.sentence

@@ -14,26 +14,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cluster.errors import AccessError, MissingPlaceError
-from jobs.cli import EXIT_STATUSES, main
+from jobs.cli import EXIT_STATUSES
 from jobs.discover import pin_checkpoint
 from jobs.errors import DataError, TooFewError
 from jobs.preparation import EVALUATION_FLOOR, check_memory
+from tests.support.calling import call, edit_recipe, plan
 from tests.support.running import run_project
 from tests.support.tiny_lstm import write_data
 
 KEPT = "candidates/a"
-
-
-def call(capsys, *arguments):
-    """Exit status, stdout and stderr of a command."""
-    with pytest.raises(SystemExit) as left:
-        main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return left.value.code, captured.out, captured.err
-
-
-def plan(capsys, project):
-    return call(capsys, "plan", project / "recipe.yaml")
 
 
 def rewrite(project, change):
@@ -42,12 +31,6 @@ def rewrite(project, change):
     tensors = load_file(path)
     change(tensors)
     save_file(tensors, path, metadata={"format": "pt"})
-
-
-def edit_recipe(project, old, new):
-    path = project / "recipe.yaml"
-    assert old in path.read_text()
-    path.write_text(path.read_text().replace(old, new))
 
 
 def test_an_empty_glob(capsys, project):
