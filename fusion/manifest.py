@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fusion.canonical import from_json, to_json
-from fusion.gate import Verdict
 from fusion.health import ModelHealth
 from fusion.metrics import Score
+from fusion.verdict import Verdict
 
 SCHEMA = 1
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from cluster.runner import Resources
 from fusion.checkpoint import Checkpoint
 from fusion.errors import ManifestError
-from fusion.gate import GateRules, Guard, Verdict, judge
+from fusion.gate import GateRules, Guard, judge
 from fusion.metrics import Records, ensemble
+from fusion.verdict import Verdict
 from jobs.adapter_bases import find_written_base
 from jobs.choosing import ChosenWeights
 from jobs.discover import pin_checkpoint

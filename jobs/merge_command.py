@@ -30,8 +30,8 @@ from jobs.mergekit import (
     parse_mergekit,
 )
 from jobs.mergekit_flags import MergeOptions
-from jobs.recipe import parse_merge_block, read_text
 from jobs.sizes import parse_size
+from jobs.strict_yaml import read_text
 
 WEIGHTS_LISTED = 8
 DEFAULTS = MergeOptions()
@@ -81,10 +81,11 @@ def run_merge(
 
 
 def _start_importing() -> None:
-    """Load torch beside reading headers: it takes about a second, and they wait for the store."""
-    threading.Thread(
-        target=importlib.import_module, args=("jobs.merge_worker",), daemon=True
-    ).start()
+    """Load torch beside reading headers: it takes about a second, and they wait for the store.
+
+    The interpreter waits for the thread when it leaves: torch must not be torn down half loaded.
+    """
+    threading.Thread(target=importlib.import_module, args=("torch",)).start()
 
 
 def _read(config: Path) -> Wanted:
@@ -172,6 +173,8 @@ def _from_mergekit(text: str, name: str, folder: str) -> Wanted:
 
 
 def _from_block(text: str, name: str, folder: str) -> Wanted:
+    from jobs.recipe import parse_merge_block  # pydantic: a mergekit document needs none
+
     block = parse_merge_block(text, name=name, folder=folder)
     found = find_candidates(block.candidates, settle_seconds=0, now=time.time(), base=block.base)
     if found.skipped:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from jobs.errors import RecipeError
-from jobs.strict_yaml import Document, Path
+from jobs.strict_yaml import Document, Place
 
-Problem = tuple[Path, str]
+Problem = tuple[Place, str]
 # Parameters that say yes or no; all others are numbers.
 SWITCHES = ("normalize", "int8_mask", "rescale", "nuslerp_flatten", "nuslerp_row_wise")
 
@@ -42,7 +42,7 @@ def _problems(table: Any) -> Iterator[Problem]:
         yield ("models",), "a list of models is needed"
         return
     for index, entry in enumerate(models):
-        path: Path = ("models", index)
+        path: Place = ("models", index)
         if not isinstance(entry, dict) or not isinstance(entry.get("model"), str):
             yield path, f"expected model: PATH, found {_shown(entry)}"
             continue
@@ -51,7 +51,7 @@ def _problems(table: Any) -> Iterator[Problem]:
         yield from _parameters(entry.get("parameters"), (*path, "parameters"))
 
 
-def _parameters(table: Any, path: Path) -> Iterator[Problem]:
+def _parameters(table: Any, path: Place) -> Iterator[Problem]:
     if table is None:
         return
     if not isinstance(table, dict):
@@ -61,7 +61,7 @@ def _parameters(table: Any, path: Path) -> Iterator[Problem]:
         yield from _setting(value, (*path, key), is_switch=key in SWITCHES)
 
 
-def _setting(value: Any, path: Path, *, is_switch: bool) -> Iterator[Problem]:
+def _setting(value: Any, path: Place, *, is_switch: bool) -> Iterator[Problem]:
     """A scalar, a gradient (list of scalars), or a list of filters with such values."""
     entries = [value] if isinstance(value, dict) else value
     if not isinstance(entries, list):
@@ -79,7 +79,7 @@ def _setting(value: Any, path: Path, *, is_switch: bool) -> Iterator[Problem]:
             yield from _filter(entry, place, is_switch=is_switch)
 
 
-def _filter(entry: Any, path: Path, *, is_switch: bool) -> Iterator[Problem]:
+def _filter(entry: Any, path: Place, *, is_switch: bool) -> Iterator[Problem]:
     if not isinstance(entry, dict) or "value" not in entry:
         yield path, f"expected filter: WORD and value: NUMBER, found {_shown(entry)}"
         return
@@ -100,7 +100,7 @@ def _filter(entry: Any, path: Path, *, is_switch: bool) -> Iterator[Problem]:
         yield from _setting(inner, (*path, "value"), is_switch=is_switch)
 
 
-def _scalar(value: Any, path: Path, *, is_switch: bool) -> Iterator[Problem]:
+def _scalar(value: Any, path: Place, *, is_switch: bool) -> Iterator[Problem]:
     if is_switch and isinstance(value, bool):
         return
     if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):

@@ -24,7 +24,7 @@ from jobs.errors import RecipeError
 from jobs.recipe_mistakes import describe_mistake, mistake_path
 from jobs.schedule_fields import check_cron, check_zone
 from jobs.sizes import COUNTS, SECONDS, SIZES
-from jobs.strict_yaml import Document, read_yaml
+from jobs.strict_yaml import Document, read_text, read_yaml
 
 MAX_PROBLEMS = 50
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
@@ -283,22 +283,6 @@ def load_recipe(path: Path) -> Recipe:
     """
     text = read_text(path)
     return parse_recipe(text, name=path.name, folder=str(path.absolute().parent))
-
-
-def read_text(path: Path) -> str:
-    """The text of a recipe or merge document.
-
-    Raises:
-        RecipeError: no such file, or not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RecipeError(
-            f"{path}: {error.strerror}", "metafuse demo writes one to start from"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path}: not UTF-8 at byte {error.start}") from None
 
 
 def parse_recipe(text: str, *, name: str, folder: str) -> Recipe:

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from fusion.checkpoint import Checkpoint, num_bytes, num_parameters
-from fusion.gate import Verdict
 from fusion.manifest import (
     CandidateRow,
     ForestRow,
@@ -15,6 +14,7 @@ from fusion.manifest import (
 )
 from fusion.meta_analysis import interval, paired_difference
 from fusion.metrics import Records, Score, score
+from fusion.verdict import Verdict
 from fusion.weights import effective_models
 from jobs.choosing import ChosenWeights
 from jobs.evaluate import ScoreBook

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,7 +13,7 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 NULL = "tag:yaml.org,2002:null"
 ANCHORS = "anchors and aliases are not read; write it out"
-Path = tuple[str | int, ...]
+Place = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Problem:
 
     line: int
     text: str
-    path: Path | None = None
+    path: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +37,16 @@ class Document:
 
     name: str
     value: Any
-    lines: dict[Path, int]
+    lines: dict[Place, int]
     problems: tuple[Problem, ...] = ()
 
-    def line(self, path: Path) -> int:
+    def line(self, path: Place) -> int:
         """Line of what stands at `path`, or of the nearest thing around it."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
 
-    def is_broken(self, path: Path) -> bool:
+    def is_broken(self, path: Place) -> bool:
         """Whether a problem lies at `path`, around it or within it, so that its value is moot."""
         return any(
             p.path is not None and (path[: len(p.path)] == p.path or p.path[: len(path)] == path)
@@ -109,6 +110,22 @@ def _construct_float(loader: yaml.SafeLoader, node: yaml.Node) -> float:
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+
+
+def read_text(path: Path) -> str:
+    """The text of a recipe or merge document.
+
+    Raises:
+        RecipeError: no such file, or not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(
+            f"{path}: {error.strerror}", "metafuse demo writes one to start from"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not UTF-8 at byte {error.start}") from None
 
 
 def load_yaml(text: str, *, name: str) -> Document:
@@ -177,12 +194,12 @@ def _check_depth(text: str, name: str) -> None:
 class _Reading:
     """What is collected while nodes become values: lines, problems, paths by the node's id."""
 
-    lines: dict[Path, int]
+    lines: dict[Place, int]
     problems: list[Problem]
-    paths: dict[int, Path]
+    paths: dict[int, Place]
 
 
-def _plain(node: yaml.Node, path: Path, reading: _Reading) -> Any:
+def _plain(node: yaml.Node, path: Place, reading: _Reading) -> Any:
     reading.paths[id(node)] = path
     if isinstance(node, yaml.MappingNode):
         return _plain_table(node, path, reading)
@@ -199,7 +216,7 @@ def _plain(node: yaml.Node, path: Path, reading: _Reading) -> Any:
         loader.dispose()
 
 
-def _plain_table(node: yaml.MappingNode, path: Path, reading: _Reading) -> dict[str, Any]:
+def _plain_table(node: yaml.MappingNode, path: Place, reading: _Reading) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for key_node, value_node in node.value:
         key = str(key_node.value)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.store import open_store
+from tests.support.merging import write_sources
 from tests.support.tiny_lstm import write_project
 
 ROOT = Path(__file__).parent.parent
@@ -104,6 +105,18 @@ def test_plan_of_local_candidates_loads_no_torch_no_ray_no_boto3(tmp_path):
     loaded = loaded_by("plan", str(recipe))
     assert "pydantic" in loaded
     assert not loaded & {*HEAVY, "boto3"}
+
+
+def test_merge_of_a_mergekit_document_loads_torch_and_little_else(tmp_path):
+    write_sources(tmp_path, 2)
+    (tmp_path / "m.yml").write_text(
+        "models: [{model: m0, parameters: {weight: 1}}, {model: m1, parameters: {weight: 1}}]\n"
+        "merge_method: linear\n"
+    )
+    loaded = loaded_by("merge", str(tmp_path / "m.yml"), str(tmp_path / "out"))
+    assert "torch" in loaded
+    assert not loaded & {"ray", "transformers", "boto3", "pydantic", "scipy", "pyarrow", "jinja2"}
+    assert (tmp_path / "out" / "manifest.json").exists()
 
 
 @pytest.mark.s3

@@ -5,8 +5,8 @@ import pytest
 import yaml
 
 from fusion.canonical import from_json
-from fusion.gate import Verdict
 from fusion.manifest import ModelManifest, RunReport, SourceEntry
+from fusion.verdict import Verdict
 from jobs.card import format_card
 from jobs.console import clean
 from jobs.report import (

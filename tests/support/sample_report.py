@@ -1,6 +1,5 @@
 """A report of a plausible night, for tests and for looking at."""
 
-from fusion.gate import Comparison, Verdict
 from fusion.manifest import (
     CandidateRow,
     ForestRow,
@@ -11,6 +10,7 @@ from fusion.manifest import (
     SourceEntry,
 )
 from fusion.metrics import Score
+from fusion.verdict import Comparison, Verdict
 
 
 def make_score(name, loss, accuracy, slice_name="gate", n=480):

@@ -1,0 +1,74 @@
+"""What the gate decided and what it rests on: plain values, without the statistics behind them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["incumbent", "best_candidate"]
+Decision = Literal["PROMOTE", "HOLD", "REFUSE"]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Paired difference d = loss(reference) - loss(fused); positive: the fused model is better.
+
+    Attributes:
+        reference: its name.
+        role: "incumbent" or "best_candidate".
+        mean: mean of d over examples.
+        standard_error: clustered.
+        lower: one-sided lower bound at alpha.
+        upper: one-sided upper bound at alpha.
+        low95: lower end of the two-sided 95 % interval.
+        high95: its upper end.
+        degrees: degrees of freedom, clusters - 1.
+        num_examples: n.
+        num_clusters: G.
+        detectable: smallest true effect seen with power 0.8 at alpha.
+    """
+
+    reference: str
+    role: Role
+    mean: float
+    standard_error: float
+    lower: float
+    upper: float
+    low95: float
+    high95: float
+    degrees: int
+    num_examples: int
+    num_clusters: int
+    detectable: float
+
+
+@dataclass(frozen=True, slots=True)
+class GuardResult:
+    """One guard against one reference; `lower` is the bound that had to exceed -margin."""
+
+    metric: str
+    reference: str
+    lower: float
+    margin: float
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The decision and everything it rests on.
+
+    Attributes:
+        decision: PROMOTE, HOLD or REFUSE.
+        reason: short and stable, for machines: "better", "guard", "not_better", "undecided",
+            "first_held", or what made the test invalid ("not_finite", "too_few_examples",
+            "too_few_clusters", "missing_examples", "rescoring_differs").
+        sentence: the same for people, with numbers.
+        comparisons: one a reference.
+        guards: one a guard and reference.
+        examples_needed: for "undecided", about how many examples would decide; else None.
+    """
+
+    decision: Decision
+    reason: str
+    sentence: str
+    comparisons: tuple[Comparison, ...]
+    guards: tuple[GuardResult, ...] = ()
+    examples_needed: int | None = None
