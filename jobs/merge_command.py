@@ -61,12 +61,12 @@ def run_merge(
 ) -> int:
     """Merge into `out`; the same command continues an interrupted merge."""
     started = time.monotonic()
-    _start_importing()
     output = parse_output(out, folder=str(Path.cwd()))
     memory_bytes = parse_size(memory)
     for line in options.warnings:
         warn(line)
     _check_device(options.device)
+    _start_importing()
     wanted = _read(config)
     plan = plan_merge(wanted.request, shard_bytes=options.shard_bytes or SHARD_BYTES)
     if wanted.rule and not as_json:
