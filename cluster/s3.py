@@ -4,7 +4,6 @@ Retries live in two places here: one request (botocore), and the rest of a body 
 its offset, under the same pin). A failed precondition is never retried.
 """
 
-import base64
 import contextlib
 import logging
 import os
@@ -12,10 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import (
+    BotoCoreError,
     FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
@@ -31,9 +32,13 @@ from cluster.errors import (
     UnreachableError,
     UnsupportedError,
 )
+from cluster.pace import Pace
 from cluster.parts import PinnedReader
+from cluster.s3_answers import check_pin, check_span, condition_of, version_of, whole_crc
+from cluster.s3_checks import Learned, PartCheck, bare, checksum_of, find_part_check
 from cluster.s3_errors import translated
-from cluster.s3_upload import S3Upload, crc_on_the_wire
+from cluster.s3_options import S3Options, read_options
+from cluster.s3_upload import S3Upload
 from cluster.store import ObjectInfo, UploadInfo
 
 # readinto of a whole range copies twice inside urllib3; slices do not.
@@ -54,47 +59,67 @@ for name in ("botocore", "boto3", "urllib3"):
 
 
 @dataclass(frozen=True, slots=True)
-class S3Options:
-    """How patient requests are. The environment overrides the defaults.
+class Connection:
+    """What a process keeps for one endpoint and credential chain."""
 
-    Attributes:
-        retries: per request, after the first try (METAFUSE_S3_RETRIES).
-        connect_seconds: METAFUSE_S3_CONNECT_SECONDS.
-        read_seconds: between two bytes of an answer (METAFUSE_S3_READ_SECONDS).
-        connections: kept open per process (METAFUSE_S3_CONNECTIONS).
-    """
-
-    retries: int = 6
-    connect_seconds: float = 5.0
-    read_seconds: float = 30.0
-    connections: int = 32
+    client: Any
+    options: S3Options
+    pace: Pace
+    learned: Learned
 
 
-def read_options(environment: Mapping[str, str]) -> S3Options:
-    """Options with what the environment overrides."""
-    default = S3Options()
-
-    def number(name: str, usual: float) -> float:
-        return float(environment.get(f"METAFUSE_S3_{name}", usual))
-
-    return S3Options(
-        retries=int(number("RETRIES", default.retries)),
-        connect_seconds=number("CONNECT_SECONDS", default.connect_seconds),
-        read_seconds=number("READ_SECONDS", default.read_seconds),
-        connections=int(number("CONNECTIONS", default.connections)),
-    )
+# By process: what a fork inherits is not its own. Threads that race for an entry get the same one.
+PACES: dict[tuple[int, int], Pace] = {}
+LEARNED: dict[tuple[int, str], Learned] = {}
 
 
 @lru_cache(maxsize=16)
-def _client(
-    process: int,
-    chain: tuple[tuple[str, str], ...],
-    endpoint: str | None,
-    region: str | None,
-    options: S3Options,
-) -> Any:
-    """One client a process and credential chain: clients do not survive a fork."""
-    style = "path" if endpoint else "auto"
+def _connection(process: int, chain: tuple[tuple[str, str], ...], options: S3Options) -> Connection:
+    """One client a process and credential chain (the AWS_ variables): none survives a fork."""
+    session = boto3.session.Session()
+    has_endpoint = any(name in {"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"} for name, _ in chain)
+    try:
+        client = _client(session, options, is_aws=not has_endpoint)
+        if not has_endpoint and not _is_aws(client):  # an endpoint from a profile
+            client = _client(session, options, is_aws=False)
+    except ValueError as error:
+        if isinstance(error, BotoCoreError):
+            raise
+        raise UnsupportedError(
+            "the endpoint of the AWS chain is not a URL. Nothing was read or written.",
+            "AWS_ENDPOINT_URL_S3 has to read like https://HOST or http://HOST:PORT",
+        ) from None
+    pace = PACES.setdefault((process, options.connections), Pace(options.connections))
+
+    def hear(parsed_response: Mapping[str, Any] | None = None, **_: object) -> None:
+        if parsed_response is not None:
+            status = parsed_response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            pace.hear(status=status, code=str(parsed_response.get("Error", {}).get("Code", "")))
+
+    def offer_payment(params: dict[str, Any], model: Any, **_: object) -> None:
+        if "RequestPayer" in getattr(model.input_shape, "members", ()):
+            params["RequestPayer"] = "requester"
+
+    # Before botocore's own retries, which hide every "slow down" but the last.
+    client.meta.events.register("response-received.s3", hear)
+    if options.requester_pays:
+        client.meta.events.register("before-parameter-build.s3", offer_payment)
+    learned = LEARNED.setdefault((process, client.meta.endpoint_url), Learned())
+    if options.checksum != "auto" or _is_aws(client):
+        # AWS documents that it verifies CRC64NVME; only others are tried out.
+        learned.part_check = "md5" if options.checksum == "md5" else "crc64nvme"
+    return Connection(client, options, pace, learned)
+
+
+def _is_aws(client: Any) -> bool:
+    host = urlsplit(client.meta.endpoint_url).hostname or ""
+    return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
+def _client(session: Any, options: S3Options, *, is_aws: bool) -> Any:
+    style = options.addressing
+    if style == "auto" and not is_aws:
+        style = "path"
     config = Config(
         retries={"mode": "standard", "max_attempts": options.retries},
         max_pool_connections=options.connections,
@@ -106,7 +131,8 @@ def _client(
         # Hashing each part for its signature halves upload speed; parts carry a CRC instead.
         s3={"payload_signing_enabled": False, "addressing_style": style},
     )
-    return boto3.session.Session().client("s3", config=config, region_name=region)
+    region = session.region_name or (None if is_aws else "us-east-1")
+    return session.client("s3", config=config, region_name=region)
 
 
 class S3Store:
@@ -122,15 +148,32 @@ class S3Store:
             raise UnsupportedError(f"{uri} names no bucket", "write s3://BUCKET/PREFIX")
 
     @property
-    def client(self) -> Any:
-        """The boto3 client of this process."""
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        if endpoint and not region:
-            region = "us-east-1"
+    def connection(self) -> Connection:
+        """The client of this process, and what goes with it."""
+        options = read_options(os.environ)
         with translated(self.uri, ""):
             chain = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith("AWS_")))
-            return _client(os.getpid(), chain, endpoint, region, read_options(os.environ))
+            return _connection(os.getpid(), chain, options)
+
+    @property
+    def client(self) -> Any:
+        """The boto3 client of this process."""
+        return self.connection.client
+
+    @contextlib.contextmanager
+    def asking(self, key: str) -> Iterator[Any]:
+        """A client for one request, counted among those in flight; errors as ours."""
+        connection = self.connection
+        with translated(self.uri, key), connection.pace.slot():
+            yield connection.client
+
+    def find_part_check(self, key: str = "probe") -> PartCheck:
+        """How the endpoint verifies what is written; asked once a process and endpoint."""
+        learned = self.connection.learned
+        with learned.lock:
+            if learned.part_check is None:
+                learned.part_check = find_part_check(lambda: self.asking(key), self.address(key))
+            return learned.part_check
 
     def address(self, key: str) -> dict[str, str]:
         """Bucket and Key, as every verb wants them."""
@@ -139,40 +182,48 @@ class S3Store:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
 
     def head(self, key: str, /, *, version: str | None = None) -> ObjectInfo:
-        with translated(self.uri, key):
-            answer = self.client.head_object(
-                **self.address(key), **_condition(None, version), ChecksumMode="ENABLED"
+        address = self.address(key)
+        with self.asking(key) as client:
+            answer = client.head_object(
+                **address, **condition_of(None, version), ChecksumMode="ENABLED"
             )
         return ObjectInfo(
             key,
             answer["ContentLength"],
             answer["ETag"],
-            _version(answer),
+            version_of(answer),
             answer["LastModified"].timestamp(),
             answer.get("Metadata", {}),
-            _whole_crc(answer),
+            whole_crc(answer),
         )
 
     def list(self, prefix: str = "", /) -> Iterator[ObjectInfo]:
-        pages = self.client.get_paginator("list_objects_v2")
-        with translated(self.uri, prefix):
-            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
-                for entry in page.get("Contents", ()):
-                    key = entry["Key"].removeprefix(self._prefix)
-                    if key and not key.endswith("/"):
-                        modified = entry["LastModified"].timestamp()
-                        yield ObjectInfo(key, entry["Size"], entry["ETag"], None, modified)
+        for page in self.pages("list_objects_v2", prefix, Prefix=self._prefix + prefix):
+            for entry in page.get("Contents", ()):
+                key = entry["Key"].removeprefix(self._prefix)
+                if key and not key.endswith("/"):
+                    modified = entry["LastModified"].timestamp()
+                    yield ObjectInfo(key, entry["Size"], entry["ETag"], None, modified)
+
+    def pages(self, verb: str, key: str, **arguments: str) -> Iterator[Mapping[str, Any]]:
+        """Answers of a verb that comes in pages; nothing is in flight between two of them."""
+        with self.asking(key) as client:
+            pages = iter(client.get_paginator(verb).paginate(Bucket=self._bucket, **arguments))
+            page = next(pages, None)
+        while page is not None:
+            yield page
+            with self.asking(key):
+                page = next(pages, None)
 
     def read(
         self, key: str, /, *, if_match: str | None = None, version: str | None = None
     ) -> bytes:
-        condition = _condition(if_match, version)
+        address, condition = self.address(key), condition_of(if_match, version)
         for _ in range(BODY_TRIES):
-            with translated(self.uri, key):
+            with self.asking(key) as client:
                 # Where the store keeps a checksum of the object, botocore compares it.
-                answer = self.client.get_object(
-                    **self.address(key), **condition, ChecksumMode="ENABLED"
-                )
+                answer = client.get_object(**address, **condition, ChecksumMode="ENABLED")
+                check_pin(f"{self.uri}/{key}", answer, condition)
                 try:
                     content: bytes = answer["Body"].read()
                 except BROKEN_BODY:
@@ -191,7 +242,7 @@ class S3Store:
         if_match: str | None = None,
         version: str | None = None,
     ) -> None:
-        condition = _condition(if_match, version)
+        address, condition = self.address(key), condition_of(if_match, version)
         done = tries = 0
         while done < len(buffer):
             if tries == BODY_TRIES:
@@ -201,9 +252,10 @@ class S3Store:
                 )
             before = done
             span = f"bytes={start + done}-{start + len(buffer) - 1}"
-            with translated(self.uri, key):
-                answer = self.client.get_object(**self.address(key), Range=span, **condition)
-                self._check_span(key, answer, start + done)
+            with self.asking(key) as client:
+                answer = client.get_object(**address, Range=span, **condition)
+                check_span(f"{self.uri}/{key}", answer, start + done)
+                check_pin(f"{self.uri}/{key}", answer, condition)
                 done += _pour(answer["Body"], buffer[done:])
             tries = tries + 1 if done == before else 1
 
@@ -222,7 +274,7 @@ class S3Store:
         if_absent: bool = False,
         is_durable: bool = True,
     ) -> ObjectInfo:
-        condition = {"IfNoneMatch": "*"} if if_absent else _condition(if_match, None)
+        condition = {"IfNoneMatch": "*"} if if_absent else condition_of(if_match, None)
         for _ in range(PUT_TRIES - 1):
             # Another write was under way, or a bit flipped: nothing was written.
             with contextlib.suppress(ConflictError, DigestError):
@@ -230,54 +282,65 @@ class S3Store:
         return self._put(key, data, condition)
 
     def delete(self, key: str, /) -> None:
-        with translated(self.uri, key):
-            self.client.delete_object(**self.address(key))
+        address = self.address(key)
+        with self.asking(key) as client:
+            client.delete_object(**address)
 
     def start_upload(self, key: str, /, *, size: int, metadata: Mapping[str, str]) -> S3Upload:
-        with translated(self.uri, key):
-            answer = self.client.create_multipart_upload(
-                **self.address(key),
-                Metadata=dict(metadata),
-                ChecksumAlgorithm="CRC64NVME",
-                ChecksumType="FULL_OBJECT",
-            )
+        address, checksum = self.address(key), {}
+        if self.find_part_check(key) == "crc64nvme":
+            checksum = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
+        with self.asking(key) as client:
+            answer = client.create_multipart_upload(**address, Metadata=dict(metadata), **checksum)
         return S3Upload(self, key, answer["UploadId"], size)
 
     def resume_upload(self, key: str, upload_id: str, /, *, size: int) -> S3Upload:
         return S3Upload(self, key, upload_id, size)
 
     def list_uploads(self, prefix: str = "", /) -> Iterator[UploadInfo]:
-        pages = self.client.get_paginator("list_multipart_uploads")
-        found = []
-        with translated(self.uri, prefix):
-            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
-                for entry in page.get("Uploads", ()):
-                    key = entry["Key"].removeprefix(self._prefix)
-                    started = entry["Initiated"].timestamp()
-                    found.append(UploadInfo(key, entry["UploadId"], started))
+        found = [
+            UploadInfo(
+                entry["Key"].removeprefix(self._prefix),
+                entry["UploadId"],
+                entry["Initiated"].timestamp(),
+            )
+            for page in self.pages("list_multipart_uploads", prefix, Prefix=self._prefix + prefix)
+            for entry in page.get("Uploads", ())
+        ]
         yield from sorted(found, key=lambda upload: (upload.key, upload.id))
 
     def _put(self, key: str, data: bytes, condition: Mapping[str, str]) -> ObjectInfo:
+        """One PUT, and another one where If-Match failed only for the quotes of its ETag."""
+        etag = condition.get("IfMatch", "")
+        if bare(etag) == etag:
+            return self._put_once(key, data, condition)
+        learned = self.connection.learned
+        forms = (bare(etag), etag) if learned.takes_bare_etags else (etag, bare(etag))
         try:
-            with translated(self.uri, key):
-                answer = self.client.put_object(
-                    **self.address(key),
-                    Body=data,
-                    ChecksumCRC64NVME=crc_on_the_wire(crc64nvme(data)),
-                    **condition,
-                )
+            return self._put_once(key, data, {"IfMatch": forms[0]})
+        except PreconditionError:
+            if not self._has_etag(key, etag):
+                raise
+        written = self._put_once(key, data, {"IfMatch": forms[1]})
+        learned.takes_bare_etags = forms[1] != etag
+        return written
+
+    def _put_once(self, key: str, data: bytes, condition: Mapping[str, str]) -> ObjectInfo:
+        address = self.address(key)
+        checksum = checksum_of(self.find_part_check(key), data, crc64nvme(data))
+        try:
+            with self.asking(key) as client:
+                answer = client.put_object(**address, Body=data, **checksum, **condition)
         except NotFoundError:
             # Some servers answer 404 to If-Match on a key that is not there, others 412.
             raise PreconditionError(f"{self.uri}/{key} does not exist") from None
-        return ObjectInfo(key, len(data), answer["ETag"], _version(answer), 0.0)
+        return ObjectInfo(key, len(data), answer["ETag"], version_of(answer), 0.0)
 
-    def _check_span(self, key: str, answer: Mapping[str, Any], start: int) -> None:
-        """A server that ignores Range answers 200 with the whole object: refuse it."""
-        if not str(answer.get("ContentRange", "")).startswith(f"bytes {start}-"):
-            raise UnreachableError(
-                f"{self.uri}/{key}: the server answered {answer.get('ContentRange')!r} to a "
-                f"request for bytes from {start}"
-            )
+    def _has_etag(self, key: str, etag: str) -> bool:
+        try:
+            return bare(self.head(key).etag) == bare(etag)
+        except NotFoundError:
+            return False
 
 
 def _pour(body: Any, buffer: memoryview) -> int:
@@ -294,22 +357,3 @@ def _pour(body: Any, buffer: memoryview) -> int:
     finally:
         body.close()
     return done
-
-
-def _condition(if_match: str | None, version: str | None) -> dict[str, str]:
-    if version is not None:
-        return {"VersionId": version}
-    return {"IfMatch": if_match} if if_match is not None else {}
-
-
-def _version(answer: Mapping[str, Any]) -> str | None:
-    version = answer.get("VersionId")
-    return None if version in (None, "null", "") else str(version)
-
-
-def _whole_crc(answer: Mapping[str, Any]) -> str:
-    """The object's CRC64NVME as digits; "" where the store keeps none of the whole object."""
-    found = answer.get("ChecksumCRC64NVME")
-    if not found or answer.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT":
-        return ""
-    return base64.b64decode(found).hex()

@@ -18,6 +18,7 @@ from cluster.errors import (
     RegionError,
     ThrottledError,
     UnreachableError,
+    UnsupportedError,
     UploadGoneError,
 )
 
@@ -92,7 +93,8 @@ KINDS: tuple[tuple[frozenset[str], Callable[[str, str], ClusterError]], ...] = (
             "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired",
             "RequestTimeTooSkewed", "AllAccessDisabled", "AccountProblem", "401", "Unauthorized",
             "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError",
-            "ProfileNotFound", "TokenRetrievalError", "SSOTokenLoadError",
+            "ProfileNotFound", "ConfigParseError", "InvalidConfigError",
+            "TokenRetrievalError", "SSOTokenLoadError",
         }),
         lambda where, code: AccessError(
             f"{where}: the store refused access ({code})",
@@ -102,7 +104,8 @@ KINDS: tuple[tuple[frozenset[str], Callable[[str, str], ClusterError]], ...] = (
     ),
     (
         frozenset({
-            "PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraint",
+            "PermanentRedirect", "301", "InvalidRegionError", "NoRegionError",
+            "AuthorizationHeaderMalformed", "IllegalLocationConstraint",
         }),
         lambda where, code: RegionError(
             f"{where}: the bucket is in another region ({code})", "set AWS_REGION to its region"
@@ -124,9 +127,22 @@ KINDS: tuple[tuple[frozenset[str], Callable[[str, str], ClusterError]], ...] = (
         ),
     ),
     (
-        frozenset({"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}),
+        frozenset({
+            "BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch",
+            "XAmzContentChecksumMismatch",
+        }),
         lambda where, code: DigestError(
             f"{where}: bytes arrived other than they were sent ({code})"
+        ),
+    ),
+    (
+        frozenset({
+            "NotImplemented", "501", "MethodNotAllowed", "405", "InvalidRequest", "InvalidArgument",
+            "InvalidBucketName", "ParamValidationError", "UnsupportedOperation",
+        }),
+        lambda where, code: UnsupportedError(
+            f"{where}: the store does not take such a request ({code}); nothing was done",
+            "`metafuse doctor` says what this store can do",
         ),
     ),
 )  # fmt: skip
