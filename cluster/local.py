@@ -28,7 +28,7 @@ from cluster.local_files import (
     write_new,
 )
 from cluster.local_upload import HIDDEN, UPLOAD, LocalUpload
-from cluster.store import ObjectInfo, UploadInfo
+from cluster.store import ObjectInfo, PartCheck, UploadInfo
 
 LOCK_NAME = ".metafuse-lock"
 
@@ -155,16 +155,23 @@ class LocalStore:
         return LocalUpload(self.uri, self.path(key), key, upload_id, size)
 
     def list_uploads(self, prefix: str = "", /) -> Iterator[UploadInfo]:
+        found = []
         for folder, _, names in os.walk(self._start(prefix)):
             below = Path(folder).relative_to(self._root).as_posix()
             stem = "" if below == "." else below + "/"
-            for name in sorted(names):
+            for name in names:
                 if not (name.startswith(HIDDEN) and name.endswith(UPLOAD)):
                     continue
                 key = stem + name.removesuffix(UPLOAD).partition("-")[2].partition("-")[2]
                 if key.startswith(prefix):
-                    facts = (Path(folder) / name).stat()
-                    yield UploadInfo(key, name, facts.st_mtime, facts.st_blocks * 512)
+                    found.append((key, name, Path(folder) / name))
+        for key, name, path in sorted(found):
+            with contextlib.suppress(FileNotFoundError):  # ended meanwhile
+                facts = path.stat()
+                yield UploadInfo(key, name, facts.st_mtime, facts.st_blocks * 512)
+
+    def find_part_check(self, key: str, /) -> PartCheck:
+        return "local"
 
     def path(self, key: str) -> Path:
         """Where the object of this key lies.

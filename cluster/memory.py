@@ -16,7 +16,7 @@ from cluster.errors import (
     UploadGoneError,
 )
 from cluster.parts import BufferedPartWriter, PinnedReader
-from cluster.store import ObjectInfo, Part, UploadInfo
+from cluster.store import ObjectInfo, Part, PartCheck, UploadInfo
 
 
 @dataclass
@@ -146,6 +146,9 @@ class MemoryStore:
             if key.startswith(self._prefix + prefix):
                 kept = sum(len(content) for content, _ in upload.parts.values())
                 yield UploadInfo(key.removeprefix(self._prefix), upload_id, upload.started, kept)
+
+    def find_part_check(self, key: str, /) -> PartCheck:
+        return "local"
 
     def _full(self, key: str) -> str:
         parts = key.split("/")

@@ -35,11 +35,11 @@ from cluster.errors import (
 from cluster.pace import Pace
 from cluster.parts import PinnedReader
 from cluster.s3_answers import check_pin, check_span, condition_of, version_of, whole_crc
-from cluster.s3_checks import Learned, PartCheck, bare, checksum_of, find_part_check
+from cluster.s3_checks import Learned, bare, checksum_of, find_part_check
 from cluster.s3_errors import translated
 from cluster.s3_options import S3Options, read_options
 from cluster.s3_upload import S3Upload
-from cluster.store import ObjectInfo, UploadInfo
+from cluster.store import ObjectInfo, PartCheck, UploadInfo
 
 # readinto of a whole range copies twice inside urllib3; slices do not.
 SLICE_BYTES = 256 << 10
@@ -166,14 +166,6 @@ class S3Store:
         connection = self.connection
         with translated(self.uri, key), connection.pace.slot():
             yield connection.client
-
-    def find_part_check(self, key: str = "probe") -> PartCheck:
-        """How the endpoint verifies what is written; asked once a process and endpoint."""
-        learned = self.connection.learned
-        with learned.lock:
-            if learned.part_check is None:
-                learned.part_check = find_part_check(lambda: self.asking(key), self.address(key))
-            return learned.part_check
 
     def address(self, key: str) -> dict[str, str]:
         """Bucket and Key, as every verb wants them."""
@@ -308,6 +300,13 @@ class S3Store:
             for entry in page.get("Uploads", ())
         ]
         yield from sorted(found, key=lambda upload: (upload.key, upload.id))
+
+    def find_part_check(self, key: str, /) -> PartCheck:
+        learned = self.connection.learned
+        with learned.lock:
+            if learned.part_check is None:
+                learned.part_check = find_part_check(lambda: self.asking(key), self.address(key))
+            return learned.part_check
 
     def _put(self, key: str, data: bytes, condition: Mapping[str, str]) -> ObjectInfo:
         """One PUT, and another one where If-Match failed only for the quotes of its ETag."""

@@ -5,14 +5,12 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any
 
 from cluster.digests import crc64nvme
 from cluster.errors import DigestError, UnsupportedError
+from cluster.store import PartCheck
 
-# crc64nvme, md5: the store refuses a part whose checksum does not fit. etag: it does not, but
-# answers with the MD5 of what it received. none: neither.
-PartCheck = Literal["crc64nvme", "md5", "etag", "none"]
 Asking = Callable[[], AbstractContextManager[Any]]
 
 PROBE = b"metafuse"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from cluster.errors import NotFoundError, PreconditionError
-from cluster.store import ObjectInfo, Reader, Store, Upload, UploadInfo
+from cluster.store import ObjectInfo, PartCheck, Reader, Store, Upload, UploadInfo
 
 
 class SingleWriterStore:
@@ -78,3 +78,6 @@ class SingleWriterStore:
 
     def list_uploads(self, prefix: str = "", /) -> Iterator[UploadInfo]:
         return self._store.list_uploads(prefix)
+
+    def find_part_check(self, key: str, /) -> PartCheck:
+        return self._store.find_part_check(key)

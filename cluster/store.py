@@ -2,9 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from cluster.errors import UnsupportedError
+
+# How a part is verified on its way. crc64nvme, md5: the store refuses one whose checksum does not
+# fit. etag: it answers with the MD5 of what arrived, which is compared here. none: neither.
+# local: it does not travel.
+PartCheck = Literal["crc64nvme", "md5", "etag", "none", "local"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +229,13 @@ class Store(Protocol):
 
     def list_uploads(self, prefix: str = "", /) -> Iterator[UploadInfo]:
         """All unfinished uploads whose key starts with `prefix`, sorted by key."""
+
+    def find_part_check(self, key: str, /) -> PartCheck:
+        """How what is written is verified on its way; tried out once a process and endpoint.
+
+        Args:
+            key: of any object that may be written; nothing appears there.
+        """
 
 
 def open_store(uri: str) -> Store:

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from tests.support.servers import moto_server, seaweedfs_server
+from tests.support.servers import ceph_server, moto_server, seaweedfs_server
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -16,6 +16,12 @@ def moto():
 @pytest.fixture(scope="session")
 def seaweedfs(tmp_path_factory):
     with seaweedfs_server(tmp_path_factory.mktemp("seaweedfs")) as environment:
+        yield environment
+
+
+@pytest.fixture(scope="session")
+def ceph(tmp_path_factory):
+    with ceph_server(tmp_path_factory.mktemp("ceph")) as environment:
         yield environment
 
 

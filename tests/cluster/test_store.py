@@ -1,60 +1,19 @@
 """One suite that every store passes."""
 
-import hashlib
 import pickle  # noqa: TID251  # our own bytes
 import threading
-import uuid
-from dataclasses import replace
 
 import pytest
 
 from cluster.errors import (
-    AccessError,
     MissingPlaceError,
     NotFoundError,
     PreconditionError,
     UnreachableError,
     UnsupportedError,
-    UploadGoneError,
 )
 from cluster.store import open_store
-
-PART = 5 << 20  # the smallest part S3 takes, the last one excepted
-
-STORES = [
-    pytest.param("memory"),
-    pytest.param("local"),
-    pytest.param("moto", marks=pytest.mark.s3),
-    pytest.param("seaweedfs", marks=[pytest.mark.s3, pytest.mark.xdist_group("seaweedfs")]),
-]
-
-
-@pytest.fixture(params=STORES)
-def store(request, tmp_path, use):
-    name = uuid.uuid4().hex[:12]
-    if request.param == "memory":
-        return open_store(f"memory://{name}/prefix")
-    if request.param == "local":
-        return open_store(str(tmp_path / name))
-    use(request.getfixturevalue(request.param))
-    return open_store(f"s3://plain/{name}")
-
-
-def sha(data):
-    return hashlib.sha256(data).hexdigest()
-
-
-def write(upload, number, data, offset):
-    writer = upload.start_part(number, offset=offset, size=len(data), with_sha256=True)
-    writer.append(memoryview(data)[:3])
-    writer.append(memoryview(data)[3:])
-    return writer.finish()
-
-
-def read_range(store, key, start, size, **condition):
-    buffer = bytearray(size)
-    store.read_into(key, memoryview(buffer), start=start, **condition)
-    return bytes(buffer)
+from tests.support.stores import read_range, read_with, small_pages
 
 
 def test_what_was_put_is_read_back(store):
@@ -157,49 +116,6 @@ def test_deleting_twice_is_fine(store):
     assert list(store.list()) == []
 
 
-def test_parts_in_any_order_from_two_hands_make_one_object(store):
-    parts = [b"a" * PART, b"b" * PART, b"c" * 10]
-    size = 2 * PART + 10
-    upload = store.start_upload("deep/big", size=size, metadata={"plan": "p1"})
-    other = store.resume_upload("deep/big", upload.id, size=size)
-    third = write(other, 3, parts[2], 2 * PART)
-    first = write(upload, 1, parts[0], 0)
-    write(other, 2, b"x" * PART, PART)
-    second = write(upload, 2, parts[1], PART)
-    assert list(store.list()) == []
-    assert upload.is_open()
-    assert other.find_parts([first, second, third]) == {1, 2, 3}
-    done = other.complete([first, second, third])
-    assert done.size == size
-    assert read_range(store, "deep/big", PART - 1, 2) == b"ab"
-    assert store.read("deep/big") == b"".join(parts)
-    assert upload.complete([first, second, third]).etag == store.head("deep/big").etag
-    assert not upload.is_open()
-
-
-def test_a_part_that_is_not_as_described_is_not_found(store):
-    upload = store.start_upload("k", size=10, metadata={})
-    part = write(upload, 1, b"0123456789", 0)
-    wrong = replace(part, etag="other", sha256=sha(b"other"))
-    missing = replace(part, number=2, offset=10)
-    assert upload.find_parts([wrong, missing]) == frozenset()
-    upload.abort()
-
-
-def test_an_aborted_upload_is_gone(store):
-    upload = store.start_upload("k", size=3, metadata={})
-    part = write(upload, 1, b"abc", 0)
-    upload.abort()
-    upload.abort()
-    assert not upload.is_open()
-    assert upload.find_parts([part]) == frozenset()
-    # moto answers 500 where others say that there is no such upload.
-    with pytest.raises((UploadGoneError, NotFoundError, UnreachableError)):
-        write(upload, 1, b"abc", 0)
-    with pytest.raises((UploadGoneError, UnreachableError)):
-        upload.complete([part])
-
-
 @pytest.mark.parametrize("key", ["../out", "/absolute", "a/../../b", "a\0b", ""])
 def test_keys_cannot_leave_the_store(store, key):
     with pytest.raises((UnsupportedError, NotFoundError)):
@@ -213,42 +129,56 @@ def test_a_store_travels_to_another_process(store):
     assert pickle.loads(pickle.dumps(store)).read("k") == b"x"  # our own bytes
 
 
-@pytest.mark.s3
-@pytest.mark.parametrize(
-    "server",
-    ["moto", pytest.param("seaweedfs", marks=pytest.mark.xdist_group("seaweedfs"))],
-)
-def test_a_version_is_read_after_it_was_overwritten(server, request, use):
-    use(request.getfixturevalue(server))
-    store = open_store(f"s3://versioned/{uuid.uuid4().hex}")
-    store.put("k", b"old")
-    pinned = store.head("k")
+def test_an_open_reader_never_gives_other_bytes_than_those_it_was_pinned_to(store):
+    old = store.put("k", b"old content")
+    reader = store.open_reader("k", if_match=old.etag)
+    assert read_with(reader, 4, 7) == b"content"
+    store.put("k", b"new content, longer")
+    try:
+        assert read_with(reader, 0, 11) == b"old content"  # a folder's open file
+    except PreconditionError:
+        pass
+    finally:
+        reader.close()
+    with pytest.raises(PreconditionError):
+        read_with(store.open_reader("k", if_match=old.etag), 0, 3)
+
+
+def test_listing_goes_on_page_after_page(store):
+    keys = [f"k{number}" for number in range(7)]
+    for key in keys:
+        store.put(key, b"x")
+    with small_pages(store, MaxKeys=2):
+        assert [entry.key for entry in store.list()] == keys
+
+
+def test_a_version_is_read_after_it_was_overwritten(versioned):
+    versioned.put("k", b"old")
+    pinned = versioned.head("k")
     assert pinned.version
-    store.put("k", b"new")
-    assert store.read("k", version=pinned.version) == b"old"
-    assert read_range(store, "k", 1, 2, version=pinned.version) == b"ld"
+    versioned.put("k", b"newer")
+    assert versioned.read("k", version=pinned.version) == b"old"
+    assert read_range(versioned, "k", 1, 2, version=pinned.version) == b"ld"
+    reader = versioned.open_reader("k", version=pinned.version)
+    assert read_with(reader, 0, 3) == b"old"
+    found = versioned.head("k", version=pinned.version)
+    assert (found.size, found.etag) == (3, pinned.etag)
+    assert versioned.head("k").size == 5
 
 
-@pytest.mark.s3
-@pytest.mark.parametrize(
-    "server",
-    ["moto", pytest.param("seaweedfs", marks=pytest.mark.xdist_group("seaweedfs"))],
-)
-def test_a_missing_bucket_is_named(server, request, use):
-    use(request.getfixturevalue(server))
+def test_a_folder_refuses_versions(tmp_path):
+    store = open_store(str(tmp_path))
+    store.put("k", b"x")
+    for call in (store.head, store.read, store.open_reader):
+        with pytest.raises(UnsupportedError, match="versions"):
+            call("k", version="v1")
+
+
+def test_a_missing_bucket_is_named(server):
     with pytest.raises((MissingPlaceError, NotFoundError), match="no-such-bucket"):
         list(open_store("s3://no-such-bucket/x").list())
     with pytest.raises(MissingPlaceError, match="no-such-bucket"):
         open_store("s3://no-such-bucket/x").put("k", b"x")
-
-
-@pytest.mark.s3
-@pytest.mark.xdist_group("seaweedfs")
-def test_wrong_credentials_are_refused_and_not_printed(seaweedfs, use):
-    use({**seaweedfs, "AWS_ACCESS_KEY_ID": "testkey", "AWS_SECRET_ACCESS_KEY": "canary-secret"})
-    with pytest.raises(AccessError) as caught:
-        open_store("s3://plain/x").put("k", b"x")
-    assert "canary" not in str(caught.value) + caught.value.hint
 
 
 @pytest.mark.parametrize("scheme", ["gs", "az", "hf", "https"])

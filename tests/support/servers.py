@@ -1,7 +1,8 @@
-"""S3 servers on loopback for tests: moto in this process, SeaweedFS beside it."""
+"""S3 servers on loopback for tests: moto in this process, SeaweedFS and Ceph beside it."""
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from moto.server import ThreadedMotoServer
 
 SCRIPTS = Path(__file__).parent.parent / "servers"
 PORTS_OF_SEAWEEDFS = 4
+PORTS_OF_CEPH = 2
+CEPH = ("ceph-mon", "ceph-osd", "radosgw")
 
 
 @contextmanager
@@ -39,16 +42,36 @@ def moto_server():
 def seaweedfs_server(folder: Path):
     """The environment of a SeaweedFS of our own with the same buckets."""
     weed = Path(sys.executable).parent / "weed"
-    port = free_ports(PORTS_OF_SEAWEEDFS)
+    settings = {"WEED": str(weed), "S3_DIR": str(folder / "weed")}
+    with script_server("start-seaweedfs.sh", free_ports(PORTS_OF_SEAWEEDFS), settings) as found:
+        yield found
+
+
+@contextmanager
+def ceph_server(folder: Path):
+    """The environment of a Ceph object gateway of our own with the same buckets."""
+    if not all(shutil.which(name) for name in CEPH):
+        assert os.geteuid() == 0, f"as root: apt-get install --no-install-recommends {CEPH}"
+        apt = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *CEPH]
+        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(["apt-get", "update", "-q"], capture_output=True, check=True)
+        subprocess.run(apt, capture_output=True, check=True, env=quiet)
+    settings = {"S3_DIR": str(folder / "ceph"), "OSD_STORE": "memstore", "MEM_GB": "2"}
+    with script_server("start-ceph-rgw.sh", free_ports(PORTS_OF_CEPH), settings) as found:
+        yield found
+
+
+@contextmanager
+def script_server(name: str, port: int, settings: dict[str, str]):
+    """The environment of a server that a script starts and stops."""
     settings = {
         **os.environ,
-        "WEED": str(weed),
+        **settings,
         "S3_PORT": str(port),
-        "S3_DIR": str(folder / "weed"),
         "S3_BUCKET": "plain",
         "S3_VERSIONED_BUCKET": "versioned",
     }
-    script = str(SCRIPTS / "start-seaweedfs.sh")
+    script = str(SCRIPTS / name)
     started = subprocess.run([script], env=settings, capture_output=True, text=True, check=False)
     assert started.returncode == 0, started.stderr
     try:
