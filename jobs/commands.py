@@ -286,11 +286,15 @@ def _show_result(
     as_json: bool,
     status: int,
 ) -> None:
-    place = f"{output}/runs/{run}/report.html"
+    is_same = outcome["result"] == "nothing_new"
+    place = None if is_same else f"{output}/runs/{run}/report.html"
     if as_json:
         verdict = report.verdict.decision if report else None
         show_json({"run": run, "verdict": verdict, "report": place, "output": output,
                    **outcome, "exit_status": status})  # fmt: skip
+        return
+    if is_same:
+        show(f"{run}: nothing new: {outcome['reason']}")
         return
     if report is None:
         state = "nothing new" if status == 3 else outcome["reason"]

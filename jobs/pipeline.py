@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from cluster.runner import Runner
@@ -31,7 +31,7 @@ from jobs.judging import Judged, judge_fused
 from jobs.lease import Lease, held_lease
 from jobs.output_store import Output, open_output
 from jobs.preparation import Prepared, make_task, prepare
-from jobs.publish import EXIT_NOTHING_NEW, Ruling, conclude, finish_promoted
+from jobs.publish import EXIT_NOTHING_NEW, Ruling, conclude, finish_promoted, finish_unchanged
 from jobs.recipe import Recipe
 from jobs.reporting import make_report
 from jobs.run_context import RunContext, Say
@@ -207,9 +207,14 @@ def _run_steps(context: RunContext, request: RunRequest, begun: Begun) -> RunRes
     with context.timed("evaluate"):
         ranked = context.score(context.candidates, "rank")
         chosen = choose_weights(context, ranked)
+    members = tuple(c for c in context.candidates if c.name in chosen.names)
+    average = _plan(context, members, chosen.weights)
+    same = finish_unchanged(store, plan, average.id, check=context.lease.confirm)
+    if same is not None:
+        return RunResult(plan.run, same, same.exit_status, store.uri, None)
     incumbent = plan.incumbent
     is_judged = find_judgement(store, plan.run, incumbent.run if incumbent else "") is not None
-    fused, others = _fuse_all(context, request, chosen, with_baselines=not is_judged)
+    fused, others = _fuse_all(context, request, members, average, with_baselines=not is_judged)
     seen: list[RunReport] = []
 
     def judge(incumbent: Incumbent | None) -> Ruling:
@@ -264,13 +269,22 @@ def _open_frozen(plan: RunPlan) -> tuple[Checkpoint, ...]:
     )
 
 
+def _plan(
+    context: RunContext, members: Sequence[Checkpoint], weights: Sequence[float]
+) -> MergePlan:
+    wanted = context.recipe.merge
+    return plan_average(members, weights, wanted.dtype, output=wanted.output)
+
+
 def _fuse_all(
-    context: RunContext, request: RunRequest, chosen: ChosenWeights, *, with_baselines: bool
+    context: RunContext,
+    request: RunRequest,
+    members: Sequence[Checkpoint],
+    plan: MergePlan,
+    *,
+    with_baselines: bool,
 ) -> tuple[FusedModel, tuple[Checkpoint, ...]]:
     """The fused model, and the baselines that are not the same model."""
-    members = [c for c in context.candidates if c.name in chosen.names]
-    wanted = context.recipe.merge
-    plan = plan_average(members, chosen.weights, wanted.dtype, output=wanted.output)
 
     def merged(weighted: MergePlan, folder: str, ledger: str, name: str) -> FusedModel:
         return fuse(
@@ -292,8 +306,7 @@ def _fuse_all(
 
     with context.timed("merge"):
         fused = merged(plan, "model", "ledger", FUSED)
-    even = uniform_weights(len(members))
-    baseline = plan_average(members, even, wanted.dtype, output=wanted.output)
+    baseline = _plan(context, members, uniform_weights(len(members)))
     is_wanted = with_baselines and "uniform" in context.recipe.baselines
     if not is_wanted or baseline.id == plan.id:
         return fused, ()

@@ -14,6 +14,7 @@ from jobs.run_identity import (
     read_outcome,
     write_outcome,
 )
+from jobs.verify import check_run
 
 EXIT_PROMOTED, EXIT_NOTHING_NEW, EXIT_HELD, EXIT_REFUSED = 0, 3, 4, 5
 REJUDGED_AT_MOST = 3
@@ -75,6 +76,34 @@ def finish_promoted(store: Store, plan: RunPlan) -> Outcome | None:
     """
     outcome = _promoted(store, plan)
     return None if outcome is None else write_outcome(store, plan.run, outcome)
+
+
+def finish_unchanged(
+    store: Store, plan: RunPlan, merge_plan: str, *, check: Callable[[], None]
+) -> Outcome | None:
+    """Finish a run whose merge would write the very model that is promoted; None for another.
+
+    Args:
+        store: of the output.
+        plan: of the run.
+        merge_plan: id of the plan of its merge.
+        check: raises if this driver may no longer write.
+
+    Raises:
+        ManifestError: the promoted model is not what was promoted.
+    """
+    incumbent = read_incumbent(store)
+    if incumbent is None or incumbent.run == plan.run:
+        return None
+    promoted = check_run(store, incumbent.run, incumbent.manifest_sha256)
+    if promoted.manifest.plan != merge_plan:
+        return None
+    reason = (
+        f"this plan is the promoted model of {incumbent.run}: the same candidates with the same "
+        "weights; nothing was merged"
+    )
+    check()
+    return write_outcome(store, plan.run, Outcome("nothing_new", reason, EXIT_NOTHING_NEW))
 
 
 def _settle(

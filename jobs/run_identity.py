@@ -78,8 +78,8 @@ class Outcome:
     """`outcome.json`: written last; a run without it is unfinished.
 
     Attributes:
-        result: promoted, held, refused, hold, superseded, lost, source_changed, nonfinite, too_few,
-            abandoned (by gc).
+        result: promoted, held, refused, hold, superseded, lost, nothing_new (the promoted model
+            again), source_changed, nonfinite, too_few, abandoned (by gc).
         reason: for people.
         exit_status: of the driver that wrote it.
         previous: run that was promoted before this one, "" if it was not promoted.

@@ -11,6 +11,7 @@ from fusion.errors import NonFiniteError
 from fusion.manifest import ModelManifest, Pointer, RunReport
 from jobs.errors import RecipeError, SourceChangedError
 from jobs.operate import pull, resolve
+from tests.support.calling import call
 from tests.support.running import run_project
 
 
@@ -36,12 +37,38 @@ def test_the_second_call_finds_nothing_new(project):
 
 def test_the_next_night_is_judged_against_the_promoted_model(project):
     run_project(project)
+    shutil.rmtree(project / "candidates" / "d")
     result = run_project(project, date="2026-11-25")
     roles = [comparison.role for comparison in result.report.verdict.comparisons]
     assert roles == ["incumbent", "best_candidate"]
-    assert result.exit_status in (4, 5)  # the same candidates again cannot beat themselves
+    assert result.exit_status in (4, 5)  # three of the four candidates do not beat all four
     pointer = from_json(Pointer, (project / "merged" / "latest.json").read_bytes())
     assert pointer.run == "nightly-2026-11-24"
+
+
+def test_a_night_that_would_make_the_promoted_model_again_merges_nothing(project):
+    first = run_project(project)
+    steps = []
+    result = run_project(project, date="2026-11-25", say=lambda step, *_: steps.append(step))
+    assert (result.exit_status, result.outcome.result) == (3, "nothing_new")
+    assert f"the promoted model of {first.run}" in result.outcome.reason
+    assert not [step for step in steps if step.startswith("merge")]
+    run = project / "merged" / "runs" / result.run
+    assert not list(run.glob("model-*"))
+    assert json.loads((run / "outcome.json").read_text())["exit_status"] == 3
+    again = run_project(project, date="2026-11-25")
+    assert (again.run, again.exit_status, again.outcome) == (result.run, 3, result.outcome)
+
+
+def test_nothing_new_is_told_with_its_reason_and_no_report_that_is_not_there(capsys, project):
+    run_project(project)
+    run_project(project, date="2026-11-25")
+    status, out, _ = call(capsys, "run", project / "recipe.yaml", "--date", "2026-11-25")
+    assert status == 3
+    assert "nightly-2026-11-25: nothing new: this plan is the promoted model of" in out
+    assert "report" not in out
+    _, out, _ = call(capsys, "run", project / "recipe.yaml", "--date", "2026-11-25", "--json")
+    assert json.loads(out)["report"] is None
 
 
 def test_a_replaced_candidate_starts_a_second_attempt(project):
