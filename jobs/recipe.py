@@ -254,6 +254,11 @@ class Recipe(Block):
     # No document can hold a key with a NUL, so this is no key of a recipe.
     text: str = Field(default="", exclude=True, alias="\0text")
 
+    @model_validator(mode="after")
+    def _adapter_has_a_base(self) -> "Recipe":
+        _check_base(self.merge, self.base)
+        return self
+
     @property
     def digest(self) -> str:
         """sha256 of what changes the result: comments and what WITHOUT_EFFECT names do not."""
@@ -272,7 +277,13 @@ class MergeBlock(Block):
     def _needs_no_losses(self) -> "MergeBlock":
         if self.weights.rule == "softmax":
             raise _wrong_at("weights.rule", "softmax needs losses; use uniform or fixed here")
+        _check_base(self.merge, self.base)
         return self
+
+
+def _check_base(merge: Merge, base: str | None) -> None:
+    if merge.output == "adapter" and base is None:
+        raise _wrong_at("merge.output", "adapter needs base: the model that the adapters change")
 
 
 def load_recipe(path: Path) -> Recipe:
