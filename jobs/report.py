@@ -16,7 +16,7 @@ BADGES = {"PROMOTE": "PROMOTE", "HOLD": "HOLD", "REFUSE": "NOT DECIDED"}
 
 def write_report(report: RunReport) -> Mapping[str, bytes]:
     """report.html, report.md and report.json, by name. The same value gives the same bytes."""
-    from jobs.report_plots import forest_plot, timings_plot, weights_plot
+    from jobs.report_plots import forest_plot, health_plot, timings_plot, weights_plot
 
     figures = {
         "forest": forest_plot(
@@ -28,6 +28,7 @@ def write_report(report: RunReport) -> Mapping[str, bytes]:
         else "",
         "weights": weights_plot(report.candidates),
         "timings": timings_plot(report.timings),
+        "health": health_plot(report.health) if report.health else "",
     }
     environment = _environment()
     page = environment.get_template("report_template.html.j2")
@@ -53,6 +54,7 @@ def _environment() -> jinja2.Environment:
         "loss": format_loss,
         "gain": format_gain,
         "percent": format_percent,
+        "cosine": format_cosine,
         "bytes": format_bytes,
         "count": format_count,
         "seconds": format_seconds,
@@ -88,6 +90,13 @@ def format_gain(value: float) -> str:
 def format_percent(value: float) -> str:
     """0.863 -> 86.3 %."""
     return _finite(100 * value, ".1f") + " %"
+
+
+def format_cosine(value: float | None) -> str:
+    """Four digits after the point, and the angle in degrees; "" where there is none."""
+    if value is None:
+        return ""
+    return f"{value:.4f} ({math.degrees(math.acos(max(-1.0, min(1.0, value)))):.1f}°)"
 
 
 def format_bytes(value: float | None) -> str:

@@ -9,8 +9,10 @@ import matplotlib as mpl
 
 mpl.use("svg")
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from fusion.health import ModelHealth
 from fusion.manifest import CandidateRow, ForestRow
 
 INK = "#64748b"  # readable on white and on near-black
@@ -21,6 +23,9 @@ COLOURS = {
 }  # fmt: skip
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 LONGEST_NAME = 34
+MOST_COLUMNS = 160
+# Readable on white and on near-black: from a pale to the dark tone of the fused model's colour.
+ANGLES = LinearSegmentedColormap.from_list("angles", ["#ccfbf1", "#14b8a6", "#134e4a"])
 WIDTH = 9.4
 STYLE = {
     "svg.hashsalt": "metafuse", "svg.fonttype": "none", "font.family": "sans-serif",
@@ -81,6 +86,51 @@ def weights_plot(rows: Sequence[CandidateRow]) -> str:
         axes.set_xlabel("weight  (dotted: equal weights)")
         figure.subplots_adjust(left=0.27, right=0.94, top=0.98, bottom=0.55 / height)
         return _svg(figure)
+
+
+def health_plot(health: ModelHealth) -> str:
+    """Angle between every candidate and the result, tensor by tensor in file order.
+
+    A row a candidate; the darker, the further. Of more than 160 tensors neighbours share a column,
+    which shows the furthest of them.
+    """
+    names = [candidate.name for candidate in health.summary.candidates]
+    angles = _angles(health)
+    with mpl.rc_context(STYLE):
+        height = 0.34 * len(names) + 0.75
+        figure = Figure(figsize=(WIDTH, height))
+        axes = figure.subplots()
+        known = [angle for row in angles for angle in row if not math.isnan(angle)]
+        image = axes.imshow(
+            angles, aspect="auto", interpolation="none", cmap=ANGLES, vmin=0,
+            vmax=max([*known, 1.0]),
+        )  # fmt: skip
+        for between in range(1, len(names)):
+            axes.axhline(between - 0.5, color="white", linewidth=3)
+        axes.set_yticks(range(len(names)), [plain(name) for name in names])
+        axes.set_xticks([])
+        axes.tick_params(axis="y", length=0)
+        axes.spines["bottom"].set_visible(False)
+        axes.set_xlabel(f"{len(health.tensors)} tensors in file order")
+        bottom = 0.45 / height
+        figure.subplots_adjust(left=0.27, right=0.84, top=0.97, bottom=bottom)
+        scale = figure.colorbar(image, cax=figure.add_axes((0.86, bottom, 0.015, 0.97 - bottom)))
+        scale.outline.set_visible(False)
+        scale.ax.tick_params(length=0)
+        scale.set_label("degrees")
+        return _svg(figure)
+
+
+def _angles(health: ModelHealth) -> list[list[float]]:
+    """Degrees by candidate and column; nan where a candidate has no cosine."""
+    step = math.ceil(len(health.tensors) / MOST_COLUMNS)
+    rows = []
+    for index in range(len(health.summary.candidates)):
+        cosines = [tensor.cosines[index] for tensor in health.tensors]
+        columns = [cosines[low : low + step] for low in range(0, len(cosines), step)]
+        lowest = [min((c for c in column if c is not None), default=None) for column in columns]
+        rows.append([math.nan if c is None else math.degrees(math.acos(c)) for c in lowest])
+    return rows
 
 
 def timings_plot(timings: Sequence[tuple[str, float]]) -> str:

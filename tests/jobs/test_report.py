@@ -72,10 +72,26 @@ def test_the_report_says_what_happened():
         "0.0452",
     ):
         assert words in text
-    assert reader.tags.count("svg") == 3
+    assert reader.tags.count("svg") == 4
     assert len(files["report.html"]) < 1_500_000
     assert from_json(RunReport, files["report.json"]) == make_report()
     assert "| fused | 0.5589 |" in files["report.md"].decode()
+
+
+def test_the_report_says_how_near_candidates_are_to_the_fused_model():
+    files = write_report(make_report())
+    text = " ".join(read(files["report.html"].decode()).text)
+    for words in (
+        "The fused tensors",
+        "0.9260 (22.2°)",
+        "8.3 % of the elements",
+        "Warning: the norm",
+    ):
+        assert words in text
+    assert "| seed-4 | 0.9260 (22.2°) |" in files["report.md"].decode()
+    without = write_report(make_report(health=None))
+    assert "fused tensors" not in without["report.html"].decode()
+    assert "in tensor" not in without["report.md"].decode()
 
 
 def test_the_same_value_gives_the_same_bytes():
@@ -140,7 +156,7 @@ def test_scores_that_are_not_numbers_are_shown_as_such():
 
 def test_without_a_forest_there_is_no_plot():
     page = write_report(make_report(forest=()))["report.html"].decode()
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
 
 
 def test_numbers_have_human_units():

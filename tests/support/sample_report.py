@@ -1,5 +1,6 @@
 """A report of a plausible night, for tests and for looking at."""
 
+from fusion.health import CandidateHealth, HealthSummary, ModelHealth, TensorHealth
 from fusion.manifest import (
     CandidateRow,
     ForestRow,
@@ -15,6 +16,27 @@ from fusion.verdict import Comparison, Verdict
 
 def make_score(name, loss, accuracy, slice_name="gate", n=480):
     return Score(name, slice_name, n, n, loss, 0.031, accuracy, accuracy - 0.01)
+
+
+def make_health():
+    """Four candidates near each other; the fourth strays in the last layers."""
+    names = [f"layers.{n}.{part}.weight" for n in range(6) for part in ("attention", "dense")]
+    tensors = tuple(
+        TensorHealth(
+            name, 0.41 + place / 50, 0.02, (0.991, 0.988, 0.985, 0.97 - place * place / 900),
+            0.97 - place / 300, 1.0 if place % 2 else 0.072,
+        )
+        for place, name in enumerate(names)
+    )  # fmt: skip
+    candidates = tuple(
+        CandidateHealth(f"seed-{i}", cosine, names[-1], cosine - 0.02)
+        for i, cosine in enumerate((0.991, 0.988, 0.985, 0.926), 1)
+    )
+    summary = HealthSummary(
+        "sampled", 0.083, 12, 0.63, names[-1], candidates, 0.941, tuple(reversed(names)),
+        ("the norm of the fused model is 0.94 of the mean of its sources",),
+    )  # fmt: skip
+    return ModelHealth(summary, tensors)
 
 
 def make_report(**changes):
@@ -114,4 +136,5 @@ def make_report(**changes):
         "notes": ("3 near-duplicates were dropped from the rank slice",),
         "commands": (("use the promoted model", "metafuse resolve s3://bucket/merged"),),
     }  # fmt: skip
+    values["health"] = make_health()
     return RunReport(**{**values, **changes})
