@@ -283,6 +283,8 @@ def main(arguments: list[str] | None = None) -> Any:
     """Entry point of the console script."""
     import signal
 
+    import jobs.operate_cli  # noqa: F401  # the operator's verbs
+
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     given = sys.argv[1:] if arguments is None else arguments
     try:

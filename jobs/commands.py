@@ -17,6 +17,7 @@ from jobs.console import Progress, show, show_json, warn
 from jobs.cost import RunCost, plan_run
 from jobs.embedded_ray import LazyRay
 from jobs.errors import IncompleteError, NoCandidatesError, OutputError, UsageError
+from jobs.output_store import look_at_output
 from jobs.preparation import Prepared, prepare
 from jobs.recipe import Recipe, load_recipe
 from jobs.report import BADGES, format_seconds
@@ -30,11 +31,14 @@ def show_plan(path: Path, *, as_json: bool) -> int:
     recipe = load_recipe(path)
     prepared = prepare(recipe, clock=time.time)
     cost = plan_run(recipe, prepared)
+    promotion = look_at_output(recipe.output, single_writer=recipe.single_writer)
     if as_json:
         skipped = [asdict(entry) for entry in prepared.skipped]
-        show_json({"recipe": recipe.name, **asdict(cost), "skipped": skipped})
+        show_json({"recipe": recipe.name, **asdict(cost), "skipped": skipped,
+                   "promotion": promotion})  # fmt: skip
         return 0
     _show_cost(recipe, prepared, cost)
+    show(f"  promotion  {promotion}")
     return 0
 
 

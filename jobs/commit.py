@@ -113,9 +113,14 @@ def read_pointer(store: Store) -> SeenPointer | None:
         return SeenPointer(from_json(Pointer, content), etag, content)
 
 
-def read_history(store: Store) -> Iterator[Pointer]:
-    """All pointers there ever were, newest first; asks the store for each as it is needed."""
-    seen = read_pointer(store)
+def read_history(store: Store, seen: SeenPointer | None = None) -> Iterator[Pointer]:
+    """All pointers there ever were, newest first; asks the store for each as it is needed.
+
+    Args:
+        store: of the output.
+        seen: where to begin; None for the pointer as it is now.
+    """
+    seen = seen or read_pointer(store)
     if seen is None:
         return
     yield seen.pointer

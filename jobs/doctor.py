@@ -3,6 +3,7 @@
 import importlib.metadata
 import shutil
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import cluster
 import fusion
 import jobs
 from cluster.probe import probe_store
-from cluster.store import open_store
+from cluster.store import Store, open_store
+from jobs.gc import plan_gc
+from jobs.output_store import describe_promotion, is_safe
 
 LITTLE_FREE_BYTES = 2 << 30
 
@@ -63,11 +66,24 @@ def _store(output: str) -> list[Finding]:
     facts = probe_store(store)
     if not facts.is_writable:
         return [Finding("store", False, facts.problem)]  # noqa: FBT003  # a field
-    safe = facts.has_conditional_create and facts.has_conditional_update
-    text = (
-        "conditional writes work" if safe else "conditional writes are ignored: no safe promotion"
-    )
     return [
         Finding("store", True, f"{store.uri} can be written"),  # noqa: FBT003  # a field
-        Finding("promotion", safe, text),
+        Finding("promotion", is_safe(facts), describe_promotion(facts)),
+        _uploads(store),
     ]
+
+
+def _uploads(store: Store) -> Finding:
+    """Unfinished uploads: they are paid for, and no listing of objects shows them."""
+    plan = plan_gc(store, keep=0, older_than_seconds=0.0, now=time.time())
+    found = [leftover for leftover in plan.leftovers if leftover.kind == "upload"]
+    orphans = [leftover for leftover in found if leftover.run not in plan.abandoned]
+    text = f"{len(found)} unfinished"
+    if len(found) > len(orphans):
+        text += f", {len(found) - len(orphans)} of runs that may be taken up again"
+    if orphans:
+        total = sum(leftover.num_bytes for leftover in orphans)
+        text += f", {len(orphans)} orphans ({total / 1e6:.1f} MB where the store tells): "
+        text += ", ".join(leftover.place for leftover in orphans[:5])
+        text += f". metafuse gc {store.uri} removes them"
+    return Finding("uploads", not orphans, text)

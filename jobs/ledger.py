@@ -102,6 +102,35 @@ class ShardState:
     is_complete: bool
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedUnits:
+    """`units.plan` in a ledger's folder: how much there is to do, for whoever asks from outside.
+
+    Attributes:
+        unit_bytes: of every unit but the last of a shard.
+        shard_bytes: sizes of the output shards.
+    """
+
+    unit_bytes: int
+    shard_bytes: tuple[int, ...]
+
+    @property
+    def num_units(self) -> int:
+        """Of all shards."""
+        return sum(-(-size // self.unit_bytes) for size in self.shard_bytes)
+
+    def bytes_of(self, unit: str) -> int:
+        """Size of a unit by its id, such as 00001-00003; 0 for a unit that is not planned."""
+        shard, _, number = unit.partition("-")
+        if not (shard.isdigit() and number.isdigit() and int(shard) <= len(self.shard_bytes)):
+            return 0
+        left = self.shard_bytes[int(shard) - 1] - (int(number) - 1) * self.unit_bytes
+        return max(0, min(self.unit_bytes, left))
+
+
+UNITS_KEY = "units.plan"
+
+
 class Ledger:
     """The records of one plan, in a folder of a store."""
 
@@ -112,6 +141,12 @@ class Ledger:
     def write(self, record: UnitRecord) -> None:
         """Note a unit as done."""
         self._store.put(f"{self._folder}/{record.unit}.json", to_json(record), is_durable=False)
+
+    def announce(self, plan: MergePlan) -> None:
+        """Say how much there is to do."""
+        planned = PlannedUnits(plan.unit_bytes, tuple(shard.size for shard in plan.shards))
+        key = f"{self._folder}/{UNITS_KEY}"
+        self._store.put(key, to_json(planned), is_durable=False)
 
     def read(self, shard: int) -> tuple[UnitRecord, ...]:
         """Records of one output shard, current or not; what cannot be read counts as not done."""

@@ -112,6 +112,7 @@ def merge_all(
     """
     started = time.monotonic()
     store = open_store(job.output)
+    Ledger(store, job.ledger).announce(job.plan)
     known = find_digests(job.plan)
     job = replace(job, known_digests=frozenset(known))
     tries = 0

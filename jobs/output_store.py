@@ -45,6 +45,18 @@ def open_output(uri: str, *, single_writer: bool) -> Output:
     )
 
 
+def look_at_output(uri: str, *, single_writer: bool) -> str:
+    """What `open_output` would find, in a few words. A folder is not tried out, nothing is made."""
+    store = open_store(uri)
+    if not store.is_remote:
+        return "safe"
+    facts = probe_store(store)
+    if not facts.is_writable or is_safe(facts):
+        return "safe" if facts.is_writable else describe_promotion(facts)
+    vouched = "allowed by single_writer" if single_writer else "a run will be refused"
+    return f"{describe_promotion(facts)}: {vouched}"
+
+
 def is_safe(facts: StoreFacts) -> bool:
     """Whether compare-and-swap works, on which every move of a pointer rests."""
     return facts.has_conditional_create and facts.has_conditional_update

@@ -66,6 +66,10 @@ def conclude(
             outcome = settled
             break
         incumbent = read_incumbent(store)
+        promoted = _promoted(store, plan)
+        if promoted is not None:
+            outcome = promoted
+            break
     return write_outcome(store, plan.run, outcome)
 
 

@@ -68,12 +68,9 @@ def check_run(store: Store, run: str, manifest_sha256: str) -> CheckedModel:
     Raises:
         ManifestError: something is missing or other than it was.
     """
-    try:
-        removed = store.read(f"runs/{run}/{REMOVED_KEY}")
-    except NotFoundError:
-        pass
-    else:
-        raise ManifestError(f"the model of {run} was removed: {removed.decode().strip()}")
+    removed = read_removed(store, run)
+    if removed:
+        raise ManifestError(f"the model of {run} was removed {removed}")
     found = read_manifest(store, run, manifest_sha256)
     if found is None:
         raise ManifestError(
@@ -86,6 +83,14 @@ def check_run(store: Store, run: str, manifest_sha256: str) -> CheckedModel:
             f"{store.uri}/{found.model}/{MODEL_MANIFEST} is not the one that {run} was judged with"
         )
     return CheckedModel(found.model, found, model.manifest, model.sha256)
+
+
+def read_removed(store: Store, run: str) -> str:
+    """By whom, when and why the model of a run was removed; "" if it was not."""
+    try:
+        return store.read(f"runs/{run}/{REMOVED_KEY}").decode(errors="replace").strip()
+    except NotFoundError:
+        return ""
 
 
 def check_model(store: Store, folder: str) -> CheckedModel:
@@ -138,10 +143,13 @@ def verify_model(
     ]
 
     def differs(piece: "_Piece") -> str:
-        found = _digest_of(store, f"{stem}{piece.name}", piece)
+        where = f"{store.uri}/{stem}{piece.name}, bytes {piece.start:,} to {piece.end:,}"
+        try:
+            found = _digest_of(store, f"{stem}{piece.name}", piece)
+        except NotFoundError:
+            return f"{where}: gone since its size was looked at"
         if found == piece.expected:
             return ""
-        where = f"{store.uri}/{stem}{piece.name}, bytes {piece.start:,} to {piece.end:,}"
         return f"{where}: {piece.kind} {piece.expected[:16]} expected, {found[:16]} found"
 
     with ThreadPoolExecutor(READERS if store.is_remote else 2, "verify") as pool:

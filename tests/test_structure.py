@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.store import open_store
+from tests.support.light_runs import drive
 from tests.support.merging import write_sources
 from tests.support.tiny_lstm import write_project
 
@@ -20,7 +21,7 @@ ONLY_HERE = {
     "ray": {"cluster/ray_runner.py", "cluster/submit.py"},
     "boto3": {"cluster/s3.py"},
     "pydantic": {"jobs/recipe.py"},
-    "click": {"jobs/cli.py"},
+    "click": {"jobs/cli.py", "jobs/operate_cli.py"},
     "matplotlib": {"jobs/report_plots.py"},
 }
 FORBIDDEN_NAMES = ("utils", "common", "helpers", "manager", "base")
@@ -98,6 +99,25 @@ def test_help_loads_nothing_heavy():
 
 
 HEAVY = {"torch", "ray", "transformers"}
+VERBS = {
+    "status": (),
+    "verify": ("--all",),
+    "gc": ("--dry-run",),
+    "unhold": (),
+    "hold": ("--reason", "r"),
+    "rollback": ("--reason", "r"),
+    "promote": ("nightly-2026-11-21", "--reason", "r"),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_verbs_of_the_operator_start_at_once(tmp_path, verb):
+    store = open_store(str(tmp_path))
+    drive(store, "2026-11-21")
+    drive(store, "2026-11-22")
+    loaded = loaded_by(verb, str(tmp_path), *VERBS[verb])
+    assert "jobs" in loaded
+    assert not loaded & {*HEAVY, "boto3", "pydantic", "matplotlib"}
 
 
 def test_plan_of_local_candidates_loads_no_torch_no_ray_no_boto3(tmp_path):

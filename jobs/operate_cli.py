@@ -1,0 +1,184 @@
+"""The operator's verbs of the command line: look, steer the pointer, verify, clean up."""
+
+import click
+
+from jobs.cli import cli, finish, json_option
+
+single_writer_option = click.option(
+    "--single-writer",
+    is_flag=True,
+    help="On a store without conditional writes: I see to it that nothing else writes there.",
+)
+reason_option = click.option(
+    "--reason", required=True, metavar="TEXT", help="Why; kept with the pointer."
+)
+dry_run_option = click.option(
+    "--dry-run", "is_dry_run", is_flag=True, help="Look and verify; write nothing."
+)
+
+
+@cli.command()
+@click.argument("output")
+@click.option("--run", "run_name", metavar="RUN", help="Which run to tell about; default: last.")
+@click.option(
+    "--watch", default=7.0, show_default=True, help="Seconds to watch a held lease's heartbeat."
+)
+@json_option
+def status(output: str, run_name: str | None, watch: float, as_json: bool) -> None:
+    """Show what is promoted in OUTPUT and why, who writes, and how far a run is.
+
+    Everything comes from storage, so it works from any machine that can read OUTPUT.
+    """
+    from jobs.operate_commands import show_status
+
+    finish(
+        lambda: show_status(output, run_name, watch_seconds=watch, as_json=as_json),
+        as_json=as_json,
+    )
+
+
+@cli.command()
+@click.argument("output")
+@click.argument("run_name", metavar="RUN")
+@reason_option
+@dry_run_option
+@single_writer_option
+@json_option
+def promote(
+    output: str, run_name: str, reason: str, is_dry_run: bool, single_writer: bool, as_json: bool
+) -> None:
+    """Promote the model of a finished RUN by hand, whatever the gate said.
+
+    The model is verified first. A hold stays; a date that was promoted before is never promoted by
+    a run again.
+    """
+    from jobs.operate_commands import run_promote
+
+    finish(
+        lambda: run_promote(
+            output, run_name, reason=reason, is_dry_run=is_dry_run,
+            single_writer=single_writer, as_json=as_json,
+        ),
+        as_json=as_json,
+    )  # fmt: skip
+
+
+@cli.command()
+@click.argument("output")
+@click.option("--to", metavar="RUN", help="Default: the run that the current one replaced.")
+@reason_option
+@dry_run_option
+@single_writer_option
+@json_option
+def rollback(
+    output: str, to: str | None, reason: str, is_dry_run: bool, single_writer: bool, as_json: bool
+) -> None:
+    """Go back to a model that was promoted before, and hold promotions there.
+
+    The model is verified first; only the pointer moves, nothing is copied. Tonight's run will still
+    judge and report, but not promote, until `metafuse unhold OUTPUT`.
+    """
+    from jobs.operate_commands import run_rollback
+
+    finish(
+        lambda: run_rollback(
+            output, to, reason=reason, is_dry_run=is_dry_run,
+            single_writer=single_writer, as_json=as_json,
+        ),
+        as_json=as_json,
+    )  # fmt: skip
+
+
+@cli.command()
+@click.argument("output")
+@reason_option
+@single_writer_option
+@json_option
+def hold(output: str, reason: str, single_writer: bool, as_json: bool) -> None:
+    """Keep runs from promoting in OUTPUT until `unhold`; they still judge and report."""
+    from jobs.operate_commands import run_hold
+
+    finish(
+        lambda: run_hold(output, reason=reason, single_writer=single_writer, as_json=as_json),
+        as_json=as_json,
+    )
+
+
+@cli.command()
+@click.argument("output")
+@click.option("--reason", default="", metavar="TEXT", help="Why; kept with the pointer.")
+@single_writer_option
+@json_option
+def unhold(output: str, reason: str, single_writer: bool, as_json: bool) -> None:
+    """Let runs promote in OUTPUT again."""
+    from jobs.operate_commands import run_unhold
+
+    finish(
+        lambda: run_unhold(output, reason=reason, single_writer=single_writer, as_json=as_json),
+        as_json=as_json,
+    )
+
+
+@cli.command()
+@click.argument("target")
+@click.option("--run", "run_name", metavar="RUN", help="A run of OUTPUT; default: the promoted.")
+@click.option("--sample", default="5%", show_default=True, help="Share of the units to read.")
+@click.option("--all", "is_all", is_flag=True, help="Read everything.")
+@click.option("--seed", default="", metavar="TEXT", help="Which units; default: today's date.")
+@json_option
+def verify(
+    target: str, run_name: str | None, sample: str, is_all: bool, seed: str, as_json: bool
+) -> None:
+    """Compare a stored model with its manifest: TARGET is an OUTPUT, or a model's own URI.
+
+    Manifests, sizes and small files are always compared; of the large ones whole units are read,
+    chosen by a hash of the seed. Exit status 0 if all is good, 11 with what differs.
+    """
+    from jobs.operate_commands import parse_share, run_verify
+
+    finish(
+        lambda: run_verify(
+            target, run_name, share=1.0 if is_all else parse_share(sample), seed=seed,
+            as_json=as_json,
+        ),
+        as_json=as_json,
+    )  # fmt: skip
+
+
+@cli.command(name="gc")
+@click.argument("output")
+@click.option(
+    "--keep",
+    default=3,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Models promoted before the current one that stay.",
+)
+@click.option("--older-than", default="7d", show_default=True, help="Leave younger runs alone.")
+@click.option("--reason", default="clean up", show_default=True, metavar="TEXT")
+@dry_run_option
+@single_writer_option
+@json_option
+def collect_garbage(
+    output: str,
+    keep: int,
+    older_than: str,
+    reason: str,
+    is_dry_run: bool,
+    single_writer: bool,
+    as_json: bool,
+) -> None:
+    """Remove what runs left in OUTPUT and nobody needs: dead uploads, ledgers, old models.
+
+    What the pointer, its recent history or a hold needs stays, and so do live runs, and all
+    reports, manifests and scores. Try --dry-run first.
+    """
+    from jobs.operate_commands import parse_age, run_gc
+
+    finish(
+        lambda: run_gc(
+            output, keep=keep, older_than_seconds=parse_age(older_than), reason=reason,
+            is_dry_run=is_dry_run, single_writer=single_writer, as_json=as_json,
+        ),
+        as_json=as_json,
+    )  # fmt: skip

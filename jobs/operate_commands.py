@@ -1,0 +1,300 @@
+"""What the operator's verbs do and show. All from storage: no Ray, no torch, no recipe."""
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from cluster.store import Store, open_store
+from fusion.errors import ManifestError
+from fusion.manifest import Pointer
+from jobs.commit import POINTER_KEY, read_pointer
+from jobs.console import Progress, show, show_json
+from jobs.errors import NoCandidatesError, PointerError, UsageError
+from jobs.gc import Leftover, collect, plan_gc
+from jobs.output_store import open_output
+from jobs.run_identity import read_outcome
+from jobs.status import LeaseStatus, OutputStatus, RunStatus, look
+from jobs.steer import Steered, hold, promote, roll_back, unhold
+from jobs.verify import CheckedModel, check_model, check_run, verify_model
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+LEASE_TEXTS = {
+    "free": "free",
+    "alive": "held, its heartbeat advances",
+    "silent": "held, but silent: the next driver takes over after 15 s",
+    "gone": "held by a process that has ended: the next driver takes over at once",
+}
+
+
+def show_status(output: str, run: str | None, *, watch_seconds: float, as_json: bool) -> int:
+    """`metafuse status`."""
+    found = look(open_store(output), run, watch_seconds=watch_seconds)
+    if as_json:
+        show_json(asdict(found))
+        return 0
+    _show_pointer(output, found)
+    _show_lease(found.lease)
+    if found.run is None:
+        show("run      none yet: metafuse run RECIPE starts one")
+        return 0
+    _show_run(found.run)
+    others = [name for name in found.runs if name != found.run.run]
+    if others:
+        show(f"others   {len(others)}, the last: {', '.join(others[-5:])}")
+    return 0
+
+
+def run_promote(
+    output: str, run: str, *, reason: str, is_dry_run: bool, single_writer: bool, as_json: bool
+) -> int:
+    """`metafuse promote`."""
+    store = _writable(output, single_writer=single_writer)
+    done = promote(store, run, reason=check_reason(reason), is_dry_run=is_dry_run)
+    return _show_steered(done, output, as_json=as_json)
+
+
+def run_rollback(
+    output: str,
+    to: str | None,
+    *,
+    reason: str,
+    is_dry_run: bool,
+    single_writer: bool,
+    as_json: bool,
+) -> int:
+    """`metafuse rollback`."""
+    store = _writable(output, single_writer=single_writer)
+    done = roll_back(store, to, reason=check_reason(reason), is_dry_run=is_dry_run)
+    return _show_steered(done, output, as_json=as_json)
+
+
+def run_hold(output: str, *, reason: str, single_writer: bool, as_json: bool) -> int:
+    """`metafuse hold`."""
+    store = _writable(output, single_writer=single_writer)
+    return _show_steered(hold(store, reason=check_reason(reason)), output, as_json=as_json)
+
+
+def run_unhold(output: str, *, reason: str, single_writer: bool, as_json: bool) -> int:
+    """`metafuse unhold`."""
+    store = _writable(output, single_writer=single_writer)
+    return _show_steered(unhold(store, reason=reason), output, as_json=as_json)
+
+
+def run_verify(target: str, run: str | None, *, share: float, seed: str, as_json: bool) -> int:
+    """`metafuse verify`."""
+    store = open_store(target)
+    model = _find_model(store, run)
+    seed = seed or datetime.now(UTC).date().isoformat()
+    progress = Progress(is_quiet=as_json)
+    found = verify_model(
+        store,
+        model,
+        share=share,
+        seed=seed,
+        on_unit=lambda done, total: progress.say("verify", done, total, "units"),
+    )
+    progress.close()
+    what = f"{store.uri}/{model.folder}".rstrip("/")
+    read = f"{size(found.read_bytes)} of {size(found.num_bytes)}"
+    units = f"{found.num_read} of {found.num_units} units of {found.num_files} files"
+    if found.differences:
+        raise ManifestError(
+            "\n".join(found.differences)
+            + f"\n{len(found.differences)} of {found.num_read} units read differ ({units}, {read})",
+            "metafuse rollback OUTPUT --reason TEXT goes back to the model before it",
+        )
+    if as_json:
+        show_json({"model": what, "seed": seed, "is_good": True, **asdict(found)})
+        return 0
+    rest = "" if found.num_read == found.num_units else f"; seed {seed} chose them"
+    show(f"good     {what}")
+    show(f"         {units} read, {read}, none differs{rest}")
+    return 0
+
+
+def run_gc(
+    output: str,
+    *,
+    keep: int,
+    older_than_seconds: float,
+    reason: str,
+    is_dry_run: bool,
+    single_writer: bool,
+    as_json: bool,
+) -> int:
+    """`metafuse gc`."""
+    now = time.time()
+    if is_dry_run:
+        store = open_store(output)
+        plan = plan_gc(store, keep=keep, older_than_seconds=older_than_seconds, now=now)
+    else:
+        store = _writable(output, single_writer=single_writer)
+        plan = collect(
+            store, keep=keep, older_than_seconds=older_than_seconds, now=now, reason=reason
+        )
+    if as_json:
+        show_json({
+            "is_dry_run": is_dry_run, "num_bytes": plan.num_bytes,
+            "leftovers": [_plain(leftover) for leftover in plan.leftovers],
+            "abandoned": list(plan.abandoned), "kept": [list(entry) for entry in plan.kept],
+        })  # fmt: skip
+        return 0
+    for leftover in plan.leftovers:
+        show(f"{leftover.kind:9}{size(leftover.num_bytes):>9}  {leftover.place}  {leftover.reason}")
+    for run in plan.abandoned:
+        show(f"abandoned           {run}: unfinished and not touched for long")
+    for run, why in plan.kept:
+        show(f"kept                {run}: {why}")
+    verb = "would remove" if is_dry_run else "removed"
+    show(f"{verb} {len(plan.leftovers)} things, {size(plan.num_bytes)}")
+    return 0
+
+
+def check_reason(reason: str) -> str:
+    """A reason that says something.
+
+    Raises:
+        UsageError: it is blank.
+    """
+    if not reason.strip():
+        raise UsageError("--reason is empty; nothing was changed")
+    return reason.strip()
+
+
+def parse_age(text: str) -> float:
+    """Seconds from "7d", "12h" or "0".
+
+    Raises:
+        UsageError: neither.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)", text.strip())
+    if not match:
+        raise UsageError(f"{text!r} is not an age such as 7d or 12h")
+    return float(match[1]) * SECONDS.get(match[2], 1)
+
+
+def parse_share(text: str) -> float:
+    """A share of 1 from "5%" or "0.05".
+
+    Raises:
+        UsageError: not between 0 and 1.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(%?)", text.strip())
+    share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+    if not 0 <= share <= 1:
+        raise UsageError(f"{text!r} is not a share such as 5% or 0.05")
+    return share
+
+
+def size(num_bytes: int) -> str:
+    """Bytes for people."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= scale:
+            return f"{num_bytes / scale:.1f} {unit}"
+    return f"{num_bytes} B"
+
+
+def _writable(output: str, *, single_writer: bool) -> Store:
+    return open_output(output, single_writer=single_writer).store
+
+
+def _find_model(store: Store, run: str | None) -> CheckedModel:
+    """The model of a run, else what is promoted, else the model that the URI itself is."""
+    if run is not None:
+        outcome = read_outcome(store, run)
+        if outcome is None or not outcome.manifest_sha256:
+            raise PointerError(
+                f"{store.uri} has no finished, judged run {run!r}; nothing was read",
+                f"metafuse status {store.uri} lists its runs",
+            )
+        return check_run(store, run, outcome.manifest_sha256)
+    seen = read_pointer(store)
+    if seen is not None:
+        return check_run(store, seen.pointer.run, seen.pointer.manifest_sha256)
+    try:
+        return check_model(store, "")
+    except ManifestError as error:
+        if not str(error).endswith("is missing"):
+            raise
+    raise NoCandidatesError(
+        f"{store.uri} is neither an output with a promoted model ({POINTER_KEY}) nor a model "
+        "(manifest.json); nothing was read",
+        "metafuse verify OUTPUT --run RUN looks at a run that was not promoted",
+    )
+
+
+def _show_steered(done: Steered, output: str, *, as_json: bool) -> int:
+    if as_json:
+        before = asdict(done.before) if done.before else None
+        show_json({
+            "is_changed": done.after != done.before and not done.text.startswith("would"),
+            "text": done.text, "before": before, "after": asdict(done.after),
+        })  # fmt: skip
+        return 0
+    show(done.text)
+    if done.after.hold:
+        show(f"hold     {done.after.hold}")
+        show(f"         metafuse unhold {output}   # lets runs promote again")
+    return 0
+
+
+def _show_pointer(output: str, found: OutputStatus) -> None:
+    pointer = found.pointer
+    if pointer is None:
+        show(f"latest   nothing is promoted in {output}")
+        return
+    date, attempt = pointer.high_water
+    show(f"latest   {pointer.run}  epoch {pointer.epoch}")
+    show(f"model    {output.rstrip('/')}/{pointer.model}")
+    show(f"changed  {_change(pointer)}")
+    if pointer.hold:
+        show(f"hold     {pointer.hold}")
+    show(f"highest  {date} attempt {attempt}: only a later run promotes itself")
+    _show_history(found.history)
+
+
+def _show_history(history: Sequence[Pointer]) -> None:
+    for pointer in history:
+        show(f"before   {pointer.epoch:>4}  {pointer.run}  {_change(pointer)}")
+
+
+def _change(pointer: Pointer) -> str:
+    change = pointer.changed
+    reason = f": {change.reason}" if change.reason else ""
+    return f"{change.action} at {change.at} by {change.by}{reason}"
+
+
+def _show_lease(lease: LeaseStatus) -> None:
+    holder, who = lease.holder, ""
+    if holder is not None and lease.state != "free":
+        who = f": {holder.run} on {holder.host}, process {holder.pid}, beat {holder.beat}"
+    show(f"lease    {LEASE_TEXTS[lease.state]}{who}")
+
+
+def _show_run(run: RunStatus) -> None:
+    show(f"run      {run.run}  {run.step}")
+    show(f"  found      {run.num_candidates} candidates, {run.num_skipped} skipped")
+    show(f"  evaluated  {run.num_scored} of {run.num_candidates} on the rank slice")
+    if run.num_units:
+        done, total = size(run.done_bytes), size(run.merge_bytes)
+        show(f"  merged     {run.num_done} of {run.num_units} units, {done} of {total}")
+    if run.model or run.removed:
+        show(f"  committed  {run.model or f'removed {run.removed}'}")
+    if run.verdict:
+        show(f"  judged     {run.verdict}: {run.sentence}")
+    if run.outcome:
+        show(f"  ended      {run.outcome.result} (exit {run.outcome.exit_status}): "
+             f"{run.outcome.reason}")  # fmt: skip
+    else:
+        show("  ended      not yet: metafuse run RECIPE --date DATE continues it")
+
+
+def _plain(leftover: Leftover) -> dict[str, object]:
+    return {
+        "kind": leftover.kind, "run": leftover.run, "place": leftover.place,
+        "reason": leftover.reason, "num_bytes": leftover.num_bytes,
+        "num_objects": len(leftover.keys),
+        "upload": leftover.upload.id if leftover.upload else None,
+    }  # fmt: skip

@@ -1,0 +1,238 @@
+"""Where an output stands, from what is stored alone: pointer, hold, lease, and how far a run is."""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+from cluster.errors import NotFoundError
+from cluster.store import Store
+from fusion.canonical import from_json
+from fusion.manifest import Pointer
+from jobs.commit import MODEL_MANIFEST, read_history
+from jobs.errors import NoCandidatesError
+from jobs.judgements import find_judgements
+from jobs.lease import BEAT_SECONDS, Holder, is_gone, read_lease
+from jobs.ledger import UNITS_KEY, PlannedUnits
+from jobs.run_identity import Outcome, RunPlan, read_outcome, read_plan
+from jobs.verify import read_removed
+
+LeaseState = Literal["free", "alive", "silent", "gone"]
+UNIT = re.compile(r"[0-9]{5}-[0-9]{5}\.json")
+NUM_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseStatus:
+    """Who holds the lease.
+
+    Attributes:
+        state: free (nobody), alive (its heartbeat advanced while we watched), silent (it did not),
+            gone (the process on this host has ended).
+        holder: None where there never was one.
+    """
+
+    state: LeaseState
+    holder: Holder | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """How far a run is. Zeros where a step has not begun.
+
+    Attributes:
+        run: name with attempt.
+        step: found, evaluated, merging, committed, judged, or how it ended.
+        num_candidates: frozen.
+        num_skipped: found, but not usable.
+        num_scored: candidates that have a score on the rank slice.
+        num_units: of the merge.
+        num_done: of those.
+        merge_bytes: of the merge.
+        done_bytes: of those.
+        model: key of the committed model's folder, "".
+        verdict: of the gate, "".
+        sentence: why.
+        outcome: None while it is not finished.
+        removed: who removed its model, when and why, "".
+    """
+
+    run: str
+    step: str
+    num_candidates: int
+    num_skipped: int
+    num_scored: int
+    num_units: int
+    num_done: int
+    merge_bytes: int
+    done_bytes: int
+    model: str
+    verdict: str
+    sentence: str
+    outcome: Outcome | None
+    removed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputStatus:
+    """An output.
+
+    Attributes:
+        pointer: None where nothing was promoted.
+        history: pointers before it, newest first, a few.
+        lease: who writes.
+        runs: names of all runs, in order of date and attempt.
+        run: the one that was asked for, or the last; None where there is none.
+    """
+
+    pointer: Pointer | None
+    history: tuple[Pointer, ...]
+    lease: LeaseStatus
+    runs: tuple[str, ...]
+    run: RunStatus | None
+
+
+def look(
+    store: Store,
+    run: str | None,
+    *,
+    watch_seconds: float,
+    sleep: Callable[[float], None] = time.sleep,
+) -> OutputStatus:
+    """Read the state of an output; writes nothing, and starts nothing.
+
+    Args:
+        store: of the output.
+        run: to tell about; None for the last one.
+        watch_seconds: how long a heartbeat is watched at most; below 5 s a live one may be missed.
+        sleep: waits.
+
+    Raises:
+        NoCandidatesError: there is no such run.
+    """
+    pointers = tuple(islice(read_history(store), NUM_SHOWN + 1))
+    names = find_runs(store)
+    if run is not None and run not in names:
+        raise NoCandidatesError(
+            f"{store.uri} has no run {run!r}",
+            f"its last runs: {', '.join(names[-NUM_SHOWN:]) or 'none'}",
+        )
+    wanted = run or (names[-1] if names else None)
+    return OutputStatus(
+        pointer=pointers[0] if pointers else None,
+        history=pointers[1:],
+        lease=_watch(store, watch_seconds, sleep),
+        runs=names,
+        run=describe_run(store, wanted) if wanted else None,
+    )
+
+
+def find_runs(store: Store) -> tuple[str, ...]:
+    """Names of all runs, by date, then attempt."""
+    plans = re.compile(r"runs/([^/]+)/plan\.json")
+    found = [match[1] for entry in store.list("runs/") if (match := plans.fullmatch(entry.key))]
+
+    def order(name: str) -> tuple[str, int]:
+        stem, _, attempt = name.partition(".")
+        return stem, int(attempt) if attempt.isdigit() else 1
+
+    return tuple(sorted(found, key=order))
+
+
+def describe_run(store: Store, run: str) -> RunStatus:
+    """How far one run is.
+
+    Raises:
+        NoCandidatesError: there is no such run.
+    """
+    plan = read_plan(store, run)
+    if plan is None:
+        raise NoCandidatesError(f"{store.uri} has no run {run!r}")
+    outcome = read_outcome(store, run)
+    num_done, done_bytes, planned = _merged(store, run)
+    model = _committed(store, run)
+    judgements = list(find_judgements(store, run))
+    verdict = judgements[-1].report.verdict if judgements else None
+    num_scored = _count_scored(store, plan)
+    step = "found"
+    for name, is_reached in (
+        ("evaluating", num_scored > 0),
+        ("merging", planned is not None),
+        ("committed", bool(model)),
+        ("judged", verdict is not None),
+    ):
+        step = name if is_reached else step
+    if model and planned is not None:
+        num_done, done_bytes = planned.num_units, sum(planned.shard_bytes)
+    return RunStatus(
+        run=run,
+        step=outcome.result if outcome else step,
+        num_candidates=len(plan.candidates),
+        num_skipped=len(plan.skipped),
+        num_scored=num_scored,
+        num_units=planned.num_units if planned else 0,
+        num_done=num_done,
+        merge_bytes=sum(planned.shard_bytes) if planned else 0,
+        done_bytes=done_bytes,
+        model=model,
+        verdict=verdict.decision if verdict else "",
+        sentence=verdict.sentence if verdict else "",
+        outcome=outcome,
+        removed=read_removed(store, run),
+    )
+
+
+def _watch(store: Store, watch_seconds: float, sleep: Callable[[float], None]) -> LeaseStatus:
+    first = read_lease(store)
+    if first is None or first[0].released:
+        return LeaseStatus("free", first[0] if first else None)
+    if is_gone(first[0]):
+        return LeaseStatus("gone", first[0])
+    left = watch_seconds
+    while left > 0:
+        step = min(1.0, left, BEAT_SECONDS)
+        sleep(step)
+        left -= step
+        now = read_lease(store)
+        if now is None or now[0].released:
+            return LeaseStatus("free", now[0] if now else None)
+        if now[1] != first[1]:
+            return LeaseStatus("alive", now[0])
+    return LeaseStatus("silent", first[0])
+
+
+def _count_scored(store: Store, plan: RunPlan) -> int:
+    """Candidates with a score file on the rank slice: they are named by what was scored."""
+    found = {
+        entry.key.split("/")[1].partition("-")[0]
+        for entry in store.list("scores/")
+        if entry.key.endswith("-rank.parquet")
+    }
+    return sum(candidate.digest[:16] in found for candidate in plan.candidates)
+
+
+def _merged(store: Store, run: str) -> tuple[int, int, PlannedUnits | None]:
+    """Units with a record and their bytes, and the plan of the ledger, by listing alone."""
+    keys = [entry.key for entry in store.list(f"runs/{run}/ledger-")]
+    keys = [key for key in keys if not key.split("/")[2].startswith("ledger-baseline-")]
+    plans = [key for key in keys if key.endswith(f"/{UNITS_KEY}")]
+    if not plans:
+        return 0, 0, None
+    try:
+        planned = from_json(PlannedUnits, store.read(plans[-1]))
+    except NotFoundError:
+        return 0, 0, None
+    folder = plans[-1].removesuffix(UNITS_KEY)
+    names = [key.removeprefix(folder) for key in keys if key.startswith(folder)]
+    units = [name.removesuffix(".json") for name in names if UNIT.fullmatch(name)]
+    return len(units), sum(map(planned.bytes_of, units)), planned
+
+
+def _committed(store: Store, run: str) -> str:
+    """Folder of a model whose manifest is there; "" for none."""
+    for entry in store.list(f"runs/{run}/model-"):
+        if entry.key.endswith(f"/{MODEL_MANIFEST}"):
+            return entry.key.removesuffix(f"/{MODEL_MANIFEST}")
+    return ""
