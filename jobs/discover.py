@@ -61,7 +61,7 @@ class Found:
 
     Attributes:
         candidates: usable ones, in the order of patterns and names.
-        skipped: the others.
+        skipped: the others, and patterns that matched nothing.
         vocabularies: token -> id by candidate name, {} where there is no tokenizer.
         base: of those that are adapters; None where none was named.
     """
@@ -95,7 +95,8 @@ def find_candidates(
         HeaderError, PickleError, UnsafeNameError, MismatchError: refused, unless dropped. All
             refusals are in the message of the first.
     """
-    names = short_names(_find_places(patterns))
+    places, skipped = _find_places(patterns)
+    names = short_names(places)
     whole = pin_base(base) if base is not None else None
 
     def attempt(uri: str) -> Outcome:
@@ -107,7 +108,6 @@ def find_candidates(
             return error
 
     candidates: list[Checkpoint] = []
-    skipped: list[Skipped] = []
     refused: list[Refusal] = []
     vocabularies: dict[str, Mapping[str, int]] = {}
     shared: dict[str, Mapping[str, int]] = {}
@@ -236,19 +236,23 @@ def check_pins(uri: str, files: Sequence[PinnedFile]) -> None:
         )
 
 
-def _find_places(patterns: Sequence[str]) -> list[str]:
+def _find_places(patterns: Sequence[str]) -> tuple[list[str], list[Skipped]]:
+    """What the patterns stand for, and those that stand for nothing."""
     places: dict[str, None] = {}
-    notes = []
+    notes, unmatched = [], []
     for pattern in dict.fromkeys(patterns):
         expansion = expand_pattern(pattern)
         notes.append(f"  {pattern}: {expansion.note}")
         places.update(dict.fromkeys(expansion.uris))
+        if not expansion.uris:
+            reason = f"matched nothing: {expansion.note}"
+            unmatched.append(Skipped(pattern, pattern, NotFoundError.code, reason))
     if not places:
         raise NoCandidatesError(
             "no candidate was found:\n" + "\n".join(notes) + "\nNothing was evaluated.",
             "a checkpoint is a folder with .safetensors files; check the paths under candidates",
         )
-    return list(places)
+    return list(places), unmatched
 
 
 def _join_refusals(refused: Sequence[Refusal]) -> Refusal:

@@ -20,7 +20,8 @@ from jobs.preparation import make_task
 from jobs.recipe import Recipe, load_recipe
 from jobs.tasks.text_classification import EvaluationTask, load_examples
 
-NOTHING_SCORED = 13
+# Exit status where a checkpoint that was asked for has no score.
+LOST_SOME = 13
 
 
 def run_evaluate(
@@ -47,7 +48,7 @@ def run_evaluate(
         show_json({"scores": [asdict(entry) for entry in scores], "failures": lost})
     else:
         _show(scores, failures)
-    return 0 if scores else NOTHING_SCORED
+    return LOST_SOME if failures else 0
 
 
 def check_slice(task: EvaluationTask, slice_name: str) -> None:

@@ -17,7 +17,7 @@ from fusion.errors import MismatchError
 from fusion.selection import SelectRules, find_excess
 from fusion.weights import fixed_weights
 from jobs.discover import Found, Skipped, drop_mismatched, find_candidates
-from jobs.errors import MemoryNeedError, RecipeError, TooFewError
+from jobs.errors import IncompleteError, MemoryNeedError, RecipeError, TooFewError
 from jobs.recipe import Recipe, Select
 from jobs.run_names import RESERVED
 from jobs.tasks.text_classification import (
@@ -79,7 +79,8 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
             f"a candidate cannot be called {taken[0]}: that is the name of a model of the run",
             "rename its folder",
         )
-    found = check_candidates(drop_too_large(found, recipe.select), recipe)
+    found = drop_unconfigured(drop_too_large(found, recipe.select))
+    found = check_candidates(found, recipe)
     check_count(
         [candidate.name for candidate in found.candidates],
         found.skipped,
@@ -103,6 +104,25 @@ def drop_too_large(found: Found, select: Select) -> Found:
         for c in found.candidates
         if excess[c.name]
     )
+    return replace(found, candidates=kept, skipped=found.skipped + dropped)
+
+
+def drop_unconfigured(found: Found) -> Found:
+    """Leave out what has no config.json where others have one: its copy is not complete."""
+    lacking = [c for c in found.candidates if c.adapter is None and not c.config]
+    others = len(found.candidates) - len(lacking)
+    if not lacking or not others:
+        return found
+    dropped = tuple(
+        Skipped(
+            c.name,
+            c.uri,
+            IncompleteError.code,
+            f"{c.name} has no config.json, {others} others have one",
+        )
+        for c in lacking
+    )
+    kept = tuple(c for c in found.candidates if c.adapter is not None or c.config)
     return replace(found, candidates=kept, skipped=found.skipped + dropped)
 
 
