@@ -1,13 +1,15 @@
 """The inputs of a chunk as tensors, with what adapters add to their bases."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from fusion.adapter_kernel import Product, add_product, load_product
+from fusion.checkpoint import Checkpoint
+from fusion.errors import NonFiniteError
 from fusion.methods import TORCH_DTYPES
 from fusion.plan import Piece
-from jobs.chunks import ReadChunk
+from jobs.chunks import Chunk, ReadChunk
 
 
 class AdaptedInputs:
@@ -16,6 +18,7 @@ class AdaptedInputs:
     def __init__(self) -> None:
         self._piece: Piece | None = None
         self._products: Mapping[int, Product] = {}
+        self._bases: list[tuple[int, torch.Tensor]] = []
         self._buffers: dict[tuple[int, torch.dtype], torch.Tensor] = {}
 
     def fill(self, read: ReadChunk) -> list[torch.Tensor]:
@@ -30,6 +33,7 @@ class AdaptedInputs:
             else torch.empty(0, dtype=TORCH_DTYPES[source.dtype])
             for source, view in zip(tensor.sources, read.inputs, strict=True)
         ]
+        self._bases = [(index, inputs[index]) for index in read.factors]
         if not read.factors:
             return inputs
         if self._piece is not read.chunk.piece:
@@ -40,6 +44,25 @@ class AdaptedInputs:
             add_product(inputs[index], product, read.chunk.first, out)
             inputs[index] = out
         return inputs
+
+    def check_bases(self, chunk: Chunk, checkpoints: Sequence[Checkpoint]) -> None:
+        """Refuse a base of the last chunk that is not finite: no adapter is to blame for that.
+
+        Raises:
+            NonFiniteError: names no candidate, so none is left out for it.
+        """
+        tensor = chunk.placed.tensor
+        for index, values in self._bases:
+            bad = int((~torch.isfinite(values)).sum())
+            if bad:
+                base = checkpoints[tensor.sources[index].checkpoint]
+                raise NonFiniteError(
+                    f"{tensor.name} of the base {base.name} ({base.uri}) has {bad} NaN or infinite "
+                    f"values among elements {chunk.first} to {chunk.last}. Nothing was published.",
+                    "name a base that is whole",
+                    "",
+                    tensor.name,
+                )
 
     def _buffer(self, index: int, dtype: torch.dtype, count: int) -> torch.Tensor:
         kept = self._buffers.get((index, dtype))

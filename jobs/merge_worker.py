@@ -144,6 +144,7 @@ class MergeWorker:
         ):
             return
         tensor = chunk.placed.tensor
+        self._inputs.check_bases(chunk, self._job.plan.request.checkpoints)
         for source, values in zip(tensor.sources, inputs, strict=True):
             bad = int((~torch.isfinite(values)).sum())
             if bad:

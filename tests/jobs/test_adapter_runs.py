@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from fusion.errors import MismatchError
-from jobs.commands import show_plan
+from jobs.commands import run_predict, show_plan
 from jobs.discover import find_candidates, pin_base, pin_checkpoint
-from jobs.errors import NoCandidatesError, RecipeError, SourceChangedError
+from jobs.errors import IncompleteError, NoCandidatesError, RecipeError, SourceChangedError
 from jobs.merge_command import run_merge
 from jobs.models.loading import load_model
 from jobs.operate import resolve
@@ -61,6 +61,18 @@ def test_a_run_with_adapters_promotes_their_average(adapters, output):
     assert resolved.manifest.base.uri == str(adapters / "base")
     rows = {row.role: row.gate.loss for row in result.report.models}
     assert rows["fused"] < rows["best_single"]
+
+
+def test_a_promoted_adapter_is_asked_with_the_base_that_its_manifest_names(adapters, capsys):
+    run_project(adapters)
+    run_predict([str(adapters / "merged")], TEXTS, base=None, as_json=True)
+    promoted = json.loads(capsys.readouterr().out)["answers"]
+    assert [answer["answer"] for answer in promoted[:2]] == ["positive", "negative"]
+    one = str(adapters / "candidates/a")
+    run_predict([one], TEXTS, base=str(adapters / "base"), as_json=True)
+    assert json.loads(capsys.readouterr().out)["answers"] != promoted
+    with pytest.raises(IncompleteError, match="is an adapter"):
+        run_predict([one], TEXTS, base=None, as_json=True)
 
 
 @pytest.mark.slow

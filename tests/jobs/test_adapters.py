@@ -25,7 +25,7 @@ from jobs.merge import MergeJob, merge_all
 from jobs.merge_command import run_merge
 from jobs.merge_memory import fit_worker
 from tests.support.adapters import check_close, dense, random_factors, write_adapter, write_base
-from tests.support.merging import load_merged
+from tests.support.merging import load_merged, write_checkpoint
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "peft"
 SHAPES = {"emb.weight": (50, 33), "x.weight": (97, 33), "y.weight": (33, 129), "z.bias": (97,)}
@@ -229,8 +229,6 @@ def test_other_notations_of_mergekit_are_refused(model, tmp_path):
 def test_a_whole_checkpoint_and_an_adapter_average_as_models_but_not_as_one_adapter(two, tmp_path):
     base, a, _ = two
     tensors, _ = dense(base, a, scale=2.0)
-    from tests.support.merging import write_checkpoint
-
     write_checkpoint(tmp_path / "whole", {n: t.float() for n, t in tensors.items()})
     text = "candidates: [a, whole]\nbase: base\n"
     config = tmp_path / "merge.yaml"
@@ -267,6 +265,17 @@ def test_a_nan_in_a_factor_names_the_adapter_and_the_tensor(two, tmp_path):
     with pytest.raises(NonFiniteError, match=r"x\.weight of a has 33 NaN") as caught:
         merge(request, tmp_path / "out")
     assert (caught.value.checkpoint, caught.value.tensor) == ("a", "x.weight")
+
+
+def test_a_nan_in_the_base_is_not_blamed_on_an_adapter(two, tmp_path):
+    base, _, _ = two
+    tensors = load_file(base / "model.safetensors")
+    tensors["x.weight"][5, 2] = float("nan")
+    write_checkpoint(base, tensors)
+    request = linear_request(pin(base, tmp_path / "a", tmp_path / "b"), [1, 1], dtype=None)
+    with pytest.raises(NonFiniteError, match=r"x\.weight of the base base .* has 1 NaN") as caught:
+        merge(request, tmp_path / "out")
+    assert caught.value.checkpoint == ""
 
 
 def test_without_a_base_the_error_says_how_to_name_one(two, tmp_path):
