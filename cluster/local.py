@@ -208,8 +208,11 @@ class LocalStore:
             descriptor = os.open(self._existing(key), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 check_etag(descriptor, if_match, f"{self.uri}/{key}")
-                yield descriptor
-                check_etag(descriptor, if_match, f"{self.uri}/{key}")
+                try:
+                    yield descriptor
+                finally:
+                    # Also after a failure: that the file changed explains it best.
+                    check_etag(descriptor, if_match, f"{self.uri}/{key}")
             finally:
                 os.close(descriptor)
 

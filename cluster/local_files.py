@@ -39,6 +39,8 @@ class LocalReader:
         try:
             fill(self._descriptor, buffer, start, self._where)
         except OSError as error:
+            # It may have ended early because it is another file by now: that goes first.
+            check_etag(self._descriptor, self._if_match, self._where)
             raise_translated(error, self._where)
         check_etag(self._descriptor, self._if_match, self._where)
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from cluster.digests import combine_crc64nvme, crc64nvme
 from cluster.errors import NotFoundError, PreconditionError
-from cluster.store import Reader, Store, open_store
+from cluster.store import Reader, open_store
 from fusion.dtypes import ITEM_BYTES
 from fusion.plan import MergePlan, MergeUnit, Piece, PlacedTensor, find_pieces
 from fusion.sources import SourceTensor, first_seen
-from jobs.errors import SourceChangedError
+from jobs.changed import changed
 from jobs.factor_reads import FactorBytes, FactorReader, PieceFactors, read_at_once
 from jobs.ledger import SourceRead
 from jobs.merge_memory import WorkerMemory, chunk_elements
@@ -161,7 +161,7 @@ class ChunkReader:
             self._reader(checkpoint, shard).read_into(view, start=start)
         except (PreconditionError, NotFoundError):
             pin = self._pins[checkpoint][shard]
-            raise changed(self._stores[checkpoint], shard, pin.etag) from None
+            raise changed(self._stores[checkpoint], shard, pin) from None
 
     def _reader(self, checkpoint: int, shard: str) -> Reader:
         place = (checkpoint, shard)
@@ -233,15 +233,3 @@ class SeenRanges:
 
 def _place(source: SourceTensor) -> tuple[int, str, int]:
     return source.checkpoint, source.shard, source.start
-
-
-def changed(store: Store, key: str, etag: str) -> SourceChangedError:
-    """The error of a source that is no longer the pinned one."""
-    try:
-        now = store.head(key).etag
-    except NotFoundError:
-        now = "gone"
-    return SourceChangedError(
-        f"{store.uri}/{key} was {etag} when it was pinned and is {now} now. Nothing was published.",
-        "run the same command again: it plans anew with what is there now",
-    )

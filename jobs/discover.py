@@ -12,6 +12,7 @@ from fusion.agreement import find_mismatches
 from fusion.checkpoint import Checkpoint, Pin, PinnedFile, TensorSpec
 from fusion.errors import HeaderError, MismatchError, TruncatedError
 from jobs.adapters import Base, find_adapter_shards, is_adapter, read_adapter
+from jobs.changed import AGAIN, changes_error, describe_change, find_pin
 from jobs.errors import (
     IncompleteError,
     NoCandidatesError,
@@ -205,7 +206,7 @@ def open_pinned(
     except (NotFoundError, PreconditionError, *SKIPPING, *REFUSING) as error:
         raise SourceChangedError(
             f"{uri} is no longer what was pinned: {error}\nNothing was published.",
-            "run the same command again: it plans anew with what is there now",
+            AGAIN,
         ) from None
 
 
@@ -223,17 +224,11 @@ def check_pins(uri: str, files: Sequence[PinnedFile]) -> None:
     store = open_store(uri)
     changes = []
     for file in files:
-        now = _find_pin(store, file.name)
+        now = find_pin(store, file.name)
         if now != file.pin and not _is_kept(store, file):
-            changes.append(
-                f"{uri}/{file.name} was {_describe_pin(file.pin)} when it was pinned "
-                f"and is {_describe_pin(now)} now"
-            )
+            changes.append(describe_change(f"{uri}/{file.name}", file.pin, now))
     if changes:
-        raise SourceChangedError(
-            "\n".join(changes) + "\nNothing was published.",
-            "run the same command again: it plans anew with what is there now",
-        )
+        raise changes_error(changes)
 
 
 def _find_places(patterns: Sequence[str]) -> tuple[list[str], list[Skipped]]:
@@ -344,14 +339,6 @@ def _check_settled(
         )
 
 
-def _find_pin(store: Store, key: str) -> Pin | None:
-    try:
-        entry = store.head(key)
-    except NotFoundError:
-        return None
-    return Pin(entry.size, entry.etag, entry.version)
-
-
 def _is_kept(store: Store, file: PinnedFile) -> bool:
     """Whether the pinned version can still be read, though it is no longer the newest."""
     if file.pin.version is None:
@@ -366,10 +353,3 @@ def _is_kept(store: Store, file: PinnedFile) -> bool:
     except NotFoundError:
         return False
     return True
-
-
-def _describe_pin(pin: Pin | None) -> str:
-    if pin is None:
-        return "gone"
-    version = f", version {pin.version}" if pin.version else ""
-    return f"{pin.etag} ({pin.size:,} bytes{version})"

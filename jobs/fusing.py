@@ -16,9 +16,9 @@ from fusion.manifest import MergeFigures, ModelManifest, SourceEntry
 from fusion.plan import MergePlan, MergeRequest, format_index, linear_request, plan_merge
 from jobs.adapters import Base, describe_pins
 from jobs.card import format_card
+from jobs.changed import changed
 from jobs.commit import commit_model
 from jobs.discover import pin_checkpoint
-from jobs.errors import SourceChangedError
 from jobs.merge import MergeJob, MergeOutcome, Progress, merge_all
 from jobs.merge_memory import fit_worker
 from jobs.side_files import ADAPTER_CONFIG
@@ -175,11 +175,7 @@ def read_side_files(checkpoint: Checkpoint) -> Mapping[str, bytes]:
         try:
             content = store.read(file.name, if_match=file.pin.etag, version=file.pin.version)
         except (PreconditionError, NotFoundError):
-            raise SourceChangedError(
-                f"{checkpoint.uri}/{file.name} is no longer what was pinned ({file.pin.etag}). "
-                "Nothing was published.",
-                "run the same command again: it plans anew with what is there now",
-            ) from None
+            raise changed(store, file.name, file.pin) from None
         if len(content) != file.pin.size:
             raise UnreachableError(
                 f"{checkpoint.uri}/{file.name}: {len(content):,} of {file.pin.size:,} bytes "

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from cluster.digests import combine_crc64nvme, crc64nvme
-from cluster.errors import AccessError, DigestError, NotFoundError
+from cluster.errors import AccessError, DigestError, NotFoundError, PreconditionError
 from cluster.store import Store, open_store
 from fusion.canonical import from_json
 from fusion.checkpoint import Checkpoint, PinnedFile
@@ -17,6 +17,7 @@ from fusion.errors import HeaderError, ManifestError, TruncatedError
 from fusion.header import parse_header
 from fusion.manifest import ModelManifest
 from fusion.plan import MergePlan
+from jobs.changed import changed
 from jobs.ledger import SourceRead, UnitRecord
 
 Shard = tuple[int, str]  # index of the checkpoint, name of the shard
@@ -97,9 +98,13 @@ def _combine(checkpoint: Checkpoint, shard: str, reads: Sequence[SourceRead]) ->
     if end != file.pin.size:
         return None
     header = bytearray(start)
-    open_store(checkpoint.uri).read_into(
-        shard, memoryview(header), start=0, if_match=file.pin.etag, version=file.pin.version
-    )
+    store = open_store(checkpoint.uri)
+    try:
+        store.read_into(
+            shard, memoryview(header), start=0, if_match=file.pin.etag, version=file.pin.version
+        )
+    except (PreconditionError, NotFoundError):
+        raise changed(store, shard, file.pin) from None
     _check_header(checkpoint, file, bytes(header))
     ordered = [(r.crc64nvme, r.size) for r in sorted(reads, key=lambda read: read.start)]
     return combine_crc64nvme([(crc64nvme(header), start), *ordered])

@@ -2,6 +2,7 @@ import os
 
 import pytest
 
+from tests.servers.fault_proxy import FaultProxy
 from tests.support.servers import ceph_server, moto_server, seaweedfs_server
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -34,3 +35,10 @@ def use(monkeypatch):
             monkeypatch.setenv(name, value)
 
     return apply
+
+
+@pytest.fixture(scope="session")
+def faulty(seaweedfs):
+    """A proxy in front of SeaweedFS, without a fault until one is added."""
+    with FaultProxy(seaweedfs["AWS_ENDPOINT_URL_S3"]) as proxy:
+        yield proxy

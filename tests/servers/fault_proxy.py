@@ -173,12 +173,12 @@ class _Handler(BaseHTTPRequestHandler):
         up = http.client.HTTPConnection(*self.proxy.upstream, timeout=120)
         try:
             self.pass_on(up, blocks, fault, where)
-            response = up.getresponse()
-            if kind == "lost":
-                response.read()
-                self.hang_up(reset=True)
-            else:
-                self.respond(response, fault, where)
+            with up.getresponse() as response:
+                if kind == "lost":
+                    response.read()
+                    self.hang_up(reset=True)
+                else:
+                    self.respond(response, fault, where)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
         finally:

@@ -1,0 +1,199 @@
+"""A merge from S3 to S3 through a proxy that breaks things: right bytes or a typed error."""
+
+import hashlib
+import random
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from cluster.errors import ClusterError
+from cluster.runner import ThreadRunner
+from cluster.store import open_store
+from fusion.agreement import check_agree
+from fusion.errors import FusionError
+from fusion.plan import linear_request, plan_merge
+from jobs.discover import pin_checkpoint
+from jobs.errors import JobError
+from jobs.fusing import fuse
+from tests.support.merging import random_tensors, write_checkpoint
+
+pytestmark = [pytest.mark.s3, pytest.mark.xdist_group("seaweedfs")]
+
+PART = 5 << 20  # the smallest that S3 takes
+SHAPES = {"model.weight": (1_600_000,), "head.weight": (2, 500_000)}  # two parts
+MEMORY = 340 << 20  # chunks of 512 KiB, so that there are many requests
+DEADLINE_SECONDS = 60
+TYPED = (ClusterError, JobError, FusionError)
+PATIENCE = {
+    "METAFUSE_S3_RETRIES": "2",
+    "METAFUSE_S3_READ_SECONDS": "1",
+    "METAFUSE_S3_CONNECT_SECONDS": "1",
+}
+SOURCE = r"/sources-[^?]*/model\.safetensors"
+OUT = r"/out-[^?]*/model\.safetensors"
+
+# What goes wrong: kind of fault, and where.
+FAULTS = {
+    "500": ("error", {}),
+    "503": ("slowdown", {}),
+    "200 with an error inside": ("embedded", {"method": "POST"}),
+    "slow bytes": ("slow", {}),
+    "stalled answer": ("stall", {"wait": 1.3}),
+    "stalled body": ("hang", {"wait": 1.3}),
+    "reset": ("reset", {}),
+    "truncated body": ("truncate", {}),
+    "wrong length": ("short", {"method": "GET"}),
+    "wrong range": ("shifted", {"method": "GET"}),
+    "flipped bit down": ("corrupt", {"method": "GET"}),
+    "flipped bit up": ("corrupt", {"method": "PUT"}),
+    "lost answer": ("lost", {}),
+    "412": ("precondition", {"after": 20}),
+    "409": ("conflict", {"after": 20}),
+    "expired half-way": ("expired", {"after": 40}),
+}
+RATES = (0.01, 0.1, 0.5)
+MATRIX = [(name, rate) for name in FAULTS for rate in RATES]
+# Every run of the tests takes the same few; `make test-all` takes all.
+SAMPLE = random.Random(4).sample(MATRIX, 9)
+
+
+@dataclass(frozen=True)
+class World:
+    """A server, a proxy in front of it, sources on it, and what their average is."""
+
+    proxy: object
+    sources: str
+    right: dict
+
+
+@pytest.fixture(scope="module")
+def _world(seaweedfs, faulty, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faults")
+    for index in range(2):
+        write_checkpoint(folder / f"m{index}", random_tensors(index, torch.float32, SHAPES))
+        (folder / f"m{index}" / "vocab.txt").write_text("[PAD]\n[UNK]\ngood\n")
+    fuse_pinned(str(folder), str(folder / "out"))
+    sources = f"s3://plain/sources-{uuid.uuid4().hex[:8]}"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in seaweedfs.items():
+            patch.setenv(name, value)
+        for index in range(2):
+            upload_checkpoint(folder / f"m{index}", f"{sources}/m{index}")
+    return World(faulty, sources, digests(open_store(str(folder / "out"))))
+
+
+@pytest.fixture
+def world(_world, seaweedfs, use):
+    """The world, entered through its proxy."""
+    _world.proxy.clear()
+    use({**seaweedfs, **PATIENCE, "AWS_ENDPOINT_URL_S3": _world.proxy.url})
+    yield _world
+    _world.proxy.clear()
+
+
+def upload_checkpoint(folder, uri):
+    """As metafuse writes it: shards by our own upload, so that the store knows their CRC."""
+    store = open_store(uri)
+    for path in sorted(folder.iterdir()):
+        content = path.read_bytes()
+        if path.suffix != ".safetensors":
+            store.put(path.name, content)
+            continue
+        upload = store.start_upload(path.name, size=len(content), metadata={})
+        parts = []
+        for number, first in enumerate(range(0, len(content), PART), start=1):
+            piece = memoryview(content)[first : first + PART]
+            writer = upload.start_part(number, offset=first, size=len(piece), with_sha256=False)
+            writer.append(piece)
+            parts.append(writer.finish())
+        assert upload.complete(parts).crc64nvme
+
+
+def fuse_pinned(sources, out):
+    """Pin, compare, plan, merge and commit: all requests that a model takes."""
+    pinned = [pin_checkpoint(f"{sources}/m{i}", name=f"m{i}") for i in range(2)]
+    checkpoints = [checkpoint for checkpoint, _ in pinned]
+    vocabularies = {checkpoint.name: words for checkpoint, words in pinned}
+    check_agree(checkpoints, cast=False, vocabularies=vocabularies)
+    plan = plan_merge(linear_request(checkpoints, [0.25, 0.75], dtype=None), unit_bytes=PART)
+    return fuse(
+        plan,
+        open_store(out),
+        folder="model",
+        ledger="ledger",
+        name="fused",
+        title="fused",
+        runner=ThreadRunner(),
+        workers=2,
+        threads=2,
+        memory_bytes=MEMORY,
+    )
+
+
+def digests(store):
+    """sha256 of what a reader of the model gets, {} where no manifest makes it one."""
+    names = [entry.key.removeprefix("model/") for entry in store.list("model/")]
+    if "manifest.json" not in names:
+        return {}
+    texts = ("manifest.json", "README.md")  # these name the sources' URIs
+    return {
+        name: hashlib.sha256(store.read(f"model/{name}")).hexdigest()
+        for name in names
+        if name not in texts
+    }
+
+
+def attempt(world, out):
+    """The code of the error that ended it, "" where none did; anything untyped is raised."""
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            pool.submit(fuse_pinned, world.sources, out).result(timeout=DEADLINE_SECONDS)
+        except TYPED as error:
+            return error.code
+    return ""
+
+
+def check_outcome(world, out):
+    """Try through the faults, look at what there is, then try without; returns what happened."""
+    started = time.monotonic()
+    code = attempt(world, out)
+    seconds = time.monotonic() - started
+    assert seconds < DEADLINE_SECONDS
+    num_faults = len(world.proxy.log)
+    num_requests = len(world.proxy.requests)
+    world.proxy.clear()
+    found = digests(open_store(out))
+    assert found in ({}, world.right) if code else found == world.right
+    assert attempt(world, out) == ""
+    assert digests(open_store(out)) == world.right
+    return (
+        f"{code or 'right bytes':18} {num_faults:3} of {num_requests:3} requests {seconds:5.1f} s"
+    )
+
+
+def new_output():
+    return f"s3://plain/out-{uuid.uuid4().hex[:8]}"
+
+
+def run_case(world, request, capsys, name, rate):
+    kind, how = FAULTS[name]
+    world.proxy.clear(seed=int(rate * 100))
+    world.proxy.add(kind, p=rate, **how)
+    told = check_outcome(world, new_output())
+    with capsys.disabled():
+        request.config.get_terminal_writer().line(f"  {name:26} {rate:4.0%}  {told}")
+
+
+@pytest.mark.parametrize(("name", "rate"), SAMPLE)
+def test_a_fault_ends_in_the_right_bytes_or_a_typed_error(world, request, capsys, name, rate):
+    run_case(world, request, capsys, name, rate)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "rate"), [case for case in MATRIX if case not in SAMPLE])
+def test_every_fault_at_every_rate_does(world, request, capsys, name, rate):
+    run_case(world, request, capsys, name, rate)
