@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from cluster.errors import ClusterError
+from cluster.errors import AccessError, ClusterError, DigestError
 from cluster.runner import ThreadRunner
 from cluster.store import open_store
 from fusion.agreement import check_agree
@@ -197,3 +197,86 @@ def test_a_fault_ends_in_the_right_bytes_or_a_typed_error(world, request, capsys
 @pytest.mark.parametrize(("name", "rate"), [case for case in MATRIX if case not in SAMPLE])
 def test_every_fault_at_every_rate_does(world, request, capsys, name, rate):
     run_case(world, request, capsys, name, rate)
+
+
+def once(world, kind, **how):
+    """One fault, at a chosen request."""
+    world.proxy.add(kind, times=1, **how)
+    out = new_output()
+    code = attempt(world, out)
+    assert len(world.proxy.log) == 1
+    found = digests(open_store(out))
+    assert found == ({} if code else world.right)
+    return code
+
+
+ONCE = {
+    "a part's answer lost": ("lost", {"method": "PUT", "path": OUT + r"\?.*partNumber"}, ""),
+    "the answer of complete lost": ("lost", {"method": "POST", "path": OUT + r"\?uploadId"}, ""),
+    "complete fails inside 200": ("embedded", {"method": "POST", "path": OUT + r"\?uploadId"}, ""),
+    "the manifest's answer lost": ("lost", {"method": "PUT", "path": "/model/manifest"}, ""),
+    "a side file's answer lost": ("lost", {"method": "PUT", "path": "/model/config"}, ""),
+    "a record's answer lost": ("lost", {"method": "PUT", "path": "/ledger/.*json"}, ""),
+    "the upload's note lost": ("lost", {"method": "PUT", "path": "/ledger/.*upload"}, ""),
+    "the start of the upload lost": ("lost", {"method": "POST", "path": OUT + r"\?uploads"}, ""),
+    "409 to the manifest": ("conflict", {"method": "PUT", "path": "/model/manifest"}, ""),
+    "409 to the upload's note": ("conflict", {"method": "PUT", "path": "/ledger/.*upload"}, ""),
+    "a bit of a part flipped": ("corrupt", {"method": "PUT", "path": OUT}, ""),
+    "a bit of a record flipped": ("corrupt", {"method": "PUT", "path": "/ledger/.*json"}, ""),
+    "a bit of the manifest flipped": ("corrupt", {"method": "PUT", "path": "/model/manif"}, ""),
+    "a bit of a config flipped": ("corrupt", {"method": "GET", "path": "m0/config.json"}, ""),
+    "a bit of tensors flipped": (
+        "corrupt", {"method": "GET", "path": SOURCE, "after": 6}, "E-DIGEST",
+    ),
+    "412 to a read of tensors": (
+        "precondition", {"method": "GET", "path": SOURCE, "after": 6}, "E-SOURCE-CHANGED",
+    ),
+    "a body of tensors cut": ("truncate", {"method": "GET", "path": SOURCE, "after": 6}, ""),
+    "a body of tensors reset": ("reset", {"method": "GET", "path": SOURCE, "after": 6}, ""),
+    "a body of tensors stalled": (
+        "hang", {"method": "GET", "path": SOURCE, "after": 6, "wait": 1.3}, "",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ONCE)
+def test_one_fault_at_the_worst_place(world, case):
+    kind, how, code = ONCE[case]
+    assert once(world, kind, **how) == code
+
+
+def test_no_flipped_part_is_ever_stored(world):
+    """Every part is damaged until the tries are used up: refused by the server, and told."""
+    world.proxy.add("corrupt", method="PUT", path=OUT)
+    out = new_output()
+    with pytest.raises(DigestError, match="arrived other than they were sent"):
+        fuse_pinned(world.sources, out)
+    assert world.proxy.log
+    assert digests(open_store(out)) == {}
+
+
+def test_credentials_that_expire_half_way_are_told_and_new_ones_go_on(world):
+    out = new_output()
+    world.proxy.add("expired", method="PUT", path=OUT, after=1)
+    with pytest.raises(AccessError, match="ExpiredToken") as caught:
+        fuse_pinned(world.sources, out)
+    assert "credentials" in caught.value.hint
+    assert digests(open_store(out)) == {}
+    world.proxy.clear()
+    fuse_pinned(world.sources, out)
+    assert digests(open_store(out)) == world.right
+    sent = [path for method, path in world.proxy.requests if method == "PUT" and "partNumb" in path]
+    assert len(sent) == 1  # the first part was kept
+
+
+def test_what_a_driver_read_damaged_before_it_died_is_computed_anew(world):
+    """The damage is in the records of a run that ended for another reason."""
+    out = new_output()
+    world.proxy.add("corrupt", method="GET", path=SOURCE, after=6, times=1)
+    world.proxy.add("error", method="POST", path=OUT + r"\?uploadId")
+    world.proxy.add("error", method="PUT", path=OUT, after=1)
+    with pytest.raises(ClusterError):
+        fuse_pinned(world.sources, out)
+    world.proxy.clear()
+    fuse_pinned(world.sources, out)
+    assert digests(open_store(out)) == world.right
