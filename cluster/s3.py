@@ -280,7 +280,7 @@ class S3Store:
 
     def start_upload(self, key: str, /, *, size: int, metadata: Mapping[str, str]) -> S3Upload:
         address, checksum = self.address(key), {}
-        if self.find_part_check(key) == "crc64nvme":
+        if self.find_part_check(key) != "md5":
             checksum = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
         with self.asking(key) as client:
             answer = client.create_multipart_upload(**address, Metadata=dict(metadata), **checksum)

@@ -1,6 +1,7 @@
 """The limit of requests in flight, on a clock that stands still unless it is moved."""
 
 import threading
+import time
 
 import pytest
 
@@ -108,3 +109,11 @@ def test_never_more_threads_inside_than_the_limit_allows():
         thread.join()
     assert 1 <= most[0] <= 2
     assert pace.limit == Limit(8, 2.0, 101.0 + HOLD_SECONDS)
+
+
+def test_a_thread_that_waits_goes_on_once_the_hold_is_over():
+    pace = Pace(1)
+    pace.hear(status=429)
+    begun = pace.limit.held_until
+    with pace.slot():
+        assert time.monotonic() >= begun

@@ -135,3 +135,10 @@ def test_the_checksum_of_the_whole_object_is_known_where_the_store_keeps_it(stor
     if not facts.keeps_crc64nvme:
         with pytest.raises(UnsupportedError, match="CRC64NVME"):
             check_store_can(facts, store.uri, "keeps_crc64nvme")
+
+
+def test_what_was_said_at_the_start_is_known_at_the_end_but_in_folders(store):
+    upload = store.start_upload("k", size=3, metadata={"plan": "p1"})
+    done = upload.complete([write(upload, 1, b"abc", 0)])
+    expected = {} if store.uri.startswith("/") else {"plan": "p1"}
+    assert (done.metadata, store.head("k").metadata) == (expected, expected)
