@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from cluster.digests import combine_crc64nvme
-from cluster.errors import AccessError, DigestError, UploadGoneError
+from cluster.errors import ClusterError, DigestError, UploadGoneError
 from cluster.runner import Resources, Runner
 from cluster.store import Part, Store, open_store
 from fusion.health import HealthMode, ModelHealth, describe_model
@@ -271,8 +271,9 @@ def _complete(
 def _abort_orphans(job: MergeJob, store: Store) -> None:
     """Forget uploads that a driver began and died before it could note them."""
     sizes = {f"{job.model}/{shard.name}": shard.size for shard in job.plan.shards}
-    # All shards are complete. Listing uploads is a right of its own, and no reason to fail.
-    with contextlib.suppress(AccessError):
+    # All shards are complete. Listing uploads is a right of its own and not offered everywhere:
+    # what stays is found by gc.
+    with contextlib.suppress(ClusterError):
         for left in list(store.list_uploads(f"{job.model}/")):
             if left.key in sizes:
                 store.resume_upload(left.key, left.id, size=sizes[left.key]).abort()

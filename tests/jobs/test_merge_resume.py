@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.errors import AccessError
 from cluster.memory import MemoryStore
 from cluster.runner import SerialRunner, ThreadRunner
 from cluster.store import open_store
@@ -194,6 +195,22 @@ def test_another_plan_writes_elsewhere_and_takes_nothing_over(sources, output):
     assert read_promoted(output) == read_promoted(alone)
     assert {e.key: e.etag for e in store.list() if f"-{one.short}/" in e.key} == left
     assert all(f"/model-{one.short}/" in upload.key for upload in store.list_uploads())
+
+
+class Refusal:
+    """The credentials may not list uploads."""
+
+    def strike(self, verb, key, call):
+        if verb == "list_uploads":
+            raise AccessError(f"{key}: the store refused access")
+        return call()
+
+
+def test_a_merge_that_may_not_list_uploads_ends_all_the_same(sources, output):
+    job = make_job(sources, output)
+    with stoppable(Refusal()):
+        merge_all(job, runner=SerialRunner(), workers=1)
+    assert read_shards(job) == whole(job)
 
 
 class Meeting:
