@@ -65,10 +65,8 @@ def fit_worker(
     # A part that is sent as one request is kept whole; on a disk it is written chunk by chunk.
     whole = unit if is_sent else 0
 
-    widening = max((_widening(t) for t in plan.request.tensors), default=1)
-
     def total(chunk: int) -> int:
-        chunks = chunk * (read_ahead * num_sources + widening)
+        chunks = chunk * read_ahead * num_sources + output_bytes(plan, chunk)
         added = max(
             (_added_bytes(t, chunk, unit, read_ahead) for t in plan.request.tensors), default=0
         )
@@ -89,10 +87,16 @@ def fit_worker(
     return WorkerMemory(chunk, read_ahead, lanes, total(chunk))
 
 
-def _widening(tensor: TensorRequest) -> int:
-    """Output bytes for a byte of the widest source, at least 1."""
-    widest = max(ITEM_BYTES[source.dtype] for source in tensor.sources)
-    return max(1, ITEM_BYTES[tensor.dtype] // widest)
+def output_bytes(plan: MergePlan, chunk_bytes: int) -> int:
+    """The largest result of a chunk; an output may be wider than its sources."""
+    return max(
+        (
+            chunk_elements(chunk_bytes, [source.dtype for source in tensor.sources])
+            * ITEM_BYTES[tensor.dtype]
+            for tensor in plan.request.tensors
+        ),
+        default=0,
+    )
 
 
 def _added_bytes(tensor: TensorRequest, chunk: int, unit: int, read_ahead: int) -> int:

@@ -22,6 +22,7 @@ from jobs.adapted_inputs import AdaptedInputs
 from jobs.chunks import Chunk, ChunkReader, ReadChunk
 from jobs.ledger import Ledger, UnitRecord
 from jobs.merge import MergeJob, UnitOrder
+from jobs.merge_memory import output_bytes
 from jobs.process_memory import peak_bytes
 from jobs.unit_health import UnitHealth
 
@@ -42,7 +43,7 @@ class MergeWorker:
         self._inputs = AdaptedInputs()
         self._health = UnitHealth(job.health)
         # Sources of few bytes an element may feed an output of more.
-        self._out = bytearray(job.memory.chunk_bytes * 8)
+        self._out = bytearray(output_bytes(job.plan, job.memory.chunk_bytes))
 
     def __call__(self, order: UnitOrder) -> UnitRecord:
         """Compute one unit, write its bytes, note it in the ledger."""
