@@ -285,8 +285,9 @@ def _show_run(run: RunStatus) -> None:
     if run.verdict:
         show(f"  judged     {run.verdict}: {run.sentence}")
     if run.outcome:
-        show(f"  ended      {run.outcome.result} (exit {run.outcome.exit_status}): "
-             f"{run.outcome.reason}")  # fmt: skip
+        ended = f"{run.outcome.result} (exit {run.outcome.exit_status})"
+        why = "" if run.outcome.reason == run.sentence else f": {run.outcome.reason}"
+        show(f"  ended      {ended}{why}")
     else:
         show("  ended      not yet: metafuse run RECIPE --date DATE continues it")
 
