@@ -202,12 +202,16 @@ def predict(
 
 @cli.command()
 @click.argument("output")
+@click.option("--verify", "with_bytes", is_flag=True, help="Read every byte and check its digest.")
 @json_option
-def resolve(output: str, as_json: bool) -> None:
-    """Print the URI of the model that is promoted in OUTPUT, after checking it."""
+def resolve(output: str, with_bytes: bool, as_json: bool) -> None:
+    """Print the URI of the model that is promoted in OUTPUT.
+
+    Its manifests, their digests and the sizes of its files are checked; the bytes with --verify.
+    """
     from jobs.commands import show_resolved
 
-    finish(lambda: show_resolved(output, as_json=as_json), as_json=as_json)
+    finish(lambda: show_resolved(output, with_bytes=with_bytes, as_json=as_json), as_json=as_json)
 
 
 @cli.command()

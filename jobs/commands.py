@@ -112,19 +112,14 @@ def run_predict(
     """`metafuse predict`."""
     from jobs.adapter_bases import find_written_base
     from jobs.discover import find_candidates
-    from jobs.operate import resolve
-    from jobs.predict import predict
+    from jobs.predict import find_asked, predict
 
     uris = []
     for model in models:
-        try:
-            open_store(model).head("latest.json")
-        except FileNotFoundError:
-            uris.append(model)
-        else:
-            uris.append(resolve(model).uri)
-            written = find_written_base(uris[-1])
-            base = base or (written.checkpoint.uri if written is not None else None)
+        uri, is_promoted = find_asked(model)
+        uris.append(uri)
+        written = find_written_base(uri) if is_promoted else None
+        base = base or (written.checkpoint.uri if written is not None else None)
     found = find_candidates(uris, settle_seconds=0, now=time.time(), base=base)
     if found.skipped:
         lines = [f"  {entry.name}: {entry.code} {entry.reason}" for entry in found.skipped]
@@ -133,7 +128,7 @@ def run_predict(
             f"{len(found.skipped)} of {count} models cannot be asked:\n" + "\n".join(lines),
             "mend them, or leave them out",
         )
-    asked = list(texts) or [line.rstrip("\n") for line in sys.stdin]
+    asked = list(texts) or [line.strip() for line in sys.stdin if line.strip()]
     if not asked:
         raise UsageError("nothing to ask: no --text and nothing on stdin")
     count = len(found.candidates)
@@ -147,11 +142,11 @@ def run_predict(
     return 0
 
 
-def show_resolved(output: str, *, as_json: bool) -> int:
+def show_resolved(output: str, *, with_bytes: bool, as_json: bool) -> int:
     """`metafuse resolve`."""
     from jobs.operate import resolve
 
-    found = resolve(output)
+    found = resolve(output, with_bytes=with_bytes)
     if as_json:
         pointer = found.pointer
         show_json({"uri": found.uri, "run": pointer.run, "epoch": pointer.epoch,
@@ -163,7 +158,7 @@ def show_resolved(output: str, *, as_json: bool) -> int:
 
 def run_pull(output: str, folder: Path, *, as_json: bool) -> int:
     """`metafuse pull`."""
-    from jobs.operate import pull
+    from jobs.pull import pull
 
     progress = Progress(is_quiet=as_json)
     found = pull(

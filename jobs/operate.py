@@ -1,18 +1,16 @@
 """For consumers: which model is promoted, verified, and how to get it."""
 
 import hashlib
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from cluster.digests import RunningDigest
 from cluster.store import Store, open_store
 from fusion.errors import ManifestError
 from fusion.manifest import FileEntry, ModelManifest, Pointer
 from jobs.commit import read_pointer
-from jobs.errors import NoCandidatesError, OutputError
-from jobs.verify import check_run
+from jobs.errors import NoCandidatesError
+from jobs.verify import CheckedModel, check_run, verify_model
 
 READ_BYTES = 8 << 20
 
@@ -32,8 +30,12 @@ class Resolved:
     manifest: ModelManifest
 
 
-def resolve(output: str) -> Resolved:
+def resolve(output: str, *, with_bytes: bool = False) -> Resolved:
     """The promoted model of an output, after its manifests and file sizes were checked.
+
+    Args:
+        output: path or URI.
+        with_bytes: whether every byte is read and compared with its digest as well.
 
     Raises:
         NoCandidatesError: nothing was promoted yet.
@@ -48,31 +50,24 @@ def resolve(output: str) -> Resolved:
         )
     pointer = seen.pointer
     model = check_run(store, pointer.run, pointer.manifest_sha256)
+    if with_bytes:
+        check_bytes(store, model)
     return Resolved(f"{store.uri}/{model.folder}", pointer, model.manifest)
 
 
-def pull(output: str, folder: Path, *, on_file: Callable[[str, int, int], None]) -> Resolved:
-    """Bring the promoted model to a disk, verified byte by byte, the manifest last.
-
-    Files that are there already with the right digest are kept, so an interrupted pull goes on.
+def check_bytes(store: Store, model: CheckedModel) -> None:
+    """Read a model whole and compare it with the digests of its manifest.
 
     Raises:
-        ManifestError: bytes that do not have the digest of the manifest; nothing half is left.
-        OutputError: the folder cannot be written.
+        ManifestError: names every range that differs.
     """
-    found = resolve(output)
-    store = open_store(found.uri)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for number, entry in enumerate(found.manifest.files):
-            on_file(entry.name, number, len(found.manifest.files))
-            _pull_file(store, entry, folder / entry.name)
-        (folder / "manifest.json").write_bytes(store.read("manifest.json"))
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and not error.filename:
-            raise
-        raise OutputError(f"{error.filename}: {error.strerror}", "choose another folder") from None
-    return found
+    found = verify_model(store, model, share=1.0, seed="")
+    if found.differences:
+        raise ManifestError(
+            "\n".join(found.differences) + "\nThe model is damaged and was not used.",
+            "metafuse rollback OUTPUT --reason TEXT goes back to a whole model; if you changed the "
+            "files yourself, delete manifest.json beside them",
+        )
 
 
 def is_whole(entry: FileEntry, blocks: Iterable[bytes | bytearray]) -> bool:
@@ -95,31 +90,3 @@ def is_whole(entry: FileEntry, blocks: Iterable[bytes | bytearray]) -> bool:
 def block_bytes(entry: FileEntry) -> int:
     """Bytes of one block for `is_whole`."""
     return entry.unit_bytes or READ_BYTES
-
-
-def _pull_file(store: Store, entry: FileEntry, target: Path) -> None:
-    step = block_bytes(entry)
-    if target.exists() and target.stat().st_size == entry.size:
-        with target.open("rb") as there:
-            if is_whole(entry, iter(lambda: there.read(step), b"")):
-                return
-    aside = target.with_name(f".{target.name}.part")
-    with aside.open("wb") as stream:
-
-        def blocks() -> Iterator[bytearray]:
-            for start in range(0, entry.size, step):
-                block = bytearray(min(step, entry.size - start))
-                store.read_into(entry.name, memoryview(block), start=start)
-                stream.write(block)
-                yield block
-
-        good = is_whole(entry, blocks())
-        stream.flush()
-        os.fsync(stream.fileno())
-    if not good:
-        aside.unlink()
-        raise ManifestError(
-            f"{store.uri}/{entry.name} does not have the digest of its manifest; it was not kept",
-            "run the same command again; if it stays, the store is damaged",
-        )
-    aside.replace(target)

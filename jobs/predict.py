@@ -6,13 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cluster.store import Store, open_store
+from fusion.canonical import from_json
 from fusion.checkpoint import Checkpoint
-from fusion.errors import MismatchError
+from fusion.errors import ManifestError, MismatchError
+from fusion.manifest import ModelManifest
+from jobs.commit import MODEL_MANIFEST, POINTER_KEY
 from jobs.errors import UsageError
 from jobs.models.loading import find_loader, load_model
+from jobs.operate import check_bytes, resolve
+from jobs.verify import check_model
 
 BATCH = 32
 LISTED = 10
+RUN = re.compile(r"runs/[^/]+/plan\.json")
 GENERIC = re.compile(r"LABEL_[0-9]+")
 
 
@@ -33,6 +40,38 @@ class Answer:
     answer: str
     probability: float | None
     probabilities: dict[str, float]
+
+
+def find_asked(model: str) -> tuple[str, bool]:
+    """The URI of the model that is meant, and whether it is the promoted one of an output.
+
+    A model that we wrote is read whole and compared with its digests first.
+
+    Args:
+        model: path or URI of a checkpoint, or of an output.
+
+    Raises:
+        NoCandidatesError: an output to which nothing was promoted yet.
+        ManifestError: a model that is not what was written.
+    """
+    store = open_store(model)
+    if _has(store, POINTER_KEY) or any(RUN.fullmatch(e.key) for e in store.list("runs/")):
+        return resolve(model, with_bytes=True).uri, True
+    if _has(store, MODEL_MANIFEST):
+        try:
+            from_json(ModelManifest, store.read(MODEL_MANIFEST))
+        except ManifestError:
+            return model, False  # another program's file
+        check_bytes(store, check_model(store, ""))
+    return model, False
+
+
+def _has(store: Store, key: str) -> bool:
+    try:
+        store.head(key)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def is_generation(checkpoint: Checkpoint) -> bool:

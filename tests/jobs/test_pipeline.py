@@ -10,7 +10,8 @@ from fusion.canonical import from_json, to_json
 from fusion.errors import NonFiniteError
 from fusion.manifest import ModelManifest, Pointer, RunReport
 from jobs.errors import RecipeError, SourceChangedError
-from jobs.operate import pull, resolve
+from jobs.operate import resolve
+from jobs.pull import pull
 from tests.support.calling import call
 from tests.support.running import run_project
 
