@@ -123,8 +123,8 @@ def _decide(
     hopeless = [c for c in comparisons if c.upper < worthwhile]
     if hopeless:
         text = (
-            f"{_describe(hopeless[0])}: even the upper bound {hopeless[0].upper:+.4f} is below "
-            f"{worthwhile:g}, the smallest effect worth having"
+            f"{_describe(hopeless[0])}; the one-sided {100 * (1 - rules.alpha):g} % upper bound, "
+            f"{hopeless[0].upper:+.4f}, is below {worthwhile:g}, the smallest effect worth having"
         )
         return Verdict("HOLD", "not_better", text, comparisons, guards)
     weakest = min(comparisons, key=lambda c: c.lower)
@@ -197,6 +197,7 @@ def _compare(role: Role, name: str, reference: Records, fused: Records, alpha: f
         num_examples=difference.num_examples,
         num_clusters=difference.num_clusters,
         detectable=detectable(difference.standard_error, alpha=alpha),
+        alpha=alpha,
     )
 
 

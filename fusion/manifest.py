@@ -7,7 +7,7 @@ from typing import Literal
 from fusion.canonical import from_json, to_json
 from fusion.health import ModelHealth
 from fusion.metrics import Score
-from fusion.verdict import Verdict
+from fusion.verdict import AccuracyChange, Verdict
 
 SCHEMA = 1
 
@@ -198,6 +198,15 @@ class ForestRow:
 
 
 @dataclass(frozen=True, slots=True)
+class AccuracyRow:
+    """Accuracy of the fused model against one reference, on the gate slice."""
+
+    reference: str
+    role: Literal["incumbent", "best_candidate"]
+    change: AccuracyChange
+
+
+@dataclass(frozen=True, slots=True)
 class MergeFigures:
     """What the merge did; zeros where a resumed run found it done."""
 
@@ -254,6 +263,7 @@ class RunReport:
         notes: warnings and remarks.
         commands: what to type next: (what for, command).
         incumbent: run that it was judged against, "" for none.
+        accuracies: of the fused model against each reference; no part of the verdict.
     """
 
     run: str
@@ -282,6 +292,7 @@ class RunReport:
     notes: tuple[str, ...] = ()
     commands: tuple[tuple[str, str], ...] = ()
     incumbent: str = ""
+    accuracies: tuple[AccuracyRow, ...] = ()
     health: ModelHealth | None = None
     schema: int = SCHEMA
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri, stdtrit
+from scipy.special import bdtr, ndtri, stdtrit
 
 from fusion.metrics import Records, clustered_error
+from fusion.verdict import AccuracyChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,31 @@ def detectable(standard_error: float, *, alpha: float, power: float = 0.8) -> fl
     (z_{1-alpha} + z_{power}) SE: 2.486 SE at 0.05 and 0.8.
     """
     return float(-ndtri(alpha) + ndtri(power)) * standard_error
+
+
+FEW_DISCORDANT = 25
+
+
+def accuracy_change(reference: Records, model: Records) -> AccuracyChange:
+    """Compare the accuracies of two models, example by example.
+
+    Raises:
+        ValueError: the records are not of the same examples in the same order.
+
+    Source: McNemar 1947; exact by the binomial distribution of the discordant pairs.
+    """
+    if reference.ids != model.ids:
+        raise ValueError("paired differences need the same examples in the same order")
+    right = model.predictions == model.labels
+    before = reference.predictions == reference.labels
+    gained, lost = int((right & ~before).sum()), int((before & ~right).sum())
+    difference = difference_of(right.astype(np.float64) - before, model.clusters)
+    low, high = interval(difference)
+    differing = gained + lost
+    p_value = None
+    if differing < FEW_DISCORDANT:
+        p_value = min(1.0, 2 * float(bdtr(min(gained, lost), differing, 0.5)))
+    return AccuracyChange(difference.mean, low, high, gained, lost, p_value)
 
 
 def _quantile(degrees: int, alpha: float) -> float:

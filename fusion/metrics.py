@@ -1,5 +1,6 @@
 """What predictions are worth: per-example records first, aggregates second."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,8 @@ class Score:
         loss_error: its clustered standard error.
         accuracy: share of right predictions.
         macro_f1: mean F1 over classes; a class that never occurs and is never predicted counts 0.
+        confidence: mean probability of the predicted class; above the accuracy: overconfident.
+        brier: mean over examples of the squared distance of the probabilities from the truth.
     """
 
     name: str
@@ -51,6 +54,8 @@ class Score:
     loss_error: float
     accuracy: float
     macro_f1: float
+    confidence: float = math.nan
+    brier: float = math.nan
 
 
 SMALLEST_PROBABILITY = 1e-12
@@ -89,7 +94,18 @@ def score(records: Records, *, name: str, slice: str) -> Score:  # noqa: A002  #
         loss_error=clustered_error(records.losses, records.clusters),
         accuracy=float((records.predictions == records.labels).mean()),
         macro_f1=macro_f1(records),
+        confidence=float(records.probabilities.max(axis=1).mean()),
+        brier=brier(records),
     )
+
+
+def brier(records: Records) -> float:
+    """Mean of sum_c (p_c - 1[y = c])^2: 0 is perfect, 2 is surely wrong.
+
+    Source: Brier 1950, Verification of forecasts expressed in terms of probability.
+    """
+    truth = np.eye(records.probabilities.shape[1])[records.labels]
+    return float(((records.probabilities - truth) ** 2).sum(axis=1).mean())
 
 
 def clustered_error(values: npt.NDArray[np.float64], clusters: Sequence[str]) -> float:

@@ -24,6 +24,7 @@ class Comparison:
         num_examples: n.
         num_clusters: G.
         detectable: smallest true effect seen with power 0.8 at alpha.
+        alpha: one-sided error rate of `lower` and of `upper`.
     """
 
     reference: str
@@ -38,6 +39,7 @@ class Comparison:
     num_examples: int
     num_clusters: int
     detectable: float
+    alpha: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +74,24 @@ class Verdict:
     comparisons: tuple[Comparison, ...]
     guards: tuple[GuardResult, ...] = ()
     examples_needed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyChange:
+    """How the accuracy differs, on the same examples; no part of a verdict.
+
+    Attributes:
+        mean: accuracy of the model minus that of the reference.
+        low95: lower end of its two-sided, clustered 95 % interval.
+        high95: its upper end.
+        num_gained: examples that only the model has right.
+        num_lost: examples that only the reference has right.
+        p_value: two-sided exact McNemar test, where fewer than 25 examples differ; else None.
+    """
+
+    mean: float
+    low95: float
+    high95: float
+    num_gained: int
+    num_lost: int
+    p_value: float | None

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from fusion.canonical import to_json
 from fusion.manifest import RunReport
+from fusion.verdict import AccuracyChange
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 BADGES = {"PROMOTE": "PROMOTE", "HOLD": "HOLD", "REFUSE": "NOT DECIDED"}
@@ -59,6 +60,8 @@ def _environment() -> jinja2.Environment:
         "count": format_count,
         "seconds": format_seconds,
         "cell": markdown_cell,
+        "points": format_points,
+        "reading": describe_change,
     }
     environment.filters.update(filters)
     return environment
@@ -97,6 +100,18 @@ def format_cosine(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.4f} ({math.degrees(math.acos(max(-1.0, min(1.0, value)))):.1f}°)"
+
+
+def format_points(value: float) -> str:
+    """-0.025 -> -2.5 points."""
+    return _finite(100 * value, "+.1f") + " points"
+
+
+def describe_change(change: AccuracyChange) -> str:
+    """What a difference of accuracies says."""
+    if change.low95 > 0:
+        return "more answers right"
+    return "fewer answers right" if change.high95 < 0 else "no difference beyond chance"
 
 
 def format_bytes(value: float | None) -> str:

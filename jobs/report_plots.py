@@ -55,8 +55,12 @@ def forest_plot(rows: Sequence[ForestRow], *, reference: str, smallest_effect: f
         for place, row in enumerate(rows):
             _forest_line(axes, len(rows) - 1 - place, row, rows, left, right)
         axes.axvline(0, color=FAINT, linewidth=1)
-        axes.axvline(smallest_effect, color=FAINT, linewidth=1, linestyle=(0, (2, 3)))
-        axes.text(smallest_effect, len(rows) - 0.35, " smallest effect", color=FAINT, fontsize=9)
+        top = 1 - 0.5 / (len(rows) + 0.6)  # the dotted line ends below its name
+        axes.axvline(smallest_effect, ymax=top, color=FAINT, linewidth=1, linestyle=(0, (2, 3)))
+        axes.annotate(
+            "smallest effect", (smallest_effect, len(rows) - 0.35), xytext=(4, 0),
+            textcoords="offset points", color=FAINT, fontsize=9,
+        )  # fmt: skip
         axes.set_xlim(left, right)
         axes.set_ylim(-0.7, len(rows) - 0.1)
         axes.set_yticks(range(len(rows)), [plain(row.name) for row in reversed(rows)])
@@ -78,8 +82,13 @@ def weights_plot(rows: Sequence[CandidateRow]) -> str:
         values = [row.weight or 0.0 for row in reversed(kept)]
         axes.barh(range(len(kept)), values, height=0.55, color=COLOURS["fused"], alpha=0.85)
         for place, value in enumerate(values):
-            _beside(axes, value, place, f"{value:.3f}")
-        axes.axvline(1 / max(1, len(kept)), color=FAINT, linewidth=1, linestyle=(0, (2, 3)))
+            if value > 0.2 * max(values):  # inside the bar, where no line crosses it
+                _beside(axes, value, place, f"{value:.3f}", is_inside=True)
+            else:
+                _beside(axes, value, place, f"{value:.3f}")
+        axes.axvline(
+            1 / max(1, len(kept)), color=FAINT, linewidth=1, linestyle=(0, (2, 3)), zorder=0
+        )
         axes.set_yticks(range(len(kept)), [plain(row.name) for row in reversed(kept)])
         axes.tick_params(axis="y", length=0)
         axes.set_xlim(min(0.0, *values) if values else 0, max([*values, 0.01]) * 1.15)
@@ -190,11 +199,12 @@ def _forest_line(
         axes.plot([row.mean], [y], marker=marker, color=colour, markersize=size)
 
 
-def _beside(axes: Axes, x: float, y: float, text: str) -> None:
-    """Text just right of a point."""
+def _beside(axes: Axes, x: float, y: float, text: str, *, is_inside: bool = False) -> None:
+    """Text just right of a point, or just left of it, inside a bar."""
     axes.annotate(
-        text, (x, y), xytext=(6, 0), textcoords="offset points", va="center", color=INK, fontsize=10
-    )
+        text, (x, y), xytext=(-6 if is_inside else 6, 0), textcoords="offset points", va="center",
+        ha="right" if is_inside else "left", color="#ffffff" if is_inside else INK, fontsize=10,
+    )  # fmt: skip
 
 
 def _square(row: ForestRow, rows: Sequence[ForestRow]) -> float:

@@ -3,18 +3,20 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import Literal
 
 from fusion.checkpoint import Checkpoint, num_bytes, num_parameters
 from fusion.manifest import (
+    AccuracyRow,
     CandidateRow,
     ForestRow,
     ModelRow,
     PublishedFigure,
     RunReport,
 )
-from fusion.meta_analysis import interval, paired_difference
+from fusion.meta_analysis import accuracy_change, interval, paired_difference
 from fusion.metrics import Records, Score, score
-from fusion.verdict import Verdict
+from fusion.verdict import Comparison, Role, Verdict
 from fusion.weights import effective_models
 from jobs.choosing import ChosenWeights
 from jobs.evaluate import ScoreBook
@@ -22,6 +24,8 @@ from jobs.fusing import FusedModel
 from jobs.judging import Judged
 from jobs.run_context import RunContext
 from jobs.run_names import INCUMBENT, UNIFORM
+
+Line = Literal["candidate", "fused", "uniform", "ensemble", "incumbent"]
 
 
 def make_report(
@@ -36,13 +40,13 @@ def make_report(
     published: tuple[PublishedFigure, ...],
 ) -> RunReport:
     """The report of a judged run."""
+    incumbent = judged.incumbent.run if judged.incumbent else ""
+    plan = context.plan
     return RunReport(
-        run=context.plan.run,
-        recipe=context.plan.recipe,
-        logical_date=context.plan.logical_date,
-        attempt=context.plan.attempt,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        run=plan.run, recipe=plan.recipe, logical_date=plan.logical_date, attempt=plan.attempt,
+        created=_now(),
         version=version("metafuse"),
+        incumbent=incumbent,
         output=context.store.uri,
         model=f"{context.store.uri}/{fused.folder}",
         verdict=judged.verdict,
@@ -51,7 +55,7 @@ def make_report(
         slices=slices,
         rule=chosen.rule,
         effective_models=effective_models(chosen.weights),
-        reference=chosen.best,
+        reference=_forest_reference(chosen, judged)[0],
         smallest_effect=context.recipe.gate.smallest_effect,
         candidates=_candidate_rows(context, ranked, chosen, judged.book),
         models=_model_rows(context, chosen, fused, judged),
@@ -63,31 +67,72 @@ def make_report(
         sources=fused.manifest.sources,
         notes=notes,
         commands=_commands(context.store.uri, fused.folder),
-        incumbent=judged.incumbent.run if judged.incumbent else "",
-    )
+        accuracies=_accuracy_rows(chosen, fused, judged),
+    )  # fmt: skip
 
 
 def _describe_task(context: RunContext) -> str:
     return f"{context.task.kind} on {context.task.data.rpartition('/')[2]}"
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def headline(verdict: Verdict) -> str:
-    """One sentence for the top of the report, beside the badge that says the decision."""
+    """One short sentence for the top of the report, beside the badge that says the decision."""
+    parts = [f"than that of {_words(c)} by {c.mean:.4f}" for c in verdict.comparisons]
+    better = "The fused model's loss is lower " + " and ".join(parts)
     if verdict.decision == "PROMOTE":
-        parts = [
-            f"than that of {'the incumbent' if c.role == 'incumbent' else 'the best candidate'} "
-            f"by {c.mean:.4f}"
-            for c in verdict.comparisons
-        ]
-        return "The fused model's loss is lower " + " and ".join(parts)
+        return better
+    if not verdict.comparisons:
+        return verdict.sentence[:1].upper() + verdict.sentence[1:]
+    match verdict.reason:
+        case "first_held":
+            return f"{better}; gate.first is hold"
+        case "guard":
+            failed = next(guard for guard in verdict.guards if not guard.passed)
+            return f"Guard {failed.metric} failed against {failed.reference}"
+        case "not_better":
+            worst = min(verdict.comparisons, key=lambda c: c.upper)
+            if worst.mean < 0:
+                return f"Worse than {_words(worst)} by {-worst.mean:.4f}"
+            return f"Its gain over {_words(worst)}, {worst.mean:.4f}, is too small to matter"
+        case "undecided":
+            weakest = min(verdict.comparisons, key=lambda c: c.lower)
+            return (
+                f"Too few examples to tell its gain over {_words(weakest)}, {weakest.mean:+.4f}, "
+                f"from nothing: about {verdict.examples_needed or 0:,} are needed"
+            )
     return verdict.sentence[:1].upper() + verdict.sentence[1:]
+
+
+def _words(comparison: Comparison) -> str:
+    return "the incumbent" if comparison.role == "incumbent" else "the best candidate"
+
+
+def _accuracy_rows(
+    chosen: ChosenWeights, fused: FusedModel, judged: Judged
+) -> tuple[AccuracyRow, ...]:
+    records = {name: found for (name, _), found in judged.book.records.items()}
+    model = records[fused.checkpoint.name]
+    references: list[tuple[Role, str, Records]] = [
+        ("best_candidate", chosen.best, records[chosen.best])
+    ]
+    if judged.incumbent is not None:
+        references.insert(0, ("incumbent", judged.incumbent.run, records[INCUMBENT]))
+    return tuple(
+        AccuracyRow(name, role, accuracy_change(reference, model))
+        for role, name, reference in references
+        if reference.ids == model.ids
+    )
 
 
 def _commands(output: str, folder: str) -> tuple[tuple[str, str], ...]:
     return (
         ("use the promoted model", f"metafuse resolve {output}"),
         ("bring it to a disk", f"metafuse pull {output} ./model"),
-        ("ask it", f"metafuse predict {output}/{folder} --text 'What a day!'"),
+        ("ask it", f"metafuse predict {output}/{folder} --text 'What a lovely phone!'"),
     )
 
 
@@ -173,31 +218,36 @@ def _model_rows(
     return tuple(rows)
 
 
+def _forest_reference(chosen: ChosenWeights, judged: Judged) -> tuple[str, Records]:
+    """What the gate found hardest to beat: name and records."""
+    records = {name: found for (name, _), found in judged.book.records.items()}
+    hardest = min(judged.verdict.comparisons, key=lambda c: c.lower, default=None)
+    if hardest is not None and hardest.role == "incumbent":
+        return hardest.reference, records[INCUMBENT]
+    return chosen.best, records[chosen.best]
+
+
 def _forest_rows(chosen: ChosenWeights, fused: FusedModel, judged: Judged) -> tuple[ForestRow, ...]:
     records = {name: found for (name, _), found in judged.book.records.items()}
-    reference = records[chosen.best]
-    lines: list[tuple[str, str, Records]] = [
-        (name, "candidate", records[name])
-        for name in chosen.names
-        if name != chosen.best and name in records
-    ]
-    if judged.incumbent is not None:
-        lines.append((judged.incumbent.run, "incumbent", records[INCUMBENT]))
-    if UNIFORM in records:
-        lines.append(("uniform average", "uniform", records[UNIFORM]))
+    reference_name, reference = _forest_reference(chosen, judged)
+    lines: list[tuple[str, Line, Records]] = [("fused", "fused", records[fused.checkpoint.name])]
     if judged.pooled is not None:
         lines.append(("ensemble", "ensemble", judged.pooled))
-    lines.append(("fused", "fused", records[fused.checkpoint.name]))
+    if UNIFORM in records:
+        lines.append(("uniform average", "uniform", records[UNIFORM]))
+    if judged.incumbent is not None:
+        lines.append((judged.incumbent.run, "incumbent", records[INCUMBENT]))
+    lines += [(name, "candidate", records[name]) for name in chosen.names if name in records]
     rows = []
     for name, role, found in lines:
-        if found.ids != reference.ids:
+        if found.ids != reference.ids or name == reference_name:
             continue
         difference = paired_difference(reference, found)
         low, high = interval(difference)
         rows.append(
             ForestRow(
                 name,
-                role,  # type: ignore[arg-type]  # the literals above
+                role,
                 difference.mean,
                 low,
                 high,

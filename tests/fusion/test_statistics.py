@@ -1,15 +1,25 @@
 """Metrics, paired differences, selection and slices."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion.meta_analysis import detectable, difference_of, interval, lower_bound, paired_difference
+from fusion.meta_analysis import (
+    accuracy_change,
+    detectable,
+    difference_of,
+    interval,
+    lower_bound,
+    paired_difference,
+)
 from fusion.metrics import (
     Records,
+    brier,
     clustered_error,
     constant_loss,
     ensemble,
@@ -212,3 +222,36 @@ def test_near_duplicates_leave_rank_and_select_but_never_the_gate(texts):
         canonical_text(t).rstrip(".") for t, s in zip(texts, slices, strict=True) if s == "gate"
     }
     assert all(len(own) == 1 and text not in gate for text, own in left.items())
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60))
+def test_accuracies_are_compared_as_mcnemar_does(pairs):
+    def made(right):
+        labels = np.zeros(len(right), dtype=np.int64)
+        predictions = np.where(right, 0, 1)
+        names = tuple(map(str, range(len(right))))
+        probabilities = np.eye(2)[predictions]
+        return Records(
+            names, names, log_loss(probabilities, labels), labels, predictions, probabilities
+        )
+
+    change = accuracy_change(made([a for a, _ in pairs]), made([b for _, b in pairs]))
+    gained = sum(b and not a for a, b in pairs)
+    lost = sum(a and not b for a, b in pairs)
+    assert (change.num_gained, change.num_lost) == (gained, lost)
+    assert change.mean == pytest.approx((gained - lost) / len(pairs))
+    if gained + lost >= 25:
+        assert change.p_value is None
+    elif gained + lost == 0:
+        assert change.p_value == 1.0
+    else:
+        oracle = scipy.stats.binomtest(gained, gained + lost, 0.5).pvalue
+        assert change.p_value == pytest.approx(oracle)
+
+
+def test_a_brier_score_is_0_for_certainty_and_2_for_sure_error():
+    labels = np.array([0, 1])
+    right = np.eye(2)
+    records = Records(("a", "b"), ("a", "b"), log_loss(right, labels), labels, labels, right)
+    wrong = replace(records, probabilities=right[::-1])
+    assert (brier(records), brier(wrong)) == (0.0, 2.0)

@@ -5,8 +5,8 @@ import pytest
 import yaml
 
 from fusion.canonical import from_json
-from fusion.manifest import ModelManifest, RunReport, SourceEntry
-from fusion.verdict import Verdict
+from fusion.manifest import AccuracyRow, ModelManifest, RunReport, SourceEntry
+from fusion.verdict import AccuracyChange, Comparison, Verdict
 from jobs.card import format_card
 from jobs.console import clean
 from jobs.report import (
@@ -142,7 +142,35 @@ def test_a_verdict_is_said_once(decision):
         assert text.count(REASONS[decision][20:40]) == 1 + text.count("<title>")
         assert "Not decided" not in text
         assert "Held" not in text
-    assert f"Gate: {decision} (undecided)\n" in note
+    assert f"Gate: {badge}\n" in note
+
+
+HARD = Comparison(
+    "nightly-2026-11-23", "incumbent", -0.0377, 0.01, -0.054, -0.0214, -0.057, -0.018, 99, 400, 100, 0.02
+)  # fmt: skip
+
+
+def test_a_held_verdict_has_a_short_headline_and_one_kind_of_interval():
+    text = (
+        "loss 0.0377 higher than the incumbent; the one-sided 95 % upper bound, -0.0214, is below 0"
+    )
+    verdict = Verdict("HOLD", "not_better", text, (HARD,))
+    assert headline(verdict) == "Worse than the incumbent by 0.0377"
+    undecided = replace(verdict, decision="REFUSE", reason="undecided", examples_needed=4562)
+    assert "about 4,562 are needed" in headline(undecided)
+    page = write_report(make_report(verdict=verdict))["report.html"].decode()
+    assert "Bounds are one-sided, 95.0 % each" in page
+
+
+def test_an_accuracy_that_falls_is_told_beside_the_loss():
+    change = AccuracyChange(-0.025, -0.06, 0.01, 20, 30, None)
+    row = AccuracyRow("lr-1", "best_candidate", change)
+    files = write_report(make_report(accuracies=(row,)))
+    page = " ".join(read(files["report.html"].decode()).text)
+    assert "-2.5 points" in page
+    assert "no difference beyond chance" in page
+    assert "is sure by" in page
+    assert "Accuracy against lr-1: -2.5 points" in files["report.md"].decode()
 
 
 def test_scores_that_are_not_numbers_are_shown_as_such():
