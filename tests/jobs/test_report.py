@@ -146,8 +146,8 @@ def test_a_verdict_is_said_once(decision):
 
 
 HARD = Comparison(
-    "nightly-2026-11-23", "incumbent", -0.0377, 0.01, -0.054, -0.0214, -0.057, -0.018, 99, 400, 100, 0.02
-)  # fmt: skip
+    "nightly-1", "incumbent", -0.0377, 0.01, -0.054, -0.0214, -0.057, -0.018, 99, 400, 100, 0.02
+)
 
 
 def test_a_held_verdict_has_a_short_headline_and_one_kind_of_interval():
