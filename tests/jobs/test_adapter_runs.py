@@ -78,6 +78,8 @@ def test_a_promoted_adapter_is_asked_with_the_base_that_its_manifest_names(adapt
 @pytest.mark.slow
 def test_the_next_night_is_judged_against_the_promoted_adapter(adapters):
     run_project(adapters)
+    path = adapters / "candidates/a/adapter_config.json"
+    path.write_text(path.read_text() + "\n")
     result = run_project(adapters, date="2026-11-25")
     assert [c.role for c in result.report.verdict.comparisons] == ["incumbent", "best_candidate"]
 
