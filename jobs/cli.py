@@ -122,7 +122,7 @@ def _shard_size(_: click.Context, __: click.Parameter, value: str | None) -> int
 @click.option(
     "--health",
     type=click.Choice(["sampled", "full"]),
-    help="Cosines and norms from about 1/16 of the elements, or all; default: sampled, or as "
+    help="Cosines and norms from about 1/32 of the elements, or all; default: sampled, or as "
     "CONFIG says.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
