@@ -22,6 +22,7 @@ from cluster.local_files import (
     describe,
     etag_of,
     fill,
+    make_folder,
     preallocate,
     sync_folder,
     translated,
@@ -105,7 +106,7 @@ class LocalStore:
     ) -> ObjectInfo:
         target = self.path(key)
         with translated(self.uri, key):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             aside = target.with_name(f"{HIDDEN}{uuid.uuid4().hex}")
             try:
                 write_new(aside, data, is_durable=is_durable)

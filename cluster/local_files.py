@@ -123,6 +123,14 @@ def read_at(descriptor: int, buffer: memoryview, start: int) -> int:
     return len(content)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:  # of file systems that make no folders, such as /proc
+        raise MissingPlaceError(f"{folder} cannot be created", "choose another folder") from None
+
+
 def write_new(path: Path, data: bytes, *, is_durable: bool) -> None:
     """Write a file that does not exist yet."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

@@ -1,5 +1,5 @@
 """`python -m jobs` is `metafuse`."""
 
-from jobs.cli import main
+from jobs.entry import main
 
 main()

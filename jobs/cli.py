@@ -105,7 +105,15 @@ def _shard_size(_: click.Context, __: click.Parameter, value: str | None) -> int
 @cli.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.argument("out")
-@click.option("--workers", "-j", "--num-threads", default=2, show_default=True, help="Threads.")
+@click.option(
+    "--workers",
+    "-j",
+    "--num-threads",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Threads.",
+)
 @click.option("--memory", default="1GiB", show_default=True, help="Of the process.")
 @click.option(
     "--digest",
@@ -289,6 +297,7 @@ def main(arguments: list[str] | None = None) -> Any:
 
     import jobs.operate_cli  # noqa: F401  # the operator's verbs
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     given = sys.argv[1:] if arguments is None else arguments
     try:
@@ -302,4 +311,8 @@ def main(arguments: list[str] | None = None) -> Any:
             show_json({**said, "exit_status": error.exit_code})
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(INTERRUPTED)
+        finish(_interrupted, as_json="--json" in given)
+
+
+def _interrupted() -> int:
+    raise KeyboardInterrupt

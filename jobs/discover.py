@@ -36,12 +36,14 @@ from jobs.side_files import (
     read_index,
     read_vocabulary,
 )
+from jobs.sizes import format_wait
 
 # These make a candidate unusable tonight; the others are refusals, which stop the run.
 SKIPPING = (IncompleteError, TruncatedError)
 REFUSING = (HeaderError, PickleError, UnsafeNameError, MismatchError)
 Refusal = HeaderError | PickleError | UnsafeNameError | MismatchError
 Outcome = tuple[Checkpoint, Mapping[str, int]] | IncompleteError | TruncatedError | Refusal
+SETTLE_ADVICE = "wait {} or lower select.settle"
 # Finding waits for answers of the store, a dozen a candidate.
 THREADS = 8
 
@@ -334,7 +336,8 @@ def _check_settled(
     if settle_seconds and age < settle_seconds:
         seen = f"{age:.0f} s old" if age >= 0 else f"dated {-age:.0f} s in the future"
         raise IncompleteError(
-            f"{name}: its newest object {newest.key} is {seen}, settle is {settle_seconds:.0f} s",
+            f"{name}: its newest object {newest.key} is {seen}, settle is {settle_seconds:.0f} s; "
+            f"{SETTLE_ADVICE.format(format_wait(settle_seconds - age))}",
             "it is taken once it has settled",
         )
 

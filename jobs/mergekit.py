@@ -26,7 +26,16 @@ TOP_KEYS = (
     "models", "slices", "modules", "merge_method", "base_model", "parameters", "dtype",
     "out_dtype", "tokenizer_source", "tokenizer", "chat_template",
 )  # fmt: skip
-LATER = ("slices", "modules", "tokenizer_source", "tokenizer", "chat_template")
+WHOLE = "a merge of whole models is, listed under models"
+FIRST = "the tokenizer of the first model is kept (--no-copy-tokenizer leaves it out)"
+# What a document may not ask for yet: why, and what to do.
+LATER = {
+    "slices": ("layers of several models are not stacked", WHOLE),
+    "modules": ("parts of a model are not merged apart", WHOLE),
+    "tokenizer_source": (f"no tokenizer is built; {FIRST}", "leave it out where that one is meant"),
+    "tokenizer": (f"no tokenizer is built; {FIRST}", "leave it out where that one is meant"),
+    "chat_template": (f"no template is set; {FIRST}", "leave it out, set it in the output"),
+}
 LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")
 HEAD = "lm_head.weight"
 # Config keys that models of one document may differ in: the output has those of the base, and the
@@ -131,12 +140,11 @@ def _check_offered(document: Document) -> None:
             "Nothing was read.",
             "set merge_method: linear",
         )
-    for key in LATER:
+    for key, (reason, way) in LATER.items():
         if key in table:
             line = document.line((key,))
             raise RecipeError(
-                f"{name}:{line}: {key} is not supported; a document lists whole models under "
-                "models. Nothing was read."
+                f"{name}:{line}: {key} is not supported: {reason}. Nothing was read.", way
             )
 
 

@@ -1,5 +1,6 @@
 """Everything a run knows before it evaluates: candidates that agree, pinned data, what it costs."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,7 @@ from fusion.checkpoint import (
 from fusion.errors import MismatchError
 from fusion.selection import SelectRules, find_excess
 from fusion.weights import fixed_weights
-from jobs.discover import Found, Skipped, drop_mismatched, find_candidates
+from jobs.discover import SETTLE_ADVICE, Found, Skipped, drop_mismatched, find_candidates
 from jobs.errors import IncompleteError, MemoryNeedError, RecipeError, TooFewError
 from jobs.recipe import Recipe, Select
 from jobs.run_names import RESERVED
@@ -183,8 +184,18 @@ def check_count(names: Sequence[str], left_out: Sequence[Skipped], needed: int) 
         + "\n".join(lines)
         + ("\n" if lines else "")
         + "Nothing was merged.",
-        "mend or add candidates, or lower select.min_candidates",
+        _find_wait(left_out) or "mend or add candidates, or lower select.min_candidates",
     )
+
+
+def _find_wait(left_out: Sequence[Skipped]) -> str:
+    """What to do where all that is left out has yet to settle; "" for anything else."""
+    advice = re.compile(re.escape(SETTLE_ADVICE).replace(r"\{\}", r"[0-9hms]+"))
+    found = [advice.search(entry.reason) for entry in left_out]
+    said = [match[0] for match in found if match]
+    if not said or len(said) < len(found):
+        return ""
+    return max(said, key=lambda text: (len(text), text))  # the longest wait
 
 
 def check_memory(candidates: Sequence[Checkpoint], allowed: int | None) -> None:

@@ -1,5 +1,6 @@
 """Bytes, counts and durations as people write them."""
 
+import math
 import re
 
 from jobs.errors import RecipeError
@@ -24,6 +25,17 @@ def parse_size(text: str) -> int:
     if not match or match[2] not in SIZES:
         raise RecipeError(f"{text!r} is not a size such as 1GiB")
     return int(float(match[1]) * SIZES[match[2]])
+
+
+def format_wait(seconds: float) -> str:
+    """9m59s, or 2h05m: rounded up, so that who waits so long has waited enough."""
+    whole = math.ceil(seconds)
+    minutes, rest = divmod(whole, 60)
+    if whole < 60:
+        return f"{whole}s"
+    if minutes < 60:
+        return f"{minutes}m{rest:02d}s"
+    return f"{minutes // 60}h{minutes % 60 + (rest > 0):02d}m"
 
 
 def parse_shard_size(text: str) -> int:

@@ -25,6 +25,7 @@ from jobs.errors import DataError, SourceChangedError
 EVALUATOR_VERSION = 1
 # Clusters: one to rank by; an error of the difference is known from two on.
 SMALLEST_SLICES = {"rank": 1, "gate": SMALLEST_CLUSTERS}
+NO_DATA = "check the path or URI under task.data; nothing was evaluated"
 HINT = "set task.columns, or fix the data; nothing was evaluated"
 
 
@@ -108,7 +109,7 @@ def pin_data(uri: str) -> Pin:
     try:
         entry = open_store(folder or ".").head(name)
     except NotFoundError:
-        raise DataError(f"task.data: {uri} does not exist", HINT) from None
+        raise DataError(f"task.data: {uri} does not exist", NO_DATA) from None
     return Pin(entry.size, entry.etag, entry.version)
 
 
