@@ -62,7 +62,7 @@ def run_loaded(
     check_date(logical_date)
     progress = Progress(is_quiet=as_json)
     cores = os.cpu_count() or 1
-    with LazyRay(address) as ray:
+    with LazyRay(address, progress.say) as ray:
         request = RunRequest(
             recipe=recipe,
             logical_date=logical_date,

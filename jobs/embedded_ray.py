@@ -1,23 +1,31 @@
 """Ray, started when the first worker is needed."""
 
+from collections.abc import Callable
 from contextlib import closing
 
 from cluster.runner import Runner
 
 
 class LazyRay:
-    """Starts Ray when the first worker is needed, and stops only what it started."""
+    """Starts Ray when the first worker is needed, and stops only what it started.
 
-    def __init__(self, address: str | None) -> None:
+    `say` hears of the start with a step, how much of it is done, of how much, and a detail.
+    """
+
+    def __init__(self, address: str | None, say: Callable[[str, int, int, str], None]) -> None:
         self._address = address
+        self._say = say
         self._runner: Runner | None = None
 
     def start(self) -> Runner:
         """The runner; Ray is started or joined at the first call."""
         if self._runner is None:
+            step = "starting Ray" if self._address is None else "joining Ray"
+            self._say(step, 0, 1, self._address or "on this machine")
             from cluster.ray_runner import RayRunner
 
             self._runner = RayRunner(self._address)
+            self._say(step, 1, 1, "")
         return self._runner
 
     def __enter__(self) -> "LazyRay":

@@ -81,7 +81,10 @@ def _score(
     progress: Progress,
 ) -> ScoreBook:
     wanted = recipe.resources.evaluate
-    with tempfile.TemporaryDirectory(prefix="metafuse-") as cache, LazyRay(address) as ray:
+    with (
+        tempfile.TemporaryDirectory(prefix="metafuse-") as cache,
+        LazyRay(address, progress.say) as ray,
+    ):
         return score_all(
             found.candidates,
             [slice_name],

@@ -30,7 +30,7 @@ from jobs.mergekit import (
     parse_mergekit,
 )
 from jobs.mergekit_flags import MergeOptions
-from jobs.sizes import parse_size
+from jobs.sizes import format_size, parse_size
 from jobs.strict_yaml import read_text
 
 WEIGHTS_LISTED = 8
@@ -120,7 +120,7 @@ def _merge(
             with_sha256=digest == "sha256",
             health=options.health or wanted.health,
             on_progress=lambda done, total, size: progress.say(
-                "merge", done, total, f"{size / 1e9:.2f} GB"
+                "merge", done, total, format_size(size)
             ),
             config=wanted.config,
             device=options.device,

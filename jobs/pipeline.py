@@ -48,6 +48,7 @@ from jobs.run_identity import (
     write_outcome,
 )
 from jobs.run_names import FUSED, UNIFORM
+from jobs.sizes import format_size
 from jobs.tasks.text_classification import EvaluationTask, load_examples
 
 
@@ -300,7 +301,7 @@ def _fuse_all(
             # Nobody looks at the tensors of a baseline.
             health=context.recipe.merge.health if name == FUSED else "sampled",
             on_progress=lambda done, total, size: context.say(
-                f"merge {name.strip('()')}", done, total, f"{size:,} bytes"
+                f"merge {name.strip('()')}", done, total, format_size(size)
             ),
         )
 

@@ -27,6 +27,14 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * SIZES[match[2]])
 
 
+def format_size(size: int) -> str:
+    """13.64 GB, 5.5 MB, 820 kB, 12 B: decimal units."""
+    for unit, digits in (("GB", 2), ("MB", 1), ("KB", 0)):
+        if size >= SIZES[unit]:
+            return f"{size / SIZES[unit]:.{digits}f} {unit.replace('K', 'k')}"
+    return f"{size} B"
+
+
 def format_wait(seconds: float) -> str:
     """9m59s, or 2h05m: rounded up, so that who waits so long has waited enough."""
     whole = math.ceil(seconds)

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from jobs.mergekit import parse_mergekit
+from jobs.sizes import format_size
 from tests.support.calling import call, edit_recipe, plan
 
 
@@ -85,3 +86,17 @@ def test_an_interrupt_while_it_starts_is_no_trace_and_no_failure(project, second
 def test_json_is_one_object_where_a_merge_has_no_worker(capsys, tmp_path):
     _, out, _ = call(capsys, "merge", tmp_path, tmp_path, "--workers", "-3", "--json")
     assert json.loads(out)["exit_status"] == 2
+
+
+def test_sizes_are_told_in_a_unit_that_shows_them():
+    assert [format_size(n) for n in (12, 820_000, 5_453_232, 13_640_000_000)] == [
+        "12 B",
+        "820 kB",
+        "5.5 MB",
+        "13.64 GB",
+    ]
+
+
+def test_the_start_of_ray_is_announced_before_it_takes_seconds(capsys, project):
+    _, _, err = call(capsys, "run", project / "recipe.yaml", "--address", "127.0.0.1:1")
+    assert "joining Ray  0/1  127.0.0.1:1" in err
