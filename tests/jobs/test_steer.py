@@ -8,6 +8,7 @@ from jobs.commit import read_history, read_pointer
 from jobs.errors import NoCandidatesError, PointerError
 from jobs.run_identity import read_outcome
 from jobs.steer import hold, promote, roll_back, unhold
+from tests.support.interrupted_store import InterruptedStore
 from tests.support.light_runs import begin, drive
 
 
@@ -156,3 +157,22 @@ def test_the_history_says_who_did_what_when_and_why(store):
         ("unhold", "thaw"), ("hold", "freeze"), ("promote", "the gate said PROMOTE"),
     ]  # fmt: skip
     assert all("@" in change.by and change.at.endswith("+00:00") for change in changes)
+
+
+@pytest.mark.parametrize("verb", ["promote", "rollback", "hold"])
+def test_a_lost_answer_at_any_operation_writes_one_pointer(verb):
+    verbs = {
+        "promote": lambda s: by_hand(s, "nightly-2026-11-23"),
+        "rollback": back,
+        "hold": lambda s: hold(s, reason="r"),
+    }
+    at, count = 0, 1
+    while at < count:
+        store = MemoryStore(f"memory://{uuid.uuid4().hex}")
+        drive(store, "2026-11-21")
+        drive(store, "2026-11-22")
+        drive(store, "2026-11-23", "HOLD")
+        twice = InterruptedStore(store, at, "twice")
+        verbs[verb](twice)
+        assert now(store).epoch == 3
+        at, count = at + 1, twice.count
