@@ -164,7 +164,8 @@ class S3Store:
     def asking(self, key: str) -> Iterator[Any]:
         """A client for one request, counted among those in flight; errors as ours."""
         connection = self.connection
-        with translated(self.uri, key), connection.pace.slot():
+        place = connection.client.meta.endpoint_url
+        with translated(self.uri, key, endpoint=place), connection.pace.slot():
             yield connection.client
 
     def address(self, key: str) -> dict[str, str]:

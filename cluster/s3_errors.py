@@ -5,6 +5,7 @@ Works on the shape of botocore's exceptions and does not import it.
 
 import contextlib
 from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
 
 from cluster.errors import (
     AccessError,
@@ -32,8 +33,14 @@ def error_code(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def translated(uri: str, key: str) -> Iterator[None]:
-    """Turn botocore's errors into ours; anything else passes through."""
+def translated(uri: str, key: str, *, endpoint: str = "") -> Iterator[None]:
+    """Turn botocore's errors into ours; anything else passes through.
+
+    Args:
+        uri: of the store.
+        key: of the object, "" for the store.
+        endpoint: URL that requests go to, which the messages tell without what may be secret in it.
+    """
     try:
         yield
     except ClusterError:
@@ -41,7 +48,16 @@ def translated(uri: str, key: str) -> Iterator[None]:
     except Exception as error:
         if not type(error).__module__.startswith("botocore"):
             raise
-        raise _translate(error, f"{uri}/{key}" if key else uri) from None
+        where = f"{uri}/{key}" if key else uri
+        raise _translate(
+            error, f"{where} at {origin_of(endpoint)}" if endpoint else where
+        ) from None
+
+
+def origin_of(endpoint: str) -> str:
+    """Scheme, host and port of a URL, without user, password, path and query."""
+    parts = urlsplit(endpoint)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _translate(error: Exception, where: str) -> ClusterError:
@@ -89,12 +105,28 @@ KINDS: tuple[tuple[frozenset[str], Callable[[str, str], ClusterError]], ...] = (
     ),
     (
         frozenset({
-            "AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch",
+            "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError",
+            "ProfileNotFound", "ConfigParseError", "InvalidConfigError", "TokenRetrievalError",
+            "SSOTokenLoadError",
+        }),
+        lambda where, code: AccessError(
+            f"{where}: the AWS chain gives no usable credentials ({code}); nothing was sent",
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run with a role",
+        ),
+    ),
+    (
+        frozenset({"403", "Forbidden"}),
+        lambda where, _: AccessError(
+            f"{where}: the store refused access (403, without a reason)",
+            "check the key, the secret (a wrong one looks like this) and the policy of the bucket, "
+            "then run the same command again",
+        ),
+    ),
+    (
+        frozenset({
+            "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch",
             "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired",
             "RequestTimeTooSkewed", "AllAccessDisabled", "AccountProblem", "401", "Unauthorized",
-            "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError",
-            "ProfileNotFound", "ConfigParseError", "InvalidConfigError",
-            "TokenRetrievalError", "SSOTokenLoadError",
         }),
         lambda where, code: AccessError(
             f"{where}: the store refused access ({code})",

@@ -100,3 +100,13 @@ def test_sizes_are_told_in_a_unit_that_shows_them():
 def test_the_start_of_ray_is_announced_before_it_takes_seconds(capsys, project):
     _, _, err = call(capsys, "run", project / "recipe.yaml", "--address", "127.0.0.1:1")
     assert "joining Ray  0/1  127.0.0.1:1" in err
+
+
+@pytest.mark.s3
+def test_a_missing_data_bucket_points_at_the_data_too(capsys, project, moto, use):
+    use(moto)
+    edit_recipe(project, "data: data/eval.parquet", "data: s3://no-such-bucket/eval.parquet")
+    _, _, err = plan(capsys, project)
+    assert "s3://no-such-bucket/eval.parquet" in err
+    assert "check the path or URI under task.data" in err
+    assert "columns" not in err
