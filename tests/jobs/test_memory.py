@@ -66,7 +66,7 @@ def check_merge(folder, total_bytes, *, memory_bytes, data_bytes):
     return measured
 
 
-def test_four_models_of_1500_mb_merge_within_256_mib_of_what_torch_takes(roomy):
+def test_four_models_of_1500_mb_merge_within_256_mib_of_what_torch_takes(roomy, record_property):
     total_bytes = 1_500_000_000
     rows, columns = huge_shapes(total_bytes)["a.large"]
     assert 2 * rows * columns > 2 * 256 * MIB
@@ -75,11 +75,14 @@ def test_four_models_of_1500_mb_merge_within_256_mib_of_what_torch_takes(roomy):
         roomy, total_bytes, memory_bytes=resident + 256 * MIB, data_bytes=reserved + 256 * MIB
     )
     assert measured.peak_bytes <= resident + 256 * MIB
+    record_property("peak_mib", measured.peak_bytes // MIB)
+    record_property("torch_mib", resident // MIB)
 
 
 @pytest.mark.slow
-def test_a_merge_of_24_gb_between_folders_keeps_to_1_gib(tmp_path):
-    check_merge(tmp_path, 6_000_000_000, memory_bytes=GIB, data_bytes=GIB)
+def test_a_merge_of_24_gb_between_folders_keeps_to_1_gib(tmp_path, record_property):
+    measured = check_merge(tmp_path, 6_000_000_000, memory_bytes=GIB, data_bytes=GIB)
+    record_property("peak_mib", measured.peak_bytes // MIB)
     shutil.rmtree(tmp_path)
 
 
@@ -117,7 +120,7 @@ def upload_file(store, key, path):
 
 @pytest.mark.s3
 @pytest.mark.slow
-def test_a_merge_of_24_gb_from_s3_to_s3_keeps_to_1_gib(tmp_path, seaweedfs, use):
+def test_a_merge_of_24_gb_from_s3_to_s3_keeps_to_1_gib(tmp_path, seaweedfs, use, record_property):
     use(seaweedfs)
     place = "s3://plain/huge"
     header_bytes = put_huge(tmp_path / "sources", place)
@@ -136,6 +139,7 @@ def test_a_merge_of_24_gb_from_s3_to_s3_keeps_to_1_gib(tmp_path, seaweedfs, use)
         )
         sources = [f"{place}/m{index}" for index in range(SOURCES)]
         assert measured.peak_bytes <= stated_bytes(sources, place, GIB) <= GIB
+        record_property("peak_mib", measured.peak_bytes // MIB)
         output = open_store(f"{place}-out/merged")
         shard, *_ = [e.key for e in output.list() if e.key.endswith(".safetensors")]
 
