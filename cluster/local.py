@@ -189,14 +189,23 @@ class LocalStore:
     def _existing(self, key: str) -> Path:
         """The path of an object that is a regular file inside the root."""
         path = self.path(key)
-        real, root = path.resolve(strict=True), self._root.resolve()
+        try:
+            real, root = path.resolve(strict=True), self._root.resolve()
+        except RuntimeError:  # what Python before 3.13 says of links in a circle
+            raise NotFoundError(f"{self.uri}/{key} is a link to itself") from None
         if not real.is_relative_to(root):
             raise AccessError(
                 f"{self.uri}/{key} is a link that leaves {self.uri}; it was not opened",
                 "copy the file to where the link stands",
             )
-        if not stat.S_ISREG(real.stat().st_mode):
+        facts = real.stat()
+        if not stat.S_ISREG(facts.st_mode):
             raise NotFoundError(f"{self.uri}/{key} is not a regular file")
+        if facts.st_nlink > 1 and facts.st_uid != real.parent.stat().st_uid:
+            raise AccessError(
+                f"{self.uri}/{key} is a second name of another owner's file; it was not opened",
+                "copy the file to where the name stands",
+            )
         return path
 
     def _start(self, prefix: str) -> Path:

@@ -100,6 +100,7 @@ class MergeWorker:
         if tensor.method == COPY:
             self._check_equal(chunk, inputs)
             made = read.inputs[0]
+            self._check_bools(chunk, made)
         else:
             made = memoryview(self._out)[: end - start]
             largest = self._compute(chunk, inputs, made)
@@ -136,6 +137,16 @@ class MergeWorker:
                     "averaged. Nothing was published.",
                     "leave one of them out, or export them with the same buffers",
                 )
+
+    def _check_bools(self, chunk: Chunk, made: memoryview) -> None:
+        """Only bytes 0 and 1 are truth values; what others do is undefined."""
+        tensor = chunk.placed.tensor
+        if tensor.dtype == "BOOL" and bytes(made).translate(None, b"\0\1"):
+            raise IntegerError(
+                f"{tensor.name} (BOOL) of {self._name(tensor.sources[0])} has bytes other than 0 "
+                "and 1. Nothing was published.",
+                "export it again; it was not written by a library that knows the format",
+            )
 
     def _check_finite(
         self, chunk: Chunk, inputs: Sequence[torch.Tensor], out: torch.Tensor, largest: float

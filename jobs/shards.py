@@ -47,6 +47,7 @@ def find_shards(
         return _find_unlisted(there, name)
     wanted = sorted(set(index.values()))
     _check_names(wanted, name, "the index names shard")
+    _check_distinct(wanted, name)
     missing = [shard for shard in wanted if shard not in present]
     if missing:
         raise IncompleteError(
@@ -78,6 +79,19 @@ def _check_names(shards: Iterable[str], name: str, where: str) -> None:
             raise UnsafeNameError(
                 f"{name}: {where} {shard!r:.120}, a plain file name of letters, digits, dots and "
                 "dashes is expected; nothing was opened",
+                WAY_OUT,
+            )
+
+
+def _check_distinct(shards: Sequence[str], name: str) -> None:
+    """Names that only differ in case are one file on some disks."""
+    seen: dict[str, str] = {}
+    for shard in shards:
+        other = seen.setdefault(shard.casefold(), shard)
+        if other != shard:
+            raise UnsafeNameError(
+                f"{name}: the index names shards {other} and {shard}, which are one file where "
+                "case does not count; nothing was opened",
                 WAY_OUT,
             )
 
