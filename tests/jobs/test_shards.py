@@ -4,7 +4,7 @@ import uuid
 import pytest
 
 from cluster.memory import MemoryStore
-from fusion.checkpoint import Pin
+from fusion.checkpoint import Pin, PinnedFile
 from fusion.errors import HeaderError, TruncatedError
 from jobs.errors import (
     PickleError,
@@ -183,7 +183,8 @@ def test_a_header_takes_at_most_two_pinned_reads_and_no_tensor_byte(num_tensors,
     header_bytes = 8 + int.from_bytes(content[:8], "little")
     assert (header_bytes > SPECULATIVE_BYTES) == (num_reads == 2)
     entry = store.put("x.safetensors", content)
-    specs = read_header(store, entry, Pin(entry.size, entry.etag, entry.version), name="s")
+    pinned = PinnedFile(entry.key, Pin(entry.size, entry.etag, entry.version))
+    specs = read_header(store, pinned, name="s")
     assert [spec.name for spec in specs] == list(tensors)
     assert len(store.reads) == num_reads
     assert sum(size for _, _, size in store.reads) == max(
