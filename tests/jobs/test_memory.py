@@ -18,6 +18,7 @@ from tests.support.limited import measure_torch, run_limited
 MIB, GIB = 1 << 20, 1 << 30
 SOURCES = 4
 WEIGHTS = uniform_weights(SOURCES)
+COUNTED_LATE_BYTES = 1 << 20
 
 
 @pytest.fixture
@@ -55,7 +56,8 @@ def check_merge(folder, total_bytes, *, memory_bytes, data_bytes):
     )  # fmt: skip
     sources = [str(path) for path in sorted((folder / "sources").iterdir())]
     assert measured.peak_bytes <= stated_bytes(sources, str(folder), memory_bytes) <= memory_bytes
-    assert measured.answer["peak_bytes"] <= measured.peak_bytes
+    # The kernel counts pages by thread and adds them up now and then: its peaks differ a little.
+    assert measured.answer["peak_bytes"] <= measured.peak_bytes + COUNTED_LATE_BYTES
     with (out / "model.safetensors").open("rb") as stream:
 
         def read(start, size):
