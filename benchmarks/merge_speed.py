@@ -1,161 +1,149 @@
-"""The merge beside a bare upper bound, on the same files, in turns: wall, CPU and peak memory.
+"""`metafuse merge` beside a bare upper bound and mergekit, on the same files, in turns.
 
-    python benchmarks/merge_speed.py [--models 4] [--megabytes 500] [--rounds 3]
+    python benchmarks/merge_speed.py [--models 4] [--layers 16] [--rounds 5] [--inputs FOLDER]
 
-The upper bound is a streamed mean with no checks, no digests and no header work, in two threads.
-Prints a table and writes benchmarks/merge_speed.json. A ratio holds from machine to machine;
-seconds do not.
+Whole processes: the import of PyTorch counts. Writes benchmarks/merge_speed.{json,md,svg}. Ratios
+hold from machine to machine, seconds do not. mergekit runs in an environment of its own.
 """
 
 import argparse
 import json
 import os
-import statistics
-import struct
+import shutil
 import subprocess
 import sys
 import tempfile
-import threading
-import time
+from dataclasses import asdict
 from pathlib import Path
 
-CHUNK = 1 << 20
-BLOCK = 1 << 16
-THREADS = 2
+from measure import Contender, Figures, alternate, medians
+
+HERE = Path(__file__).parent
+MERGEKIT = ("torch==2.13.0", "mergekit==0.1.5")
+BOUND = "upper bound"
+OURS = "metafuse merge"
 
 
-def make_models(folder: Path, count: int, megabytes: int) -> None:
-    """Checkpoints of bfloat16 matrices of 16 MiB and small vectors."""
-    import torch
-    from safetensors.torch import save_file
+def mergekit_command() -> str:
+    """mergekit-yaml of an environment of its own, made once."""
+    place = Path(os.environ.get("MERGEKIT_VENV", HERE.parent / ".venv" / "mergekit"))
+    command = place / "bin" / "mergekit-yaml"
+    if not command.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
+        subprocess.run([str(place / "bin" / "pip"), "install", "-q", *MERGEKIT], check=True)
+    return str(command)
 
-    generator = torch.Generator().manual_seed(0)
-    for model in range(count):
-        tensors = {}
-        for layer in range(megabytes // 16):
-            shape = (2048, 4096)
-            tensors[f"layers.{layer}.weight"] = torch.randn(shape, generator=generator).bfloat16()
-            tensors[f"layers.{layer}.norm"] = torch.randn(4096, generator=generator).bfloat16()
-        place = folder / f"m{model}"
-        place.mkdir()
-        save_file(tensors, place / "model.safetensors", metadata={"format": "pt"})
-        (place / "config.json").write_text('{"model_type": "bench"}')
-    entries = "".join(
-        f"  - {{model: {folder}/m{i}, parameters: {{weight: {1 / count}}}}}\n" for i in range(count)
+
+def contenders(inputs: Path, outputs: Path, count: int) -> list[Contender]:
+    """What is compared."""
+    document = outputs / "merge.yml"
+    weight = 1 / count
+    document.write_text(
+        "models:\n"
+        + "".join(
+            f"  - {{model: {inputs}/m{n}, parameters: {{weight: {weight}}}}}\n"
+            for n in range(count)
+        )
+        + "merge_method: linear\ndtype: bfloat16\n"
     )
-    (folder / "merge.yml").write_text(f"models:\n{entries}merge_method: linear\n")
+    offline = {"HF_HUB_OFFLINE": "1"}
+
+    def entry(name: str, folder: str, *command: str) -> Contender:
+        out = outputs / folder
+
+        def clear() -> None:
+            shutil.rmtree(out, ignore_errors=True)
+
+        return Contender(name, [*command], clear, offline)
+
+    merge = [sys.executable, "-m", "jobs", "merge", str(document)]
+    return [
+        entry(BOUND, "bound", sys.executable, str(HERE / "upper_bound.py"), str(inputs),
+              str(outputs / "bound")),
+        entry(OURS, "ours", *merge, str(outputs / "ours")),
+        entry("metafuse merge --digest sha256", "sha256", *merge, str(outputs / "sha256"),
+              "--digest", "sha256"),
+        entry("metafuse merge --health full", "health", *merge, str(outputs / "health"),
+              "--health", "full"),
+        entry("mergekit 0.1.5", "mergekit", mergekit_command(), str(document),
+              str(outputs / "mergekit"), "--no-write-model-card", "--lazy-unpickle"),
+    ]  # fmt: skip
 
 
-def upper_bound(folder: Path, count: int, out: Path) -> None:
-    """A streamed mean of files of one layout, as fast as reading, adding and writing allow."""
-    import torch
-
-    torch.set_num_threads(1)
-    sources = [os.open(folder / f"m{i}" / "model.safetensors", os.O_RDONLY) for i in range(count)]
-    header = 8 + struct.unpack("<Q", os.pread(sources[0], 8, 0))[0]
-    size = os.fstat(sources[0]).st_size
-    target = os.open(out, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-    os.posix_fallocate(target, 0, size)
-    os.pwrite(target, os.pread(sources[0], header, 0), 0)
-    pieces = range(header, size, CHUNK)
-
-    def work(first: int) -> None:
-        raw = [bytearray(CHUNK) for _ in sources]
-        views = [torch.frombuffer(buffer, dtype=torch.bfloat16) for buffer in raw]
-        total, result = torch.empty(BLOCK), bytearray(CHUNK)
-        rounded = torch.frombuffer(result, dtype=torch.bfloat16)
-        for start in pieces[first::THREADS]:
-            length = min(CHUNK, size - start)
-            for source, buffer in zip(sources, raw, strict=True):
-                os.preadv(source, [memoryview(buffer)[:length]], start)
-            for low in range(0, length // 2, BLOCK):
-                high = min(low + BLOCK, length // 2)
-                part = total[: high - low]
-                part.copy_(views[0][low:high]).mul_(1 / count)
-                for view in views[1:]:
-                    part.add_(view[low:high], alpha=1 / count)
-                rounded[low:high].copy_(part)
-            os.pwrite(target, memoryview(result)[:length], start)
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+def table(rows: dict[str, Figures], read_gb: float) -> str:
+    """Markdown: one line a contender, ratio to the bound."""
+    bound = rows[BOUND].wall_seconds
+    lines = [
+        "| | wall s | to the bound | CPU s | peak MiB | read GB/s |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {name} | {row.wall_seconds:.2f} | {row.wall_seconds / bound:.2f} | "
+        f"{row.cpu_seconds:.1f} | {row.peak_mib:.0f} | {read_gb / row.wall_seconds:.2f} |"
+        for name, row in rows.items()
+    ]
+    return "\n".join(lines) + "\n"
 
 
-def measure(command: list[str]) -> tuple[float, float, float]:
-    """Wall seconds, CPU seconds and peak MiB of one process."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, command
-    return wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+def draw(rows: dict[str, Figures], path: Path) -> None:
+    """Wall time and memory as bars."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "metafuse"
+    from matplotlib import pyplot
+
+    names = list(reversed(rows))
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 2.8), sharey=True)
+    for axis, values, label in (
+        (axes[0], [rows[n].wall_seconds for n in names], "wall time, s"),
+        (axes[1], [rows[n].peak_mib / 1024 for n in names], "peak resident memory, GiB"),
+    ):
+        colours = ["#0f766e" if n.startswith("metafuse") else "#94a3b8" for n in names]
+        bars = axis.barh(names, values, color=colours)
+        axis.bar_label(bars, fmt="%.2f", padding=3)
+        axis.set_xlabel(label)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.margins(x=0.15)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=int, default=4)
-    parser.add_argument("--megabytes", type=int, default=500)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--bound", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--layers", type=int, default=16, help="16: 2.5 GB a model")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--inputs", type=Path, help="where they are, or are to be made")
     wanted = parser.parse_args()
-    if wanted.make:
-        make_models(wanted.make, wanted.models, wanted.megabytes)
-        return
-    if wanted.bound:
-        upper_bound(Path(wanted.bound[0]), wanted.models, Path(wanted.bound[1]))
-        return
     with tempfile.TemporaryDirectory(prefix="metafuse-bench-") as place:
-        folder = Path(place)
-        # In a process of its own: peak memory of children is counted from the parent's size.
-        subprocess.run([sys.executable, __file__, "--models", str(wanted.models), "--megabytes",
-                        str(wanted.megabytes), "--make", place], check=True)  # fmt: skip
-        script = [sys.executable, __file__, "--models", str(wanted.models), "--bound"]
-        fuse = [str(Path(sys.executable).parent / "metafuse"), "merge", str(folder / "merge.yml")]
-        rows: dict[str, list[tuple[float, float, float]]] = {}
-        for number in range(wanted.rounds + 1):
-            bound = measure([*script, str(folder), str(folder / "bound.safetensors")])
-            ours = measure([*fuse, str(folder / f"out-{number}")])
-            if number:  # the first round warms the page cache
-                rows.setdefault("upper bound", []).append(bound)
-                rows.setdefault("metafuse merge", []).append(ours)
-    write_results(wanted, rows)
-
-
-def write_results(
-    wanted: argparse.Namespace, rows: dict[str, list[tuple[float, float, float]]]
-) -> None:
-    """The table on stdout, the figures as JSON."""
-    names = ("wall_s", "cpu_s", "peak_mib")
-    table = {
-        name: {
-            key: statistics.median(values)
-            for key, values in zip(names, zip(*runs, strict=True), strict=True)
-        }
-        for name, runs in rows.items()
-    }
-    read = wanted.models * wanted.megabytes / 1000
-    print(f"{wanted.models} models of {wanted.megabytes} MB bfloat16, median of {wanted.rounds}")
-    print("| | wall s | CPU s | peak MiB | read GB/s |\n| --- | ---: | ---: | ---: | ---: |")
-    for name, row in table.items():
-        speed = read / row["wall_s"]
-        figures = f"{row['wall_s']:.2f} | {row['cpu_s']:.2f} | {row['peak_mib']:.0f} | {speed:.2f}"
-        print(f"| {name} | {figures} |")
-    ratio = table["metafuse merge"]["wall_s"] / table["upper bound"]["wall_s"]
-    print(f"wall ratio {ratio:.2f} (whole processes, import of torch included in both)")
+        inputs = wanted.inputs or Path(place) / "inputs"
+        if not (inputs / "m0").exists():
+            # In a process of its own: this one stays small.
+            numbers = [str(wanted.models), str(wanted.layers)]
+            subprocess.run([sys.executable, HERE / "inputs.py", inputs, *numbers], check=True)
+        outputs = Path(place) / "outputs"
+        outputs.mkdir()
+        found = alternate(contenders(inputs, outputs, wanted.models), wanted.rounds)
+        size = sum(path.stat().st_size for path in inputs.glob("m*/*.safetensors"))
+    rows = {name: medians(figures) for name, figures in found.items()}
+    text = (
+        f"{wanted.models} checkpoints of {size / wanted.models / 1e9:.2f} GB in bfloat16, local, "
+        f"page cache warm, {os.cpu_count()} cores, whole processes in turns, "
+        f"median of {wanted.rounds}.\n\n" + table(rows, size / 1e9)
+    )
+    print("\n" + text)
+    (HERE / "merge_speed.md").write_text(text)
     content = {
         "models": wanted.models,
-        "megabytes": wanted.megabytes,
-        "rows": table,
-        "ratio": ratio,
+        "bytes": size,
+        "rounds": wanted.rounds,
+        "medians": {name: asdict(row) for name, row in rows.items()},
+        "all": {name: [asdict(row) for row in figures] for name, figures in found.items()},
     }
-    path = Path(__file__).parent / "merge_speed.json"
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    (HERE / "merge_speed.json").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    draw(rows, HERE / "merge_speed.svg")
 
 
 if __name__ == "__main__":
