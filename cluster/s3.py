@@ -216,11 +216,12 @@ class S3Store:
             with self.asking(key) as client:
                 # Where the store keeps a checksum of the object, botocore compares it.
                 answer = client.get_object(**address, **condition, ChecksumMode="ENABLED")
-                check_pin(f"{self.uri}/{key}", answer, condition)
-                try:
-                    content: bytes = answer["Body"].read()
-                except BROKEN_BODY:
-                    continue
+                with contextlib.closing(answer["Body"]) as body:
+                    check_pin(f"{self.uri}/{key}", answer, condition)
+                    try:
+                        content: bytes = body.read()
+                    except BROKEN_BODY:
+                        continue
             if len(content) == answer["ContentLength"]:
                 return content
         raise UnreachableError(f"{self.uri}/{key}: the body broke off {BODY_TRIES} times")
@@ -247,9 +248,10 @@ class S3Store:
             span = f"bytes={start + done}-{start + len(buffer) - 1}"
             with self.asking(key) as client:
                 answer = client.get_object(**address, Range=span, **condition)
-                check_span(f"{self.uri}/{key}", answer, start + done)
-                check_pin(f"{self.uri}/{key}", answer, condition)
-                done += _pour(answer["Body"], buffer[done:])
+                with contextlib.closing(answer["Body"]) as body:
+                    check_span(f"{self.uri}/{key}", answer, start + done)
+                    check_pin(f"{self.uri}/{key}", answer, condition)
+                    done += _pour(body, buffer[done:])
             tries = tries + 1 if done == before else 1
 
     def open_reader(
@@ -354,6 +356,4 @@ def _pour(body: Any, buffer: memoryview) -> int:
             done += count
     except BROKEN_BODY:
         pass
-    finally:
-        body.close()
     return done

@@ -34,7 +34,7 @@ def error_code(error: Exception) -> str:
 
 @contextlib.contextmanager
 def translated(uri: str, key: str, *, endpoint: str = "") -> Iterator[None]:
-    """Turn botocore's errors into ours; anything else passes through.
+    """Turn errors of botocore and urllib3 into ours; anything else passes through.
 
     Args:
         uri: of the store.
@@ -46,7 +46,8 @@ def translated(uri: str, key: str, *, endpoint: str = "") -> Iterator[None]:
     except ClusterError:
         raise
     except Exception as error:
-        if not type(error).__module__.startswith("botocore"):
+        # Where the text of an answer breaks off, botocore lets urllib3's errors through.
+        if not type(error).__module__.startswith(("botocore", "urllib3")):
             raise
         where = f"{uri}/{key}" if key else uri
         raise _translate(

@@ -247,6 +247,13 @@ ONCE = {
     ),
     "a body of tensors cut": ("truncate", {"method": "GET", "path": SOURCE, "after": 6}, ""),
     "a body of tensors reset": ("reset", {"method": "GET", "path": SOURCE, "after": 6}, ""),
+    "a list that breaks off": ("reset", {"method": "GET", "path": "list-type"}, ""),
+    "the upload's id that breaks off": (
+        "reset", {"method": "POST", "path": OUT + r"\?uploads"}, "",
+    ),
+    "a range that was not asked for": (
+        "shifted", {"method": "GET", "path": SOURCE, "after": 6}, "E-UNREACHABLE",
+    ),
     "a body of tensors stalled": (
         "hang", {"method": "GET", "path": SOURCE, "after": 6, "wait": 1.3}, "",
     ),
@@ -256,7 +263,7 @@ ONCE = {
 LEFT_TO_ALL = {
     "complete fails inside 200", "a side file's answer lost", "a record's answer lost",
     "the start of the upload lost", "a bit of a record flipped", "a bit of the manifest flipped",
-    "a body of tensors reset", "a body of tensors stalled",
+    "a body of tensors reset", "a body of tensors stalled", "the upload's id that breaks off",
 }  # fmt: skip
 CASES = [
     pytest.param(case, marks=[pytest.mark.slow] if case in LEFT_TO_ALL else []) for case in ONCE
@@ -277,6 +284,14 @@ def test_no_flipped_part_is_ever_stored(world):
         fuse_pinned(world.sources, out)
     assert world.proxy.log
     assert digests(open_store(out)) == {}
+
+
+@pytest.mark.parametrize("kind", ["reset", "truncate", "hang"])
+def test_lists_that_always_break_off_end_in_a_typed_error(world, kind):
+    """Once the tries are used up the error is that of the library below botocore."""
+    world.proxy.add(kind, method="GET", path="list-type", wait=1.3)
+    assert attempt(world, new_output()) == "E-UNREACHABLE"
+    assert len(world.proxy.log) == 3
 
 
 def test_credentials_that_expire_half_way_are_told_and_new_ones_go_on(world):
