@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $(READY)
 
-demo: $(READY)  ## train five small models, fuse them, judge the result, write a report
+demo: $(READY)  ## train small models on real text, fuse them, judge the result, write a report
 	$(BIN)/metafuse demo
 
 test: $(READY)  ## all tests but the slow ones (under 6 minutes on 2 cores)
@@ -50,8 +50,9 @@ lint: $(READY)  ## ruff, import contracts, sizes of files and functions
 types: $(READY)  ## mypy, strict
 	$(BIN)/mypy
 
-bench: $(READY)  ## measure the merge beside a bare upper bound, write benchmarks/
+bench: $(READY)  ## measure the merge beside a bare bound and mergekit, on disk and on S3
 	$(BIN)/python benchmarks/merge_speed.py
+	$(BIN)/python benchmarks/s3_speed.py
 
 cov: $(READY)  ## branch coverage
 	$(BIN)/coverage erase

@@ -101,7 +101,7 @@ def merge_once(folder: Path, number: int) -> dict[str, float]:
 
     S3Store(f"s3://{BUCKET}/bench").client.meta.events.register("before-send.s3", count)
     started, cpu = time.perf_counter(), time.process_time()
-    run_merge(folder / "merge.yml", f"s3://{BUCKET}/bench/out-{number}", workers=2,
+    run_merge(folder / "merge.yml", f"s3://{BUCKET}/bench/out-{number}",
               memory="1GiB", as_json=True)  # fmt: skip
     wall = time.perf_counter() - started
     spent = time.process_time() - cpu
