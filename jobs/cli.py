@@ -296,9 +296,10 @@ def main(arguments: list[str] | None = None) -> Any:
     import signal
 
     import jobs.operate_cli  # noqa: F401  # the operator's verbs
+    from jobs.entry import interrupt
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     given = sys.argv[1:] if arguments is None else arguments
     try:
         sys.exit(cli(args=given, prog_name="metafuse", standalone_mode=False))

@@ -333,7 +333,7 @@ def test_a_worker_stays_within_the_memory_that_it_states(tmp_path):
         factors = random_factors(seed, {"x": (8192, 4096)}, rank=32)
         write_adapter(tmp_path / f"m{seed}", factors, r=32)
     sizes = {}
-    for allowed in (1 << 30, 340 << 20):
+    for allowed in (1 << 30, 404 << 20):
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
         done = subprocess.run(
             [sys.executable, "-c", MERGE_ALONE, str(tmp_path), str(allowed)],
@@ -342,7 +342,7 @@ def test_a_worker_stays_within_the_memory_that_it_states(tmp_path):
         chunk, stated, peak = map(int, done.stdout.split())
         assert peak <= stated <= allowed
         sizes[allowed] = chunk
-    assert sizes[340 << 20] < sizes[1 << 30]
+    assert sizes[404 << 20] < sizes[1 << 30]
 
 
 @pytest.mark.s3
