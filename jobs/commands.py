@@ -13,6 +13,7 @@ from cluster.errors import NotFoundError
 from cluster.store import open_store
 from fusion.manifest import PublishedFigure, RunReport
 from jobs.adapters import find_doubts
+from jobs.afterwards import follow_up
 from jobs.console import Progress, show, show_json, warn
 from jobs.cost import RunCost, plan_run
 from jobs.embedded_ray import LazyRay
@@ -76,6 +77,7 @@ def run_loaded(
             result = run_recipe(request)
         finally:
             progress.close()
+    follow_up(recipe)
     _show_result(result.run, asdict(result.outcome), result.report, result.output, as_json=as_json,
                  status=result.exit_status)  # fmt: skip
     return result.exit_status

@@ -39,6 +39,32 @@ def status(output: str, run_name: str | None, watch: float, as_json: bool) -> No
 
 @cli.command()
 @click.argument("output")
+@click.option(
+    "--within", metavar="AGE", help="Only runs that ended within AGE, such as 26h; exit 3 for none."
+)
+@click.option("--last", default=30, show_default=True, help="How many to show; 0 for all.")
+@click.option(
+    "--write", "is_written", is_flag=True, help="Write history.parquet and index.html anew."
+)
+@json_option
+def history(output: str, within: str | None, last: int, is_written: bool, as_json: bool) -> None:
+    """List the runs of OUTPUT: how each ended, its gain and losses, time and bytes.
+
+    Every run keeps OUTPUT/history.parquet and the page OUTPUT/index.html, which links to the
+    reports. An alert on a night that is missing: `metafuse history OUTPUT --within 26h || page`.
+    """
+    from jobs.history_command import show_history
+
+    finish(
+        lambda: show_history(
+            output, within=within, last=last, is_written=is_written, as_json=as_json
+        ),
+        as_json=as_json,
+    )
+
+
+@cli.command()
+@click.argument("output")
 @click.argument("run_name", metavar="RUN")
 @reason_option
 @dry_run_option

@@ -31,7 +31,7 @@ def write_report(report: RunReport) -> Mapping[str, bytes]:
         "timings": timings_plot(report.timings),
         "health": health_plot(report.health) if report.health else "",
     }
-    environment = _environment()
+    environment = page_environment()
     page = environment.get_template("report_template.html.j2")
     note = environment.get_template("report_template.md.j2")
     badge = BADGES[report.verdict.decision]
@@ -42,7 +42,8 @@ def write_report(report: RunReport) -> Mapping[str, bytes]:
     }
 
 
-def _environment() -> jinja2.Environment:
+def page_environment() -> jinja2.Environment:
+    """Templates of this folder: HTML is escaped, control characters are shown as such."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jobs", "."),
         autoescape=jinja2.select_autoescape(["html.j2"], default=False),

@@ -101,6 +101,7 @@ def test_help_loads_nothing_heavy():
 HEAVY = {"torch", "ray", "transformers"}
 VERBS = {
     "status": (),
+    "history": ("--write",),
     "verify": ("--all",),
     "gc": ("--dry-run",),
     "unhold": (),

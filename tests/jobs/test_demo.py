@@ -25,6 +25,8 @@ def check_demo(capsys, folder, seed):
     assert told["result"] == "promoted", told["reason"]
     (content,) = (folder / "merged" / "runs").glob("*/report.json")
     report = from_json(RunReport, content.read_bytes())
+    page = (folder / "merged" / "index.html").read_text()
+    assert f'href="runs/{report.run}/report.html"' in page
     rows = {row.name: row for row in report.candidates}
     assert sum(row.status == "kept" for row in rows.values()) == 4
     assert "no better than guessing" in rows["bad-lr-1"].reason

@@ -9,6 +9,7 @@ from pathlib import Path
 
 NEEDED = {
     "jobs/cli.py", "jobs/report_template.html.j2", "jobs/report_template.md.j2",
+    "jobs/page_style.css.j2", "jobs/history_template.html.j2",
     "jobs/demo_data/train.parquet", "jobs/demo_data/evaluation.parquet",
     "jobs/demo_data/LICENCE.md", "fusion/header.py", "cluster/store.py",
 }  # fmt: skip
