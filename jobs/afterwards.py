@@ -1,16 +1,38 @@
 """What follows a run however it ended. Nothing here can change or fail the run."""
 
+from typing import TYPE_CHECKING
+
 from cluster.store import open_store
 from jobs.console import warn
 from jobs.recipe import Recipe
 
+if TYPE_CHECKING:
+    from jobs.pipeline import RunResult
 
-def follow_up(recipe: Recipe) -> None:
-    """Bring the history of the output up to date; what goes wrong is said on stderr."""
+
+def follow_up(recipe: Recipe, logical_date: str, end: "RunResult | Exception") -> None:
+    """Bring the history of the output up to date and tell people; problems are said on stderr.
+
+    Args:
+        recipe: of the run.
+        logical_date: of the run.
+        end: how it ended, or the error that ended it.
+    """
+    keep_history_of(recipe.output)
+    try:
+        from jobs.notify import tell
+
+        tell(recipe, logical_date, end)
+    except Exception as error:  # noqa: BLE001  # as below; its text might hold the address
+        warn(f"nobody was told: {type(error).__name__}")
+
+
+def keep_history_of(output: str) -> None:
+    """Write history and index page of an output; a problem is said on stderr."""
     from jobs.history import keep_history
 
     try:
-        keep_history(open_store(recipe.output))
+        keep_history(open_store(output))
     except Exception as error:  # noqa: BLE001  # the run has ended, and that must stand
         text = str(error).partition("\n")[0]
-        warn(f"the history was not written: {text}; metafuse history {recipe.output} --write")
+        warn(f"the history was not written: {text}; metafuse history {output} --write")

@@ -75,9 +75,12 @@ def run_loaded(
         )
         try:
             result = run_recipe(request)
+        except Exception as error:
+            follow_up(recipe, logical_date, error)
+            raise
         finally:
             progress.close()
-    follow_up(recipe)
+    follow_up(recipe, logical_date, result)
     _show_result(result.run, asdict(result.outcome), result.report, result.output, as_json=as_json,
                  status=result.exit_status)  # fmt: skip
     return result.exit_status

@@ -1,6 +1,5 @@
 """The user's YAML as frozen values: everything that changes the result, all mistakes at once."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -9,77 +8,35 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from fusion.canonical import digest, to_json
-from fusion.dtypes import parse_dtype
 from fusion.health import HealthMode
 from fusion.method_specs import METHOD_SPECS
 from jobs.errors import RecipeError
+from jobs.notify_fields import USUAL_EVENTS, Event, check_host, check_variable, has_address
+from jobs.recipe_fields import (
+    Block,
+    Bytes,
+    Count,
+    Number,
+    Seconds,
+    Share,
+    Whole,
+    read_dtype,
+    read_several,
+    wrong_at,
+)
 from jobs.recipe_mistakes import describe_mistake, mistake_path
 from jobs.schedule_fields import check_cron, check_zone
-from jobs.sizes import COUNTS, SECONDS, SIZES
 from jobs.strict_yaml import Document, read_text, read_yaml
 
 MAX_PROBLEMS = 50
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Kind = TypeVar("Kind", bound=BaseModel)
-
-
-def _scaled(units: dict[str, int], example: str) -> BeforeValidator:
-    def convert(value: Any) -> Any:
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise ValueError(f"expected something like {example}, found {value!r}")  # noqa: TRY004
-        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", str(value))
-        if not match or match[2] not in units:
-            raise ValueError(f"expected something like {example}, found {value!r}")
-        return float(match[1]) * units[match[2]]
-
-    return BeforeValidator(convert)
-
-
-def _whole(units: dict[str, int], example: str) -> BeforeValidator:
-    scaled = _scaled(units, example).func
-    return BeforeValidator(lambda value: int(scaled(value)))  # type: ignore[call-arg]  # one-argument form
-
-
-def _dtype(value: Any) -> Any:
-    return parse_dtype(str(value))
-
-
-def _several(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-def _number(value: Any) -> Any:
-    """YAML's true is Python's 1; in a recipe it is no number."""
-    if isinstance(value, bool):
-        raise ValueError(f"expected a number, found {str(value).lower()}")  # noqa: TRY004
-    return value
-
-
-def _wrong_at(key: str, text: str) -> PydanticCustomError:
-    """A mistake that stands at one key of the block which found it."""
-    return PydanticCustomError("value_error", "{error}", {"error": text, "at": key})
-
-
-Whole = Annotated[int, BeforeValidator(_number)]
-Number = Annotated[float, BeforeValidator(_number)]
-Seconds = Annotated[float, _scaled({"": 1, **SECONDS}, "10m")]
-Bytes = Annotated[int, _whole(SIZES, "1GiB")]
-Count = Annotated[int, _whole(COUNTS, "2B")]
-Share = Annotated[Number, Field(ge=0, le=1)]
-
-
-class Block(BaseModel):
-    """A part of a recipe: frozen, and nothing unknown in it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
 
 class Select(Block):
@@ -96,7 +53,7 @@ class Select(Block):
     @model_validator(mode="after")
     def _keeps_enough(self) -> "Select":
         if self.keep is not None and self.keep < self.min_candidates:
-            raise _wrong_at(
+            raise wrong_at(
                 "keep", f"{self.keep} is less than min_candidates, {self.min_candidates}"
             )
         return self
@@ -126,7 +83,7 @@ class Slices(Block):
             raise ValueError(f"shares must sum to 1, they sum to {total:g}")
         for name in ("rank", "gate"):
             if getattr(self, name) <= 0:
-                raise _wrong_at(name, f"must be above 0: every run needs the {name} slice")
+                raise wrong_at(name, f"must be above 0: every run needs the {name} slice")
         return self
 
 
@@ -159,7 +116,7 @@ class Merge(Block):
     """How tensors become one."""
 
     method: str = "linear"
-    dtype: Annotated[str, BeforeValidator(_dtype)] | None = None
+    dtype: Annotated[str, BeforeValidator(read_dtype)] | None = None
     on_nonfinite: Literal["stop", "exclude_and_reweight"] = "stop"
     output: Literal["model", "adapter"] = "model"
     health: HealthMode = "sampled"
@@ -168,7 +125,7 @@ class Merge(Block):
     def _method_exists(self) -> "Merge":
         if self.method not in METHOD_SPECS:
             known = ", ".join(METHOD_SPECS)
-            raise _wrong_at("method", f"{self.method!r} is not supported; supported: {known}")
+            raise wrong_at("method", f"{self.method!r} is not supported; supported: {known}")
         return self
 
 
@@ -199,6 +156,28 @@ class Schedule(Block):
     catch_up_seconds: Seconds = Field(default=0.0, alias="catch_up")
 
 
+class Notify(Block):
+    """Whom to tell how a run ended. The address is a secret: it stays in the environment."""
+
+    url_env: Annotated[str, AfterValidator(check_variable)] = "METAFUSE_WEBHOOK"
+    on: tuple[Event, ...] = USUAL_EVENTS
+    allow: tuple[Annotated[str, AfterValidator(check_host)], ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _holds_no_address(cls, block: Any) -> Any:
+        if has_address(block):
+            raise wrong_at("url", "recipes are stored; put the address in the environment, url_env")
+        return block
+
+
+class Retention(Block):
+    """What `metafuse gc RECIPE` leaves alone."""
+
+    keep: Annotated[Whole, Field(ge=0)] = 3
+    older_than_seconds: Seconds = Field(default=7 * 86400.0, alias="older_than")
+
+
 class MergeResources(Block):
     """What the merge may use."""
 
@@ -227,6 +206,8 @@ WITHOUT_EFFECT: Any = {
     "schedule": True,
     "resources": True,
     "single_writer": True,
+    "notify": True,
+    "retention": True,
     "merge": {"health"},
 }
 
@@ -239,7 +220,7 @@ class Recipe(Block):
     """
 
     name: Annotated[str, Field(pattern=NAME)]
-    candidates: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)]
+    candidates: Annotated[tuple[str, ...], BeforeValidator(read_several), Field(min_length=1)]
     base: Annotated[str, Field(min_length=1)] | None = None
     select: Select = Select()
     task: Task
@@ -250,6 +231,8 @@ class Recipe(Block):
     schedule: Schedule | None = None
     baselines: tuple[Literal["uniform"], ...] = ("uniform",)
     resources: RecipeResources = RecipeResources()
+    notify: Notify | None = None
+    retention: Retention = Retention()
     single_writer: bool = False
     # No document can hold a key with a NUL, so this is no key of a recipe.
     text: str = Field(default="", exclude=True, alias="\0text")
@@ -268,7 +251,7 @@ class Recipe(Block):
 class MergeBlock(Block):
     """What `metafuse merge` takes from a recipe."""
 
-    candidates: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)]
+    candidates: Annotated[tuple[str, ...], BeforeValidator(read_several), Field(min_length=1)]
     base: Annotated[str, Field(min_length=1)] | None = None
     weights: Weights = Weights(rule="uniform")
     merge: Merge = Merge()
@@ -276,14 +259,14 @@ class MergeBlock(Block):
     @model_validator(mode="after")
     def _needs_no_losses(self) -> "MergeBlock":
         if self.weights.rule == "softmax":
-            raise _wrong_at("weights.rule", "softmax needs losses; use uniform or fixed here")
+            raise wrong_at("weights.rule", "softmax needs losses; use uniform or fixed here")
         _check_base(self.merge, self.base)
         return self
 
 
 def _check_base(merge: Merge, base: str | None) -> None:
     if merge.output == "adapter" and base is None:
-        raise _wrong_at("merge.output", "adapter needs base: the model that the adapters change")
+        raise wrong_at("merge.output", "adapter needs base: the model that the adapters change")
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -20,7 +20,7 @@ FUSION_MUST_NOT_IMPORT = {"os", "io", "pathlib", "socket", "time", "random", "se
 ONLY_HERE = {
     "ray": {"cluster/ray_runner.py", "cluster/submit.py"},
     "boto3": {"cluster/s3.py"},
-    "pydantic": {"jobs/recipe.py"},
+    "pydantic": {"jobs/recipe.py", "jobs/recipe_fields.py"},
     "click": {"jobs/cli.py", "jobs/operate_cli.py"},
     "matplotlib": {"jobs/report_plots.py"},
 }

@@ -53,15 +53,15 @@ def store():
     return MemoryStore(f"memory://{uuid.uuid4().hex}")
 
 
-def nights(store):
+def nights(store, *, with_pages=False):
     for day, decision in ((21, "PROMOTE"), (22, "PROMOTE"), (23, "HOLD"), (24, "REFUSE")):
         run, *_ = drive(store, f"2026-11-{day}", decision)
-        for judgement in find_judgements(store, run):
+        for judgement in find_judgements(store, run) if with_pages else ():
             write_pages(store, run, judgement)
 
 
 def test_a_row_tells_what_report_and_outcome_tell(store):
-    nights(store)
+    nights(store, with_pages=True)
     begin(store, "2026-11-25")
     rows = read_history(store)
     assert [(row.logical_date[-2:], row.outcome, row.exit_status, row.verdict) for row in rows] == [
@@ -165,7 +165,7 @@ def test_the_file_keeps_every_column_and_no_rows_are_rows(store):
 
 
 def test_the_page_links_to_the_reports_and_has_no_script(store):
-    nights(store)
+    nights(store, with_pages=True)
     rows = keep_history(store)
     page = store.read(INDEX_KEY).decode()
     reader = read_page(page)
@@ -207,11 +207,11 @@ def test_a_history_that_cannot_be_written_is_said_and_fails_nothing(project, cap
     result = run_project(project)
     blocked = project / "merged" / "index.html"
     (blocked / "x").mkdir(parents=True)
-    follow_up(load_recipe(project / "recipe.yaml"))
+    follow_up(load_recipe(project / "recipe.yaml"), "2026-11-24", result)
     assert "warning  the history was not written: " in capsys.readouterr().err
     (blocked / "x").rmdir()
     blocked.rmdir()
-    follow_up(load_recipe(project / "recipe.yaml"))
+    follow_up(load_recipe(project / "recipe.yaml"), "2026-11-24", result)
     assert capsys.readouterr().err == ""
     assert f"runs/{result.run}/report.html" in blocked.read_text()
 

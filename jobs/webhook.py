@@ -1,0 +1,185 @@
+"""One POST to a webhook: HTTPS to a host that is allowed and public, nothing followed.
+
+The address is a secret, so no text from here holds more of it than its host. The name is resolved
+once, every address behind it is looked at, and the connection goes to one of these: a name that
+points elsewhere a moment later changes nothing.
+"""
+
+import http.client
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+TRIES = 2
+TRY_SECONDS = 4.0
+PAUSE_SECONDS = 0.5
+LIMIT_SECONDS = 10.0
+PORTS = {"https": 443, "http": 80}
+WRONG_ADDRESS = "its address is no URL such as https://hooks.slack.com/services/..."
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a webhook is. `path` holds the secret: it is never shown."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def place(self) -> str:
+        """Host, with the port where it is not the usual one: what may be shown and allowed."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == PORTS["https"] else f"{host}:{self.port}"
+
+
+class RefusedError(Exception):
+    """A message that must not be sent; `str()` names at most the host."""
+
+
+def deliver(url: str, body: bytes, *, allowed: Collection[str], trusted: Collection[str]) -> str:
+    """Send a message; returns what went wrong, "" for nothing. Takes at most about 10 s.
+
+    Args:
+        url: of the webhook, secret.
+        body: JSON.
+        allowed: hosts, or host:port, to which messages may go if they are public.
+        trusted: the same, said by the operator of this machine: these may be private, and those on
+            this machine may do without TLS.
+    """
+    said: list[str] = []
+
+    def work() -> None:
+        said.append(_deliver(url, body, allowed, trusted))
+
+    # A thread, because neither the resolver nor a dripping answer keeps to a time limit.
+    thread = threading.Thread(target=work, daemon=True, name="metafuse-webhook")
+    thread.start()
+    thread.join(LIMIT_SECONDS)
+    return said[0] if said else f"no answer within {LIMIT_SECONDS:.0f} s"
+
+
+def _deliver(url: str, body: bytes, allowed: Collection[str], trusted: Collection[str]) -> str:
+    try:
+        target = parse_target(url, allowed=allowed, trusted=trusted)
+        addresses = find_addresses(target, is_trusted=target.place in trusted)
+    except RefusedError as error:
+        return str(error)
+    problem = ""
+    for number in range(TRIES):
+        time.sleep(PAUSE_SECONDS if number else 0)
+        problem, is_final = _post(target, addresses[number % len(addresses)], body)
+        if is_final:
+            break
+    return problem
+
+
+def parse_target(url: str, *, allowed: Collection[str], trusted: Collection[str]) -> Target:
+    """Take a webhook's URL apart.
+
+    Raises:
+        RefusedError: no https:// URL, or its host is not allowed.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        scheme, host = parts.scheme, (parts.hostname or "").lower()
+        port = parts.port or PORTS.get(scheme, 0)
+    except ValueError:
+        raise RefusedError(WRONG_ADDRESS) from None
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    is_plain = path.isascii() and path.isprintable() and " " not in path
+    if not host or not port or not is_plain or parts.username is not None:
+        raise RefusedError(WRONG_ADDRESS)
+    target = Target(scheme, host, port, path)
+    if target.place not in allowed and target.place not in trusted:
+        raise RefusedError(
+            f"{target.place} is not an allowed host: notify.allow in the recipe or "
+            "METAFUSE_NOTIFY_ALLOW in the environment names those that are"
+        )
+    if scheme != "https" and not (target.place in trusted and is_loopback(host)):
+        raise RefusedError(f"{target.place}: only https:// is used")
+    return target
+
+
+def find_addresses(target: Target, *, is_trusted: bool) -> list[str]:
+    """Every address behind a host.
+
+    Raises:
+        RefusedError: there is none, or one of them is not public and nobody trusts the host.
+    """
+    try:
+        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise RefusedError(f"{target.place}: no such host") from None
+    addresses = sorted({str(entry[4][0]) for entry in found})
+    if not is_trusted and not all(is_public(address) for address in addresses):
+        raise RefusedError(
+            f"{target.place} has an address that is not public; nothing was sent. If that is "
+            "meant, METAFUSE_NOTIFY_ALLOW has to name the host"
+        )
+    return addresses
+
+
+def is_public(text: str) -> bool:
+    """Whether an address is one of the open internet, also where it wraps an older one."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        # NAT64 (64:ff9b::/96) ends in the IPv4 address that it leads to.
+        is_nat64 = address in ipaddress.ip_network("64:ff9b::/96")
+        wrapped = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if is_nat64 else None
+        inner = address.ipv4_mapped or address.sixtofour or wrapped
+        if address.teredo is not None or (inner is not None and not is_public(str(inner))):
+            return False
+        if address.ipv4_mapped is not None:
+            return True
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, by name or address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection to an address that was looked at, under the name that was asked for."""
+
+    def __init__(self, target: Target, address: str) -> None:
+        super().__init__(target.host, target.port, timeout=TRY_SECONDS)
+        self.default_port = PORTS[target.scheme]
+        self._address = address
+        self._is_secure = target.scheme == "https"
+
+    def connect(self) -> None:
+        """Open the socket."""
+        self.sock = socket.create_connection((self._address, self.port), TRY_SECONDS)
+        if self._is_secure:
+            context = ssl.create_default_context()
+            self.sock = context.wrap_socket(self.sock, server_hostname=self.host)
+
+
+def _post(target: Target, address: str, body: bytes) -> tuple[str, bool]:
+    """One try: what went wrong, "" for nothing, and whether another try is useless."""
+    headers = {"Content-Type": "application/json", "User-Agent": "metafuse"}
+    connection = _Connection(target, address)
+    try:
+        connection.request("POST", target.path, body=body, headers=headers)
+        status = connection.getresponse().status
+    except ssl.SSLCertVerificationError:
+        return f"{target.place}: its certificate cannot be trusted", True
+    except (OSError, http.client.HTTPException) as error:
+        return f"{target.place}: {getattr(error, 'strerror', None) or type(error).__name__}", False
+    finally:
+        connection.close()
+    if 200 <= status < 300:
+        return "", True
+    moved = ", which is not followed" if 300 <= status < 400 else ""
+    return f"{target.place} answered {status}{moved}", status < 500 and status != 429
