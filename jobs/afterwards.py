@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 from cluster.store import open_store
 from jobs.console import warn
-from jobs.recipe import Recipe
 
 if TYPE_CHECKING:
     from jobs.pipeline import RunResult
+    from jobs.recipe import Recipe
 
 
-def follow_up(recipe: Recipe, logical_date: str, end: "RunResult | Exception") -> None:
+def follow_up(recipe: "Recipe", logical_date: str, end: "RunResult | Exception") -> None:
     """Bring the history of the output up to date and tell people; problems are said on stderr.
 
     Args:

@@ -1,7 +1,9 @@
 """What runs left behind that nobody needs, and its removal.
 
 Never touched: what the pointer or its history within `keep` names, what a hold may need, runs that
-are alive or may be taken up again, reports, manifests and scores. Age alone removes nothing.
+are alive or may be taken up again, reports, manifests and the scores in the folders of runs. Age
+alone removes nothing but the cache of scores, which only saves computing them again; it stays whole
+while any run may still read it.
 
 A model is removed in an order that no promotion can cross: the run is marked, then the pointer is
 swapped for one that counts on, then files go. Whoever promotes reads the pointer before the mark,
@@ -26,7 +28,7 @@ from jobs.lease import LEASE_KEY, is_gone, read_lease
 from jobs.run_identity import Outcome, read_outcome, write_outcome
 from jobs.verify import REMOVED_KEY
 
-Kind = Literal["upload", "baseline", "ledger", "model", "probe"]
+Kind = Literal["upload", "baseline", "ledger", "model", "probe", "score"]
 FOLDER = re.compile(r"runs/([^/]+)/((model|baseline|ledger)-[^/]+)/")
 PROBE = re.compile(r"probe-[0-9a-f]{32}")
 # A lease beats every 5 s; one that was silent for so long is nobody's, whatever the clocks say.
@@ -120,10 +122,15 @@ def collect(
             models = [leftover for leftover in plan.leftovers if leftover.kind == "model"]
             if not models or (seen is not None and _fence(store, seen, models, reason)):
                 break
+    removed = []
     for leftover in plan.leftovers:
+        # A run that has begun meanwhile may be reading the cache.
+        if leftover.kind == "score" and _has_live_lease(store, now):
+            continue
         _remove(store, leftover)
         on_removed(leftover)
-    return plan
+        removed.append(leftover)
+    return replace(plan, leftovers=tuple(removed))
 
 
 def _fence(store: Store, seen: SeenPointer, models: list[Leftover], reason: str) -> bool:
@@ -175,6 +182,11 @@ def _plan(
         if why and any(folder.startswith("model-") for folder in run.folders):
             kept.append((name, why))
         leftovers += _leftovers_of(name, run, with_models=not why)
+    is_begun = any(
+        run.has_plan and not run.has_outcome and name not in abandoned for name, run in runs.items()
+    )
+    if not is_live and not is_begun:
+        leftovers += _cached_scores(store, older_than_seconds, now)
     return GcPlan(tuple(leftovers), tuple(abandoned), tuple(kept))
 
 
@@ -190,6 +202,13 @@ def _leftovers_of(name: str, run: _Run, *, with_models: bool) -> Iterator[Leftov
         yield Leftover(kind, name, f"runs/{name}/{folder}", ended, size, tuple(keys))
     for upload in run.uploads:
         yield Leftover("upload", name, upload.key, ended, upload.size, (), upload)
+
+
+def _cached_scores(store: Store, older_than_seconds: float, now: float) -> Iterator[Leftover]:
+    reason = "cached, and also in the folders of its runs"
+    for entry in store.list("scores/"):
+        if entry.key.endswith(".parquet") and now - entry.modified > older_than_seconds:
+            yield Leftover("score", "", entry.key, reason, entry.size, (entry.key,))
 
 
 def _survey(store: Store) -> Mapping[str, _Run]:

@@ -172,39 +172,40 @@ def verify(
 
 
 @cli.command(name="gc")
-@click.argument("output")
+@click.argument("target", metavar="OUTPUT|RECIPE")
 @click.option(
     "--keep",
-    default=3,
-    show_default=True,
     type=click.IntRange(0),
-    help="Models promoted before the current one that stay.",
+    help="Models promoted before the current one that stay; default: the recipe's, else 3.",
 )
-@click.option("--older-than", default="7d", show_default=True, help="Leave younger runs alone.")
+@click.option(
+    "--older-than", metavar="AGE", help="Leave younger runs alone; default: the recipe's, else 7d."
+)
 @click.option("--reason", default="clean up", show_default=True, metavar="TEXT")
 @dry_run_option
 @single_writer_option
 @json_option
 def collect_garbage(
-    output: str,
-    keep: int,
-    older_than: str,
+    target: str,
+    keep: int | None,
+    older_than: str | None,
     reason: str,
     is_dry_run: bool,
     single_writer: bool,
     as_json: bool,
 ) -> None:
-    """Remove what runs left in OUTPUT and nobody needs: dead uploads, ledgers, old models.
+    """Remove what runs left and nobody needs: dead uploads, ledgers, old models, cached scores.
 
     What the pointer, its recent history or a hold needs stays, and so do live runs, and all
-    reports, manifests and scores. Try --dry-run first.
+    reports, manifests and the scores in the folders of runs. A recipe names its output and may
+    say `retention: {keep: 7, older_than: 14d}`. Try --dry-run first.
     """
-    from jobs.operate_commands import parse_age, run_gc
+    from jobs.gc_command import run_gc
 
     finish(
         lambda: run_gc(
-            output, keep=keep, older_than_seconds=parse_age(older_than), reason=reason,
-            is_dry_run=is_dry_run, single_writer=single_writer, as_json=as_json,
+            target, keep=keep, older_than=older_than, reason=reason, is_dry_run=is_dry_run,
+            single_writer=single_writer, as_json=as_json,
         ),
         as_json=as_json,
     )  # fmt: skip

@@ -1,7 +1,6 @@
 """What the operator's verbs do and show. All from storage: no Ray, no torch, no recipe."""
 
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -12,7 +11,6 @@ from fusion.manifest import Pointer
 from jobs.commit import POINTER_KEY, read_pointer
 from jobs.console import Progress, show, show_json
 from jobs.errors import NoCandidatesError, PointerError, UsageError
-from jobs.gc import Leftover, collect, plan_gc
 from jobs.output_store import open_output
 from jobs.run_identity import read_outcome
 from jobs.status import LeaseStatus, OutputStatus, RunStatus, look
@@ -111,44 +109,6 @@ def run_verify(target: str, run: str | None, *, share: float, seed: str, as_json
     rest = "" if found.num_read == found.num_units else f"; seed {seed} chose them"
     show(f"good     {what}")
     show(f"         {units} read, {read}, none differs{rest}")
-    return 0
-
-
-def run_gc(
-    output: str,
-    *,
-    keep: int,
-    older_than_seconds: float,
-    reason: str,
-    is_dry_run: bool,
-    single_writer: bool,
-    as_json: bool,
-) -> int:
-    """`metafuse gc`."""
-    now = time.time()
-    if is_dry_run:
-        store = open_store(output)
-        plan = plan_gc(store, keep=keep, older_than_seconds=older_than_seconds, now=now)
-    else:
-        store = _writable(output, single_writer=single_writer)
-        plan = collect(
-            store, keep=keep, older_than_seconds=older_than_seconds, now=now, reason=reason
-        )
-    if as_json:
-        show_json({
-            "is_dry_run": is_dry_run, "num_bytes": plan.num_bytes,
-            "leftovers": [_plain(leftover) for leftover in plan.leftovers],
-            "abandoned": list(plan.abandoned), "kept": [list(entry) for entry in plan.kept],
-        })  # fmt: skip
-        return 0
-    for leftover in plan.leftovers:
-        show(f"{leftover.kind:9}{size(leftover.num_bytes):>9}  {leftover.place}  {leftover.reason}")
-    for run in plan.abandoned:
-        show(f"abandoned           {run}: unfinished and not touched for long")
-    for run, why in plan.kept:
-        show(f"kept                {run}: {why}")
-    verb = "would remove" if is_dry_run else "removed"
-    show(f"{verb} {len(plan.leftovers)} things, {size(plan.num_bytes)}")
     return 0
 
 
@@ -290,12 +250,3 @@ def _show_run(run: RunStatus) -> None:
         show(f"  ended      {ended}{why}")
     else:
         show("  ended      not yet: metafuse run RECIPE --date DATE continues it")
-
-
-def _plain(leftover: Leftover) -> dict[str, object]:
-    return {
-        "kind": leftover.kind, "run": leftover.run, "place": leftover.place,
-        "reason": leftover.reason, "num_bytes": leftover.num_bytes,
-        "num_objects": len(leftover.keys),
-        "upload": leftover.upload.id if leftover.upload else None,
-    }  # fmt: skip

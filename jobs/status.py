@@ -210,7 +210,9 @@ def _count_scored(store: Store, plan: RunPlan) -> int:
         for entry in store.list("scores/")
         if entry.key.endswith("-rank.parquet")
     }
-    return sum(candidate.digest[:16] in found for candidate in plan.candidates)
+    cached = sum(candidate.digest[:16] in found for candidate in plan.candidates)
+    copies = store.list(f"runs/{plan.run}/scores/")  # the cache may have been cleaned up
+    return max(cached, sum(entry.key.endswith("-rank.parquet") for entry in copies))
 
 
 def _merged(store: Store, run: str) -> tuple[int, int, PlannedUnits | None]:

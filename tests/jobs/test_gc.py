@@ -224,3 +224,56 @@ def test_gc_counts_the_pointer_on_and_keeps_a_hold(store):
     pointer, before = list(read_history(store))[:2]
     assert (pointer.changed.action, pointer.hold) == ("gc", "freeze")
     assert pointer.epoch == before.epoch + 1
+
+
+def cache_scores(store):
+    for name in ("a-1-rank", "a-1-gate"):
+        store.put(f"scores/{name}.parquet", b"rows")
+
+
+def test_cached_scores_go_when_they_are_old_and_nobody_may_read_them(store):
+    four_nights(store)
+    cache_scores(store)
+    store.put("runs/nightly-2026-11-21/scores/a-rank.parquet", b"rows")
+    assert not sweep(store, older_than=WEEK).leftovers
+    begin(store, "2026-11-25")
+    young = plan_gc(store, keep=0, older_than_seconds=60.0, now=time.time())
+    assert not [x for x in young.leftovers if x.kind == "score"]
+    with held_lease(store, "nightly-2026-11-25"):
+        assert not [x for x in sweep(store).leftovers if x.kind == "score"]
+    gone = [x.place for x in sweep(store).leftovers if x.kind == "score"]
+    assert gone == ["scores/a-1-gate.parquet", "scores/a-1-rank.parquet"]
+    assert [e.key for e in store.list("runs/") if "/scores/" in e.key]
+
+
+def test_a_run_that_begins_during_gc_keeps_the_cache(store):
+    four_nights(store)
+    cache_scores(store)
+    lease = held_lease(store, "nightly-2026-11-25")
+
+    def begin_at(leftover):
+        if leftover.kind == "model" and leftover.run.endswith("21"):
+            lease.__enter__()
+
+    try:
+        plan = collect(
+            store, keep=0, older_than_seconds=-1.0, now=time.time(), reason="test",
+            on_removed=begin_at,
+        )  # fmt: skip
+    finally:
+        lease.__exit__(None, None, None)
+    assert {x.kind for x in plan.leftovers} == {"model"}
+    assert len(list(store.list("scores/"))) == 2
+
+
+def test_old_ledgers_of_every_finished_run_go_and_those_of_live_ones_stay(store):
+    four_nights(store)
+    for day in (22, 23):
+        store.put(f"runs/nightly-2026-11-{day}/ledger-{'0' * 12}/00001-00001.json", b"{}")
+    begin(store, "2026-11-25")
+    store.put(f"runs/nightly-2026-11-25/ledger-{'0' * 12}/00001-00001.json", b"{}")
+    with held_lease(store, "nightly-2026-11-25"):
+        sweep(store, keep=9)
+    assert [e.key.split("/")[1] for e in store.list("runs/") if "/ledger-" in e.key] == [
+        "nightly-2026-11-25"
+    ]

@@ -8,6 +8,7 @@ from cluster.store import open_store
 from jobs.cli import main
 from jobs.operate_commands import parse_age, parse_share
 from tests.support.light_runs import begin, drive
+from tests.support.tiny_lstm import RECIPE
 
 
 def call(capsys, *words):
@@ -119,3 +120,31 @@ def test_ages_and_shares_are_read_as_people_write_them():
     for wrong in ("", "x", "-1", "101%", "2"):
         with pytest.raises(Exception, match="is not a share"):
             parse_share(wrong)
+
+
+RETENTION = RECIPE.replace("output: merged", "output: out\nretention: {keep: 1, older_than: 14d}")
+
+
+def test_gc_of_a_recipe_keeps_what_the_recipe_says_and_flags_say_otherwise(output, capsys):
+    recipe = output.parent / "nightly.yaml"
+    recipe.write_text(RETENTION)
+    _, said = call(capsys, "gc", recipe, "--dry-run")
+    assert (said["output"], said["keep"], said["older_than_seconds"]) == (
+        str(output), 1, 14 * 86400.0,
+    )  # fmt: skip
+    assert said["leftovers"] == []
+    _, said = call(capsys, "gc", recipe, "--older-than", "0")
+    assert [x["run"] for x in said["leftovers"]] == ["nightly-2026-11-23"]
+    _, said = call(capsys, "gc", recipe, "--older-than", "0", "--keep", "0", "--dry-run")
+    assert [x["run"] for x in said["leftovers"]] == ["nightly-2026-11-21"]
+    _, said = call(capsys, "gc", output, "--dry-run")
+    assert (said["keep"], said["older_than_seconds"]) == (3, 7 * 86400.0)
+    assert call(capsys, "gc", output.parent / "none.yaml")[0] == 10
+
+
+def test_gc_marks_what_it_removed_in_the_history(output, capsys):
+    call(capsys, "history", output, "--write")
+    call(capsys, "gc", output, "--keep", "0", "--older-than", "0", "--reason", "disk full")
+    _, out, _ = read(capsys, "history", output)
+    assert "nightly-2026-11-21: model removed by gc, " in out
+    assert "model removed by gc, " in (output / "index.html").read_text()
