@@ -110,3 +110,7 @@ class RunnerError(ClusterError):
     """A worker, or the cluster that runs it, failed."""
 
     code = "E-CLUSTER"
+
+
+class ClusterAwayError(RunnerError):
+    """The cluster does not answer at the moment; asking again may help."""

@@ -75,15 +75,25 @@ def plan(recipe: Path, as_json: bool) -> None:
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--date", "logical_date", metavar="DATE", help="Logical date; default: today, UTC.")
 @address_option
+@click.option(
+    "--unattended",
+    is_flag=True,
+    help="Nobody watches, as under submit and schedule: alpha .005 where RECIPE gives none.",
+)
 @json_option
-def run(recipe: Path, logical_date: str | None, address: str | None, as_json: bool) -> None:
+def run(
+    recipe: Path, logical_date: str | None, address: str | None, unattended: bool, as_json: bool
+) -> None:
     """Evaluate, weigh, merge, judge, promote. The same command continues an interrupted run."""
     from jobs.commands import run_main
 
     finish(
-        lambda: run_main(recipe, logical_date=logical_date, address=address, as_json=as_json),
+        lambda: run_main(
+            recipe, logical_date=logical_date, address=address, is_unattended=unattended,
+            as_json=as_json,
+        ),
         as_json=as_json,
-    )
+    )  # fmt: skip
 
 
 def mergekit_flags(command: Callable[..., None]) -> Callable[..., None]:
@@ -295,7 +305,8 @@ def main(arguments: list[str] | None = None) -> Any:
     """Entry point of the console script."""
     import signal
 
-    import jobs.operate_cli  # noqa: F401  # the operator's verbs
+    import jobs.operate_cli  # the operator's verbs
+    import jobs.submit_cli  # noqa: F401  # those of a Ray cluster
     from jobs.entry import interrupt
 
     signal.signal(signal.SIGINT, interrupt)

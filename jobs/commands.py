@@ -20,7 +20,7 @@ from jobs.embedded_ray import LazyRay
 from jobs.errors import IncompleteError, NoCandidatesError, OutputError, UsageError
 from jobs.output_store import look_at_output
 from jobs.preparation import Prepared, prepare
-from jobs.recipe import Recipe, load_recipe
+from jobs.recipe import Recipe, load_recipe, unattended
 from jobs.report import BADGES, format_seconds
 from jobs.report_table import show_report_table
 
@@ -43,10 +43,18 @@ def show_plan(path: Path, *, as_json: bool) -> int:
     return 0
 
 
-def run_main(path: Path, *, logical_date: str | None, address: str | None, as_json: bool) -> int:
+def run_main(
+    path: Path,
+    *,
+    logical_date: str | None,
+    address: str | None,
+    is_unattended: bool,
+    as_json: bool,
+) -> int:
     """`metafuse run`."""
     date = logical_date or datetime.now(UTC).date().isoformat()
-    return run_loaded(load_recipe(path), date, address=address, as_json=as_json, published=())
+    recipe = unattended(load_recipe(path)) if is_unattended else load_recipe(path)
+    return run_loaded(recipe, date, address=address, as_json=as_json, published=())
 
 
 def run_loaded(

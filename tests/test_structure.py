@@ -21,7 +21,7 @@ ONLY_HERE = {
     "ray": {"cluster/ray_runner.py", "cluster/submit.py"},
     "boto3": {"cluster/s3.py"},
     "pydantic": {"jobs/recipe.py", "jobs/recipe_fields.py"},
-    "click": {"jobs/cli.py", "jobs/operate_cli.py"},
+    "click": {"jobs/cli.py", "jobs/operate_cli.py", "jobs/submit_cli.py"},
     "matplotlib": {"jobs/report_plots.py"},
 }
 FORBIDDEN_NAMES = ("utils", "common", "helpers", "manager", "base")
