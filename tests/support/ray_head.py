@@ -62,6 +62,7 @@ def ray_head(folder: Path, *, with_token: bool = True, num_cpus: int = 2, env=No
     given.pop("PYTHONPATH", None)
     place = tempfile.mkdtemp(prefix="mf-", dir="/tmp")  # socket paths must stay short
     ports = ports or free_ports(3)
+    log = (folder / "head.log").open("ab")
     process = subprocess.Popen(
         [
             binaries / "ray", "start", "--head", "--block", f"--port={ports[0]}",
@@ -71,8 +72,9 @@ def ray_head(folder: Path, *, with_token: bool = True, num_cpus: int = 2, env=No
             "--object-store-memory=100000000", "--disable-usage-stats",
         ],
         env=given, cwd=folder, start_new_session=True,
-        stdout=(folder / "head.log").open("ab"), stderr=subprocess.STDOUT,
+        stdout=log, stderr=subprocess.STDOUT,
     )  # fmt: skip
+    log.close()
     address = f"http://127.0.0.1:{ports[1]}"
     client = {"RAY_AUTH_TOKEN_PATH": str(token_path)} if with_token else {}
     head = Head(address, f"127.0.0.1:{ports[0]}", token_path, client, process)
