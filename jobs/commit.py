@@ -187,7 +187,7 @@ def swap_pointer(
     """
     content = to_json(pointer)
     if seen is None:
-        if not _is_fresh(store):
+        if not is_fresh(store):
             return False
     else:
         _put_unless_same(store, log_key(seen.pointer.epoch), seen.content, may_replace=False)
@@ -301,8 +301,8 @@ def _refusal(
     return None
 
 
-def _is_fresh(store: Store) -> bool:
-    """True if there is no log; False if a pointer appeared meanwhile.
+def is_fresh(store: Store) -> bool:
+    """Where no pointer was seen: True if there is no log; False if a pointer appeared meanwhile.
 
     Raises:
         PointerError: a log without a pointer: somebody removed `latest.json`.
@@ -312,7 +312,7 @@ def _is_fresh(store: Store) -> bool:
     if read_pointer(store) is None:
         raise PointerError(
             f"{store.uri}/{POINTER_KEY} is gone, but {store.uri}/{POINTER_LOG}/ says that models "
-            "were promoted; nothing was promoted",
+            "were promoted; nothing was changed",
             f"copy the last file of {POINTER_LOG}/ to {POINTER_KEY}, or remove the whole log to "
             "start afresh",
         )

@@ -8,7 +8,7 @@ from cluster.digests import RunningDigest
 from cluster.store import Store, open_store
 from fusion.errors import ManifestError
 from fusion.manifest import FileEntry, ModelManifest, Pointer
-from jobs.commit import read_pointer
+from jobs.commit import is_fresh, read_pointer
 from jobs.errors import NoCandidatesError
 from jobs.verify import CheckedModel, check_run, verify_model
 
@@ -39,11 +39,13 @@ def resolve(output: str, *, with_bytes: bool = False) -> Resolved:
 
     Raises:
         NoCandidatesError: nothing was promoted yet.
+        PointerError: the pointer is gone while its log is there.
         ManifestError: what is there is not what was promoted.
     """
     store = open_store(output)
     seen = read_pointer(store)
     if seen is None:
+        is_fresh(store)
         raise NoCandidatesError(
             f"nothing was promoted to {store.uri} yet",
             "metafuse run RECIPE makes and judges a model",

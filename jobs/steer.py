@@ -10,6 +10,7 @@ from jobs.commit import (
     SeenPointer,
     check_owner,
     describe_change,
+    is_fresh,
     read_history,
     read_pointer,
     swap_pointer,
@@ -139,6 +140,7 @@ def unhold(store: Store, *, reason: str) -> Steered:
 
     Raises:
         NoCandidatesError: nothing was promoted yet.
+        PointerError: the pointer is gone while its log is there.
     """
 
     def decide(seen: SeenPointer | None) -> tuple[Pointer, str]:
@@ -257,6 +259,7 @@ def find_replaced(store: Store, seen: SeenPointer) -> Pointer | None:
 
 def _current(store: Store, seen: SeenPointer | None) -> Pointer:
     if seen is None:
+        is_fresh(store)
         raise NoCandidatesError(
             f"nothing was promoted to {store.uri} yet; nothing was changed",
             "gate.first: hold in the recipe keeps the first model from being promoted by itself",

@@ -6,6 +6,7 @@ from cluster.memory import MemoryStore
 from fusion.errors import ManifestError
 from jobs.commit import read_history, read_pointer
 from jobs.errors import NoCandidatesError, PointerError
+from jobs.operate import resolve
 from jobs.run_identity import read_outcome
 from jobs.steer import hold, promote, roll_back, unhold
 from tests.support.interrupted_store import InterruptedStore
@@ -176,3 +177,19 @@ def test_a_lost_answer_at_any_operation_writes_one_pointer(verb):
         verbs[verb](twice)
         assert now(store).epoch == 3
         at, count = at + 1, twice.count
+
+
+@pytest.mark.parametrize("act", [
+    lambda store: hold(store, reason="r"),
+    lambda store: unhold(store, reason="r"),
+    lambda store: roll_back(store, None, reason="r", is_dry_run=False),
+    lambda store: promote(store, "nightly-2026-11-21", reason="r", is_dry_run=False),
+    lambda store: resolve(store.uri),
+], ids=["hold", "unhold", "roll back", "promote", "resolve"])  # fmt: skip
+def test_a_pointer_that_is_gone_is_not_taken_for_none(store, act):
+    for day in (21, 22):
+        drive(store, f"2026-11-{day}")
+    store.delete("latest.json")
+    with pytest.raises(PointerError, match="is gone, but .*pointer-log/ says"):
+        act(store)
+    assert [e.key for e in store.list("latest")] == []
