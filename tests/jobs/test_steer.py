@@ -190,6 +190,6 @@ def test_a_pointer_that_is_gone_is_not_taken_for_none(store, act):
     for day in (21, 22):
         drive(store, f"2026-11-{day}")
     store.delete("latest.json")
-    with pytest.raises(PointerError, match="is gone, but .*pointer-log/ says"):
+    with pytest.raises(PointerError, match=r"is gone, but .*pointer-log/ says"):
         act(store)
     assert [e.key for e in store.list("latest")] == []
