@@ -1,5 +1,6 @@
 """What follows a run however it ended. Nothing here can change or fail the run."""
 
+import os
 from typing import TYPE_CHECKING
 
 from cluster.store import open_store
@@ -19,12 +20,13 @@ def follow_up(recipe: "Recipe", logical_date: str, end: "RunResult | Exception")
         end: how it ended, or the error that ended it.
     """
     keep_history_of(recipe.output)
-    try:
-        from jobs.notify import tell
+    _tell(recipe, logical_date, end)
 
-        tell(recipe, logical_date, end)
-    except Exception as error:  # noqa: BLE001  # as below; its text might hold the address
-        warn(f"nobody was told: {type(error).__name__}")
+
+def tell_for_the_driver(recipe: "Recipe", logical_date: str, error: Exception) -> None:
+    """Tell of a driver that never began or was killed, where whoever submitted has the address."""
+    if recipe.notify is not None and os.environ.get(recipe.notify.url_env):
+        _tell(recipe, logical_date, error)
 
 
 def keep_history_of(output: str) -> None:
@@ -36,3 +38,12 @@ def keep_history_of(output: str) -> None:
     except Exception as error:  # noqa: BLE001  # the run has ended, and that must stand
         text = str(error).partition("\n")[0]
         warn(f"the history was not written: {text}; metafuse history {output} --write")
+
+
+def _tell(recipe: "Recipe", logical_date: str, end: "RunResult | Exception") -> None:
+    try:
+        from jobs.notify import tell
+
+        tell(recipe, logical_date, end)
+    except Exception as error:  # noqa: BLE001  # as above; its text might hold the address
+        warn(f"nobody was told: {type(error).__name__}")

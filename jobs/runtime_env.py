@@ -11,7 +11,7 @@ from jobs.strict_yaml import load_yaml, read_text
 # Whoever may list the jobs of a cluster reads their runtime environments, and so do its logs.
 SECRET_NAME = re.compile(
     r"(SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|KEY|ACCESS_KEY_ID)(_[0-9]+)?$|"
-    r"SECRET_|PASSWORD_|(API|ACCESS|PRIVATE)_?KEY_"
+    r"SECRET_|PASSWORD_|WEBHOOK|(API|ACCESS|PRIVATE)_?KEY_"
 )
 PLACE_NAME = re.compile(r"_(PATH|FILE|DIR|FOLDER)$")
 SECRET_VALUE = re.compile(

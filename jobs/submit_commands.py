@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.errors import RunnerError
+from cluster.errors import ClusterError, RunnerError
 from cluster.ray_address import find_jobs_address
+from jobs.afterwards import tell_for_the_driver
 from jobs.commands import check_date
 from jobs.console import note, show, show_json, warn
 from jobs.errors import InterruptedRunError, UsageError
@@ -43,13 +44,9 @@ def run_submit(
     check_date(date)
     where = _address(address)
     submission = load_submission(
-        path,
-        date,
-        submission_id=submission_id,
-        with_code=with_code,
-        num_cpus=num_cpus,
+        path, date, submission_id=submission_id, with_code=with_code, num_cpus=num_cpus,
         runtime_env=runtime_env,
-    )
+    )  # fmt: skip
     for place in find_local_places(submission.recipe):
         warn(f"{place} must be the same folder on every host of the cluster")
     job_id = submission.submission_id or run_id(submission)
@@ -66,6 +63,9 @@ def run_submit(
             f"metafuse submit {path} --date {date} --address {where} waits for it again; "
             f"metafuse stop {job_id} --address {where} ends it",
         ) from None
+    except ClusterError as error:
+        tell_for_the_driver(submission.recipe, date, error)
+        raise
 
 
 def show_logs(job_id: str, address: str | None, *, is_following: bool, as_json: bool) -> int:

@@ -20,7 +20,7 @@ from tests.support.tiny_lstm import RECIPE
 VERBS_COME_FROM = (jobs.operate_cli, jobs.submit_cli)
 PAGE = Path("docs/operations.md").read_text()
 COMMANDS = re.findall(r"^    \$ (.+)$", PAGE, re.MULTILINE)
-MENTIONED = re.findall(r"`(metafuse [a-z][^`]*)`", PAGE)
+MENTIONED = re.findall(r"`(metafuse [a-z]+ [^`]+)`", PAGE)
 # What needs candidates or a cluster is looked at as far as the command line does.
 ONLY_READ = ("run", "plan", "submit", "stop", "logs", "schedule")
 

@@ -12,6 +12,7 @@ from jobs import webhook
 from jobs.afterwards import follow_up
 from jobs.errors import DataError, LockedError, RecipeError
 from jobs.recipe import load_recipe, parse_recipe
+from jobs.runtime_env import load_runtime_env
 from jobs.webhook import RefusedError, deliver, find_addresses, is_public, parse_target
 from tests.support.calling import call, edit_recipe
 from tests.support.hooks import SECRET, listening_hook, write_certificate
@@ -252,3 +253,26 @@ def test_the_block_does_not_make_it_another_run():
     assert told.digest == plain.digest
     assert told.notify.on == ("failed",)
     assert json.loads(told.notify.model_dump_json())["allow"] == ["hooks.slack.com"]
+
+
+def test_whoever_submits_tells_where_no_driver_can(project, hook, capsys, monkeypatch):
+    with_notify(project)
+    for name in ("candidates/", "data/", "merged"):
+        edit_recipe(project, name, f"{project}/{name}")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+    words = ("submit", project / "recipe.yaml", "--date", DAY, "--address", address)
+    status, _, err = call(capsys, *words)
+    assert (status, [body["code"] for body in hook.bodies]) == (40, ["E-CLUSTER"])
+    monkeypatch.delenv("METAFUSE_WEBHOOK")
+    assert call(capsys, *words) == (40, "", err)
+    assert "nobody was told" not in err
+
+
+def test_an_address_cannot_travel_with_a_job(tmp_path):
+    path = tmp_path / "env.yaml"
+    for name in ("METAFUSE_WEBHOOK", "METAFUSE_WEBHOOK_TEAM"):
+        path.write_text(f"env_vars: {{{name}: https://hooks.slack.com/canary}}\n")
+        with pytest.raises(RecipeError, match=name) as refused:
+            load_runtime_env(path)
+        assert "canary" not in str(refused.value)
