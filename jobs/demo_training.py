@@ -18,10 +18,10 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-from pyarrow import parquet
 from safetensors import safe_open
 
 from jobs.models.lstm import MAX_LENGTH, LSTMClassifier, build_vocabulary, encode, save_lstm
+from jobs.parquet_file import read_parquet
 
 LABELS = ("negative", "positive")
 VOCABULARY = 10_000
@@ -114,7 +114,7 @@ def _one_thread() -> Iterator[None]:
 def load_corpus() -> Corpus:
     """The training sentences that ship with the package."""
     with resources.as_file(resources.files("jobs") / "demo_data" / "train.parquet") as path:
-        table = parquet.read_table(path)
+        table = read_parquet(path)
     texts = table.column("text").to_pylist()
     vocabulary = build_vocabulary(texts, VOCABULARY)
     tokens = [encode(text, vocabulary)[:MAX_LENGTH] for text in texts]

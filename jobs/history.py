@@ -22,6 +22,7 @@ from fusion.manifest import RunReport
 from jobs.commit import OUTCOME_KEY, read_pointer
 from jobs.history_page import write_page
 from jobs.judgements import judgement_key
+from jobs.parquet_file import read_parquet
 from jobs.run_identity import PLAN_KEY, read_outcome, read_plan
 from jobs.verify import REMOVED_KEY, read_removed
 
@@ -138,7 +139,7 @@ def parse_history(content: bytes) -> tuple[HistoryRow, ...]:
         ManifestError: it isn't such a file, or of another version.
     """
     try:
-        table = parquet.read_table(pa.BufferReader(content))
+        table = read_parquet(pa.BufferReader(content))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ManifestError(f"{HISTORY_KEY} cannot be read: {error}") from None
     if dict(zip(table.schema.names, table.schema.types, strict=True)) != _schema():

@@ -11,6 +11,7 @@ from cluster.errors import NotFoundError
 from cluster.store import Store
 from fusion.errors import ManifestError
 from fusion.metrics import Records
+from jobs.parquet_file import read_parquet
 
 PREFIX = b"metafuse."
 
@@ -52,7 +53,7 @@ def load_records(store: Store, key: str) -> tuple[Records, Mapping[str, str]] | 
     except NotFoundError:
         return None
     try:
-        table = parquet.read_table(pa.BufferReader(content))
+        table = read_parquet(pa.BufferReader(content))
     except (pa.ArrowException, OSError) as error:
         raise ManifestError(
             f"{store.uri}/{key} is not a score file: {error}", "delete it and run again"

@@ -153,3 +153,8 @@ def test_plan_of_candidates_on_s3_loads_boto3_and_nothing_heavier(tmp_path, moto
     loaded = loaded_by("plan", str(recipe))
     assert "boto3" in loaded
     assert not loaded & HEAVY
+
+
+def test_parquet_is_read_in_one_place():
+    """`parquet.read_table` may abort a process that ends soon after; see jobs/parquet_file.py."""
+    assert not [relative(path) for path in SOURCES if "parquet.read_table(" in path.read_text()]

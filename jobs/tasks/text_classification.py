@@ -197,7 +197,9 @@ def label_numbers(
 
 def _read_table(task: EvaluationTask) -> Any:
     import pyarrow as pa
-    from pyarrow import csv, json, parquet
+    from pyarrow import csv, json
+
+    from jobs.parquet_file import read_parquet
 
     folder, _, name = task.data.rpartition("/")
     try:
@@ -215,10 +217,10 @@ def _read_table(task: EvaluationTask) -> Any:
     reader = pa.BufferReader(content)
     try:
         if name.endswith(".csv"):
-            return csv.read_csv(reader)
+            return csv.read_csv(reader, csv.ReadOptions(use_threads=False))
         if name.endswith((".jsonl", ".json")):
-            return json.read_json(reader)
-        return parquet.read_table(reader)
+            return json.read_json(reader, json.ReadOptions(use_threads=False))
+        return read_parquet(reader)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(
