@@ -10,6 +10,8 @@ import time
 import pytest
 
 from cluster.ray_runner import RayRunner
+from cluster.store import open_store
+from jobs.lease import held_lease
 from tests.support.merging import merge, write_sources
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
@@ -44,13 +46,17 @@ def test_a_merge_on_ray_gives_the_bytes_of_a_merge_in_this_process(tmp_path):
         runner.close()
 
 
-def test_a_killed_run_goes_on_and_a_second_driver_is_told(project):
-    first = start(project)
-    wait_for(first, "evaluate on rank  1/4")
-    second = start(project, "--json")
-    out, err = second.communicate(timeout=60)
+def test_a_second_driver_is_told(project):
+    with held_lease(open_store(str(project / "merged")), "tiny-2026-01-01"):
+        second = start(project, "--json")
+        out, err = second.communicate(timeout=60)
     assert second.returncode == 30, err
     assert json.loads(out)["error"] == "E-LOCKED"
+
+
+def test_a_killed_run_goes_on(project):
+    first = start(project)
+    wait_for(first, "evaluate on rank  1/4")
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
     third = start(project, "--json")
