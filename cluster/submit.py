@@ -5,6 +5,7 @@ so the log is fetched anew, from where the last reading ended.
 """
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -112,6 +113,20 @@ def connect(address: str) -> JobsApi:
         ) from None
 
 
+def find_anonymous_status(address: str) -> int:
+    """The HTTP status that somebody without a token gets who asks for the jobs: 200, 401 ...
+
+    Raises:
+        ClusterAwayError: the cluster does not answer.
+    """
+    try:
+        return requests.get(f"{address}/api/jobs/", timeout=REQUEST_SECONDS).status_code
+    except requests.RequestException as error:
+        raise ClusterAwayError(
+            f"the Jobs API at {address} does not answer: {type(error).__name__}"
+        ) from None
+
+
 def find_job(api: JobsApi, job_id: str) -> Job | None:
     """The job of a submission id; None if the cluster does not know it.
 
@@ -134,7 +149,8 @@ def list_jobs(api: JobsApi) -> tuple[Job, ...]:
         RunnerError: the cluster does not answer.
     """
     try:
-        return tuple(_job(entry) for entry in api.list_jobs() if entry.submission_id)
+        # Ray lists a job's driver too, even when the job was deleted.
+        return tuple(_job(entry) for entry in api.list_jobs() if entry.type == "SUBMISSION")
     except RuntimeError as error:
         raise _failed(error, "listing the jobs") from None
 
@@ -251,6 +267,7 @@ def wait_for_job(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
     outage_seconds: float = OUTAGE_SECONDS,
+    limit_seconds: float = math.inf,
 ) -> Job:
     """Wait until a job has ended. A cluster that is away for a moment is waited for.
 
@@ -262,13 +279,15 @@ def wait_for_job(
         sleep: waits.
         clock: seconds.
         outage_seconds: how long the cluster may be away.
+        limit_seconds: after these the job is given as it is.
 
     Raises:
         ClusterAwayError: it was away for longer.
         RunnerError: the cluster no longer knows the job: its head was restarted.
     """
     log = LogReader(api, job_id, on_line)
-    heard, seen = clock(), Job("", "")
+    began = heard = clock()
+    seen = Job("", "")
     while True:
         try:
             job = find_job(api, job_id)
@@ -287,6 +306,8 @@ def wait_for_job(
                 seen = job
             if job.status != "PENDING":
                 log.read(heard)
+            if heard - began > limit_seconds:
+                return job
         except ClusterAwayError as error:
             if clock() - heard > outage_seconds:
                 raise ClusterAwayError(

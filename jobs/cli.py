@@ -255,16 +255,6 @@ def report(output: str, run_name: str | None, folder: Path | None, as_json: bool
     finish(lambda: show_report(output, run_name, folder, as_json=as_json), as_json=as_json)
 
 
-@cli.command()
-@click.argument("output", required=False)
-@json_option
-def doctor(output: str | None, as_json: bool) -> None:
-    """Look at this machine and, if given, at what the store of OUTPUT can do."""
-    from jobs.commands import run_doctor
-
-    finish(lambda: run_doctor(output, as_json=as_json), as_json=as_json)
-
-
 def finish(work: Callable[[], int], *, as_json: bool) -> None:
     """Run a verb and leave with its exit status; every error ends here."""
     from jobs.console import show_error, show_json

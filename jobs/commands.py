@@ -220,17 +220,39 @@ def show_report(output: str, run_name: str | None, folder: Path | None, *, as_js
     return 0
 
 
-def run_doctor(output: str | None, *, as_json: bool) -> int:
+def run_doctor(
+    output: str | None,
+    address: str | None,
+    *,
+    recipe: Path | None,
+    with_code: bool,
+    as_json: bool,
+) -> int:
     """`metafuse doctor`."""
     from jobs.doctor import examine
 
-    findings = examine(output)
+    said: dict[str, object] = {}
+    if address is not None and address.startswith(("http://", "https://")):
+        from jobs.doctor_jobs import examine_jobs_api
+
+        findings = examine(output)
+        findings += examine_jobs_api(address.rstrip("/"), output, recipe, with_code=with_code)
+    elif address is not None:
+        from jobs.doctor_cluster import examine_cluster
+
+        loaded = load_recipe(recipe) if recipe else None
+        findings, driver = examine_cluster(address, output, loaded)
+        said["driver"] = asdict(driver)
+    else:
+        findings = examine(output)
     if as_json:
-        show_json({"findings": [asdict(finding) for finding in findings]})
+        show_json({**said, "findings": [asdict(finding) for finding in findings]})
     else:
         for finding in findings:
             show(f"{'ok  ' if finding.is_good else 'LOOK'}  {finding.what}: {finding.text}")
-    return 0 if all(finding.is_good for finding in findings) else 21
+    if all(finding.is_good for finding in findings):
+        return 0
+    return 21 if address is None else 40
 
 
 def check_date(text: str) -> None:

@@ -16,6 +16,7 @@ from jobs.gc import plan_gc
 from jobs.output_store import describe_promotion, is_safe
 
 LITTLE_FREE_BYTES = 2 << 30
+SHIPPED = "shipped with the job"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +43,37 @@ def _python() -> Finding:
 
 def _packages() -> Finding:
     """Whose `jobs`, `fusion` and `cluster` are imported: the names are common words."""
-    places = {str(Path(str(room.__file__)).parent.parent) for room in (jobs, fusion, cluster)}
-    return Finding("imports", len(places) == 1, f"jobs, fusion, cluster from {', '.join(places)}")
+    places = find_imports()
+    # Ray unpacks each of them into a folder of its own.
+    is_good = len(places) == 1 or has_travelled()
+    return Finding("imports", is_good, f"jobs, fusion, cluster from {', '.join(places)}")
 
 
 def _versions() -> list[Finding]:
     findings = []
     for name in ("metafuse", "torch", "ray", "transformers", "safetensors", "boto3", "pyarrow"):
-        try:
-            findings.append(Finding(name, True, importlib.metadata.version(name)))  # noqa: FBT003  # a field
-        except importlib.metadata.PackageNotFoundError:
-            findings.append(Finding(name, False, "not installed"))  # noqa: FBT003  # a field
+        found = find_version(name)
+        is_good = bool(found) or (name == "metafuse" and has_travelled())
+        findings.append(Finding(name, is_good, found or (SHIPPED if is_good else "not installed")))
     return findings
+
+
+def find_version(package: str) -> str:
+    """Of an installed package; "" where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def find_imports() -> list[str]:
+    """Folders that our packages are imported from; more than one is a mixture."""
+    return sorted({str(Path(str(r.__file__)).parent.parent) for r in (jobs, fusion, cluster)})
+
+
+def has_travelled() -> bool:
+    """Whether our packages came with a job: Ray unpacks such into folders named like this."""
+    return any("_ray_pkg_" in place for place in find_imports())
 
 
 def _disk() -> Finding:

@@ -4,18 +4,44 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 from types import FrameType
 
 INTERRUPTED = 130
+# Ray, systemd and Kubernetes follow SIGTERM with SIGKILL; Ray waits 3 s only.
+LEAVE_SECONDS = 2.5
 IMPORTER = "<frozen importlib._bootstrap>"
 
 
 def main() -> None:
     """`metafuse` and `python -m jobs`."""
     signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    leave_in_time()
     from jobs.cli import main as call
 
     call(sys.argv[1:])
+
+
+def leave_in_time() -> None:
+    """Bound the time between SIGTERM and the end of the process, whatever hangs meanwhile.
+
+    A storage that does not answer, a lease that cannot be given back, a Ray that does not shut
+    down: storage has all that is known, and a lease that falls silent is taken over. The main
+    thread may be in the middle of a call that hears no signal, so another one waits for it.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(reading,), name="leave in time", daemon=True).start()
+
+
+def _watch(reading: int) -> None:
+    while signal.SIGTERM not in os.read(reading, 64):
+        pass
+    time.sleep(LEAVE_SECONDS)
+    os.write(2, b"E-INTERRUPTED  stopped at once: something did not answer\n")
+    os._exit(INTERRUPTED)
 
 
 def interrupt(signum: int, frame: FrameType | None) -> None:

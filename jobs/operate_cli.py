@@ -18,23 +18,36 @@ dry_run_option = click.option(
 
 
 @cli.command()
-@click.argument("output")
+@click.argument("target", metavar="OUTPUT|SUBMISSION", required=False)
 @click.option("--run", "run_name", metavar="RUN", help="Which run to tell about; default: last.")
 @click.option(
     "--watch", default=7.0, show_default=True, help="Seconds to watch a held lease's heartbeat."
 )
+@click.option("--address", metavar="URL", help="Jobs API of a Ray cluster, http://head:8265.")
 @json_option
-def status(output: str, run_name: str | None, watch: float, as_json: bool) -> None:
+def status(
+    target: str | None, run_name: str | None, watch: float, address: str | None, as_json: bool
+) -> None:
     """Show what is promoted in OUTPUT and why, who writes, and how far a run is.
 
-    Everything comes from storage, so it works from any machine that can read OUTPUT.
+    Everything comes from storage, so it works from any machine that can read OUTPUT. With --address
+    it is the cluster that is asked, for the job SUBMISSION, or for all its jobs.
     """
-    from jobs.operate_commands import show_status
 
-    finish(
-        lambda: show_status(output, run_name, watch_seconds=watch, as_json=as_json),
-        as_json=as_json,
-    )
+    def work() -> int:
+        if address is not None:
+            from jobs.submit_commands import show_job
+
+            return show_job(target, address, as_json=as_json)
+        if target is None:
+            from jobs.errors import UsageError
+
+            raise UsageError("OUTPUT is missing, or --address for the jobs of a cluster")
+        from jobs.operate_commands import show_status
+
+        return show_status(target, run_name, watch_seconds=watch, as_json=as_json)
+
+    finish(work, as_json=as_json)
 
 
 @cli.command()

@@ -55,6 +55,27 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
+class Shipment:
+    """What travels to the cluster as one job.
+
+    Attributes:
+        entrypoint: command of the shell.
+        files: texts by name; the command runs in a folder that holds these alone.
+        with_code: our packages travel too.
+        runtime_env: the user's part.
+        metadata: kept with the job.
+        num_cpus: reserved for the command.
+    """
+
+    entrypoint: str
+    files: Mapping[str, str]
+    with_code: bool
+    runtime_env: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    num_cpus: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Submitted:
     """A job of the cluster that does the run. `is_new` is False where it was there before."""
 
@@ -207,34 +228,52 @@ def _check_same(job: "Job", submission: Submission) -> None:
     raise LockedError(
         f"{job.id} is there already and does another recipe named {submission.recipe.name}, or an "
         "earlier version of this one; nothing was submitted",
-        f"metafuse status {job.id} shows it, metafuse stop {job.id} ends it",
+        f"metafuse status {job.id} --address ADDRESS shows it, metafuse stop ends it",
     )
 
 
 def _send(api: "JobsApi", job_id: str, submission: Submission) -> bool:
+    recipe = submission.recipe
+    metadata = {DIGEST_KEY: recipe.digest, RUN_KEY: run_id(submission), OUTPUT_KEY: recipe.output}
+    shipment = Shipment(
+        entrypoint=entrypoint(submission),
+        files={submission.path.name: recipe.text},
+        with_code=submission.with_code,
+        runtime_env=submission.runtime_env,
+        metadata=metadata,
+        num_cpus=submission.num_cpus,
+    )
+    return ship(api, job_id, shipment)
+
+
+def ship(api: "JobsApi", job_id: str, shipment: Shipment) -> bool:
+    """Submit a command with its files, and nothing else of this machine.
+
+    Returns:
+        False if there was a job of this id already.
+
+    Raises:
+        RunnerError: the cluster refused it or does not answer.
+    """
     from cluster.submit import submit_job
 
     with tempfile.TemporaryDirectory(prefix="metafuse-submit-") as folder:
-        place = Path(folder)
-        (place / "work").mkdir()
-        text = submission.recipe.text
-        (place / "work" / submission.path.name).write_text(text)
-        env = dict(submission.runtime_env)
-        env["working_dir"] = str(place / "work")
+        work = Path(folder) / "work"
+        work.mkdir()
+        for name, text in shipment.files.items():
+            (work / name).write_text(text, encoding="utf-8")
+        env = dict(shipment.runtime_env)
+        env["working_dir"] = str(work)
         env["env_vars"] = {**KEEPALIVE, **env.get("env_vars", {})}
-        if submission.with_code:
-            env["py_modules"] = [str(path) for path in copy_packages(place / "code")]
+        if shipment.with_code:
+            env["py_modules"] = [str(path) for path in copy_packages(Path(folder) / "code")]
         return submit_job(
             api,
             job_id,
-            entrypoint=entrypoint(submission),
+            entrypoint=shipment.entrypoint,
             runtime_env=env,
-            metadata={
-                DIGEST_KEY: submission.recipe.digest,
-                RUN_KEY: run_id(submission),
-                OUTPUT_KEY: submission.recipe.output,
-            },
-            num_cpus=submission.num_cpus,
+            metadata=shipment.metadata,
+            num_cpus=shipment.num_cpus,
         )
 
 

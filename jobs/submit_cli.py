@@ -11,6 +11,12 @@ jobs_address_option = click.option(
     metavar="URL",
     help="Jobs API of the cluster, http://head:8265; default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS.",
 )
+code_option = click.option(
+    "--ship-code/--image",
+    "with_code",
+    default=True,
+    help="This metafuse travels with the job, or the hosts have it installed; default: travels.",
+)
 
 
 @cli.command()
@@ -24,12 +30,7 @@ jobs_address_option = click.option(
     metavar="FILE",
     help="Ray runtime environment, YAML or JSON; no secrets.",
 )
-@click.option(
-    "--ship-code/--image",
-    "with_code",
-    default=True,
-    help="This metafuse travels with the job, or the hosts have it installed; default: travels.",
-)
+@code_option
 @click.option(
     "--entrypoint-num-cpus",
     "num_cpus",
@@ -101,3 +102,37 @@ def stop(submission: str, address: str | None, reason: str, as_json: bool) -> No
     from jobs.submit_commands import run_stop
 
     finish(lambda: run_stop(submission, address, reason=reason, as_json=as_json), as_json=as_json)
+
+
+@cli.command()
+@click.argument("output", required=False)
+@click.option(
+    "--address",
+    metavar="ADDRESS",
+    help="A Ray cluster: http://head:8265 from outside, host:port or auto from within.",
+)
+@click.option(
+    "--recipe", type=click.Path(path_type=Path), help="Its resources, output and sources too."
+)
+@code_option
+@json_option
+def doctor(
+    output: str | None,
+    address: str | None,
+    recipe: Path | None,
+    with_code: bool,
+    as_json: bool,
+) -> None:
+    """Look at this machine and, if given, at what the store of OUTPUT can do.
+
+    With --address at a cluster: who may submit jobs, versions on every host, whether every host
+    reaches the output and the sources, and whether some host has what the recipe asks for. From
+    outside a small job looks, and is deleted. Exit status 21 or, with --address, 40 if anything is
+    to be looked at.
+    """
+    from jobs.commands import run_doctor
+
+    finish(
+        lambda: run_doctor(output, address, recipe=recipe, with_code=with_code, as_json=as_json),
+        as_json=as_json,
+    )

@@ -105,7 +105,7 @@ def run_stop(job_id: str, address: str | None, *, reason: str, as_json: bool) ->
     return 0
 
 
-def show_job(job_id: str | None, address: str | None, *, as_json: bool) -> int:
+def show_job(job_id: str | None, address: str, *, as_json: bool) -> int:
     """`metafuse status` of a job, or of all jobs of a cluster."""
     from cluster.submit import list_jobs
 

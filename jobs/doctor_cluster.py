@@ -1,0 +1,194 @@
+"""What is wrong with a Ray cluster, seen from within: its hosts' versions, stores, resources."""
+
+import platform
+import socket
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cluster.errors import ClusterError, NotFoundError
+from cluster.probe import probe_store
+from cluster.ray_nodes import NodeAnswer, ask_every_node
+from cluster.store import Store, open_store
+from jobs.doctor import SHIPPED, Finding, find_imports, find_version, has_travelled
+from jobs.errors import JobError
+from jobs.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What every host is to look at: "" and () for nothing."""
+
+    output: str = ""
+    mark: str = ""
+    candidates: tuple[str, ...] = ()
+    data: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What a process saw around it.
+
+    Attributes:
+        host: its name.
+        python: version.
+        ray: version, "" where it is not installed.
+        metafuse: version, or that our packages came with the job.
+        imports: where our packages are imported from.
+        store: why the output cannot be used from here, "".
+        sources: why candidates or data cannot be read from here, "".
+    """
+
+    host: str
+    python: str
+    ray: str
+    metafuse: str
+    imports: str
+    store: str = ""
+    sources: str = ""
+
+
+def look_around(look: Look) -> HostFacts:
+    """The facts of the process that calls this."""
+    is_shipped = has_travelled()
+    return HostFacts(
+        host=socket.gethostname(),
+        python=platform.python_version(),
+        ray=find_version("ray"),
+        metafuse=SHIPPED if is_shipped else find_version("metafuse") or "not installed",
+        imports=SHIPPED if is_shipped else ", ".join(find_imports()),
+        store=_try_output(look) if look.output else "",
+        sources=_try_sources(look),
+    )
+
+
+def examine_cluster(
+    address: str, output: str | None, recipe: Recipe | None
+) -> tuple[list[Finding], HostFacts]:
+    """Ask every host of the cluster this process can join; also gives the facts of this process.
+
+    Raises:
+        RunnerError: the cluster does not answer.
+        ClusterError: the output cannot be written from here.
+    """
+    output = output or (recipe.output if recipe else "")
+    look = Look(
+        output=output,
+        mark=f"doctor-{uuid.uuid4().hex}" if output else "",
+        candidates=recipe.candidates if recipe else (),
+        data=recipe.task.data if recipe else "",
+    )
+    store = open_store(output) if output else None
+    if store is not None:
+        store.put(look.mark, b"left by metafuse doctor")
+    try:
+        answers = ask_every_node(address, look_around, look)
+    finally:
+        if store is not None:
+            store.delete(look.mark)
+    here = look_around(Look())
+    findings = [_hosts(answers), *_versions(here, answers)]
+    if store is not None:
+        findings.append(_access("workers' output", store.uri, answers, "store"))
+    if recipe is not None:
+        findings.append(_access("workers' sources", "candidates and data", answers, "sources"))
+        findings += check_resources(recipe, answers)
+    return findings, here
+
+
+def check_resources(recipe: Recipe, answers: Sequence[NodeAnswer[HostFacts]]) -> list[Finding]:
+    """Whether some host has what one evaluation, and one merge worker, ask for.
+
+    Ray would let a task that asks for more wait for ever.
+    """
+    wanted = recipe.resources.evaluate
+    evaluation = {
+        "CPU": wanted.num_cpus, "GPU": wanted.num_gpus, "memory": float(wanted.memory_bytes or 0)
+    }  # fmt: skip
+    merge = {"CPU": 1.0}
+    return [
+        _fit("evaluation", evaluation, answers),
+        _fit("merge worker", merge, answers),
+    ]
+
+
+def _fit(what: str, asked: dict[str, float], answers: Sequence[NodeAnswer[HostFacts]]) -> Finding:
+    fitting = [a for a in answers if all(a.resources.get(k, 0) >= v for k, v in asked.items())]
+    needs = ", ".join(f"{k} {v:g}" for k, v in asked.items() if v)
+    if fitting:
+        return Finding(f"resources of one {what}", True, f"{needs}: {len(fitting)} hosts have it")  # noqa: FBT003  # a field
+    most = {k: max((a.resources.get(k, 0) for a in answers), default=0) for k in asked}
+    there = ", ".join(f"{k} {v:g}" for k, v in most.items())
+    text = f"no host has {needs}; the most there is on one: {there}. It would wait for ever"
+    return Finding(f"resources of one {what}", False, text)  # noqa: FBT003  # a field
+
+
+def _hosts(answers: Sequence[NodeAnswer[HostFacts]]) -> Finding:
+    silent = [f"{answer.host}: {answer.problem}" for answer in answers if answer.value is None]
+    workers = sum(answer.resources.get("CPU", 0) > 0 for answer in answers)
+    text = f"{len(answers)} alive, {workers} of them with CPUs for work"
+    if silent:
+        text = f"{len(silent)} of {len(answers)} did not answer: " + "; ".join(silent)
+    elif not workers:
+        text += ": nothing can run"
+    return Finding("hosts", not silent and workers > 0, text)
+
+
+def _versions(here: HostFacts, answers: Sequence[NodeAnswer[HostFacts]]) -> list[Finding]:
+    findings = []
+    for name in ("ray", "python", "metafuse", "imports"):
+        mine = getattr(here, name)
+        found = Counter(getattr(a.value, name) for a in answers if a.value is not None)
+        if set(found) <= {mine}:
+            findings.append(Finding(f"{name} of the hosts", True, f"{mine} everywhere"))  # noqa: FBT003  # a field
+            continue
+        parts = ", ".join(f"{version} on {count}" for version, count in sorted(found.items()))
+        # Where hosts differ in it, they still import the same version, or the line above says so.
+        is_good = name == "imports"
+        text = f"driver {mine}, hosts {parts}"
+        findings.append(Finding(f"{name} of the hosts", is_good, text))
+    return findings
+
+
+def _access(what: str, where: str, answers: Sequence[NodeAnswer[HostFacts]], name: str) -> Finding:
+    bad = [f"{a.host}: {text}" for a in answers if a.value and (text := getattr(a.value, name))]
+    if bad:
+        return Finding(what, False, f"{where} from {len(bad)} hosts: " + "; ".join(bad))  # noqa: FBT003  # a field
+    return Finding(what, True, f"{where} can be used from every host that answered")  # noqa: FBT003  # a field
+
+
+def _try_output(look: Look) -> str:
+    try:
+        store = open_store(look.output)
+        _read_mark(store, look.mark)
+        return probe_store(store).problem
+    except ClusterError as error:
+        return str(error)
+
+
+def _read_mark(store: Store, mark: str) -> None:
+    try:
+        store.head(mark)
+    except NotFoundError:
+        raise NotFoundError(
+            f"{store.uri} is not the same place here as where the driver is"
+        ) from None
+
+
+def _try_sources(look: Look) -> str:
+    from jobs.discover import find_places
+    from jobs.tasks.text_classification import pin_data
+
+    problems = []
+    try:
+        if look.candidates and not find_places(look.candidates):
+            problems.append(f"no candidate is seen at {', '.join(look.candidates)}")
+    except (ClusterError, JobError) as error:
+        problems.append(str(error))
+    try:
+        if look.data:
+            pin_data(look.data)
+    except (ClusterError, JobError) as error:
+        problems.append(str(error))
+    return "; ".join(problems)
