@@ -3,7 +3,6 @@
 import platform
 import socket
 import uuid
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -88,13 +87,29 @@ def examine_cluster(
         if store is not None:
             store.delete(look.mark)
     here = look_around(Look())
-    findings = [_hosts(answers), *_versions(here, answers)]
+    findings = [_hosts(answers), *compare_versions(here, answers)]
     if store is not None:
         findings.append(_access("workers' output", store.uri, answers, "store"))
     if recipe is not None:
         findings.append(_access("workers' sources", "candidates and data", answers, "sources"))
         findings += check_resources(recipe, answers)
     return findings, here
+
+
+def compare_versions(here: HostFacts, answers: Sequence[NodeAnswer[HostFacts]]) -> list[Finding]:
+    """The driver's versions against those of every host that answered."""
+    findings = []
+    for name in ("ray", "python", "metafuse", "imports"):
+        mine = getattr(here, name)
+        others: dict[str, list[str]] = {}
+        for answer in answers:
+            if answer.value is not None and getattr(answer.value, name) != mine:
+                others.setdefault(getattr(answer.value, name), []).append(answer.value.host)
+        parts = ", ".join(f"{found} on {' '.join(hosts)}" for found, hosts in others.items())
+        text = f"driver {mine}, hosts {parts}" if others else f"{mine} everywhere"
+        # Hosts may keep the same version in another folder.
+        findings.append(Finding(f"{name} of the hosts", not others or name == "imports", text))
+    return findings
 
 
 def check_resources(recipe: Recipe, answers: Sequence[NodeAnswer[HostFacts]]) -> list[Finding]:
@@ -133,22 +148,6 @@ def _hosts(answers: Sequence[NodeAnswer[HostFacts]]) -> Finding:
     elif not workers:
         text += ": nothing can run"
     return Finding("hosts", not silent and workers > 0, text)
-
-
-def _versions(here: HostFacts, answers: Sequence[NodeAnswer[HostFacts]]) -> list[Finding]:
-    findings = []
-    for name in ("ray", "python", "metafuse", "imports"):
-        mine = getattr(here, name)
-        found = Counter(getattr(a.value, name) for a in answers if a.value is not None)
-        if set(found) <= {mine}:
-            findings.append(Finding(f"{name} of the hosts", True, f"{mine} everywhere"))  # noqa: FBT003  # a field
-            continue
-        parts = ", ".join(f"{version} on {count}" for version, count in sorted(found.items()))
-        # Where hosts differ in it, they still import the same version, or the line above says so.
-        is_good = name == "imports"
-        text = f"driver {mine}, hosts {parts}"
-        findings.append(Finding(f"{name} of the hosts", is_good, text))
-    return findings
 
 
 def _access(what: str, where: str, answers: Sequence[NodeAnswer[HostFacts]], name: str) -> Finding:
