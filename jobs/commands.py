@@ -18,6 +18,7 @@ from jobs.console import Progress, show, show_json, warn
 from jobs.cost import RunCost, plan_run
 from jobs.embedded_ray import LazyRay
 from jobs.errors import IncompleteError, NoCandidatesError, OutputError, UsageError
+from jobs.notify import look_at_webhook
 from jobs.output_store import look_at_output
 from jobs.preparation import Prepared, prepare
 from jobs.recipe import Recipe, load_recipe, unattended
@@ -33,13 +34,16 @@ def show_plan(path: Path, *, as_json: bool) -> int:
     prepared = prepare(recipe, clock=time.time)
     cost = plan_run(recipe, prepared)
     promotion = look_at_output(recipe.output, single_writer=recipe.single_writer)
+    webhook = look_at_webhook(recipe)
     if as_json:
         skipped = [asdict(entry) for entry in prepared.skipped]
         show_json({"recipe": recipe.name, **asdict(cost), "skipped": skipped,
-                   "promotion": promotion})  # fmt: skip
+                   "promotion": promotion, "notify": webhook})  # fmt: skip
         return 0
     _show_cost(recipe, prepared, cost)
     show(f"  promotion  {promotion}")
+    if recipe.notify is not None:
+        show(f"  notify     {webhook}")
     return 0
 
 

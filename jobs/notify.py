@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from jobs.console import clean, warn
 from jobs.errors import JobError, LockedError
 from jobs.notify_fields import HOST, Event
 from jobs.run_identity import run_name
-from jobs.webhook import deliver
+from jobs.webhook import deliver, examine
 
 if TYPE_CHECKING:
     from jobs.pipeline import RunResult
@@ -124,7 +124,28 @@ def tell(
         warn(f"nobody was told by the webhook in {wanted.url_env}: {problem}")
 
 
+def look_at_webhook(recipe: "Recipe", environment: Mapping[str, str] = os.environ) -> str:
+    """Who would be told of what from here, or why nobody; nothing is sent."""
+    wanted = recipe.notify
+    if wanted is None:
+        return "nobody is told"
+    problem = _with_address(wanted, environment, examine)
+    if problem:
+        return f"nobody is told from here: {wanted.url_env}: {problem}"
+    return f"{', '.join(wanted.on)}: told by the webhook in {wanted.url_env}"
+
+
 def _send(wanted: "Notify", message: Message, environment: Mapping[str, str]) -> str:
+    body = json.dumps(asdict(message), sort_keys=True).encode()
+
+    def send(url: str, *, allowed: Collection[str], trusted: Collection[str]) -> str:
+        return deliver(url, body, allowed=allowed, trusted=trusted)
+
+    return _with_address(wanted, environment, send)
+
+
+def _with_address(wanted: "Notify", environment: Mapping[str, str], act: Callable[..., str]) -> str:
+    """What `act` says of the address and the allowed hosts, or what is wrong with these."""
     url = environment.get(wanted.url_env, "").strip()
     if not url:
         return "the variable is not set here"
@@ -132,8 +153,7 @@ def _send(wanted: "Notify", message: Message, environment: Mapping[str, str]) ->
     wrong = [entry for entry in trusted if not HOST.fullmatch(entry)]
     if wrong:
         return f"{ALLOW_VARIABLE} has {wrong[0]!r}, expected hosts such as hooks.slack.com"
-    body = json.dumps(asdict(message), sort_keys=True).encode()
-    return deliver(url, body, allowed=wanted.allow, trusted=trusted)
+    return act(url, allowed=wanted.allow, trusted=trusted)
 
 
 def _line(run: str, event: str, reason: str, report: str) -> str:

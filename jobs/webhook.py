@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -53,13 +53,30 @@ def deliver(url: str, body: bytes, *, allowed: Collection[str], trusted: Collect
         trusted: the same, said by the operator of this machine: these may be private, and those on
             this machine may do without TLS.
     """
+    return _limited(lambda: _deliver(url, body, allowed, trusted))
+
+
+def examine(url: str, *, allowed: Collection[str], trusted: Collection[str]) -> str:
+    """What would keep a message from being sent, "" for nothing; nothing is sent, see `deliver`."""
+
+    def look() -> str:
+        try:
+            target = parse_target(url, allowed=allowed, trusted=trusted)
+            find_addresses(target, is_trusted=target.place in trusted)
+        except RefusedError as error:
+            return str(error)
+        return ""
+
+    return _limited(look)
+
+
+def _limited(work: Callable[[], str]) -> str:
+    """What some work says, or that it took too long.
+
+    In a thread, because neither the resolver nor a dripping answer keeps to a time limit.
+    """
     said: list[str] = []
-
-    def work() -> None:
-        said.append(_deliver(url, body, allowed, trusted))
-
-    # A thread, because neither the resolver nor a dripping answer keeps to a time limit.
-    thread = threading.Thread(target=work, daemon=True, name="metafuse-webhook")
+    thread = threading.Thread(target=lambda: said.append(work()), daemon=True)
     thread.start()
     thread.join(LIMIT_SECONDS)
     return said[0] if said else f"no answer within {LIMIT_SECONDS:.0f} s"

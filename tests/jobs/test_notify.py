@@ -276,3 +276,26 @@ def test_an_address_cannot_travel_with_a_job(tmp_path):
         with pytest.raises(RecipeError, match=name) as refused:
             load_runtime_env(path)
         assert "canary" not in str(refused.value)
+
+
+def test_a_plan_says_who_would_be_told_and_sends_nothing(project, hook, capsys, monkeypatch):
+    with_notify(project, "{on: [held, failed]}")
+    words = ("plan", project / "recipe.yaml")
+    assert "  notify     held, failed: told by the webhook in METAFUSE_WEBHOOK\n" in shown(
+        capsys, words
+    )
+    monkeypatch.setenv("METAFUSE_NOTIFY_ALLOW", "")
+    assert f"{hook.place} is not an allowed host" in shown(capsys, words)
+    monkeypatch.setenv("METAFUSE_NOTIFY_ALLOW", "https://x/canary")
+    assert "METAFUSE_NOTIFY_ALLOW has 'https://x/canary'" in shown(capsys, words)
+    monkeypatch.delenv("METAFUSE_WEBHOOK")
+    told = json.loads(shown(capsys, (*words, "--json")))["notify"]
+    assert told == "nobody is told from here: METAFUSE_WEBHOOK: the variable is not set here"
+    assert not hook.seen
+
+
+def shown(capsys, words):
+    status, out, _ = call(capsys, *words)
+    assert status == 0
+    assert SECRET not in out
+    return out
