@@ -33,6 +33,7 @@ POLL_SECONDS = 1.0
 OUTAGE_SECONDS = 120.0
 # A log is read whole each time: a large one more seldom.
 LOG_CHARACTERS_A_SECOND = 100_000
+DELETE_TRIES = 3
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 HOW_TO_GET_IN = (
     "put the cluster's token into a file that you alone can read (mode 0600) and name it by "
@@ -207,16 +208,22 @@ def stop_job(api: JobsApi, job_id: str) -> bool:
         raise _failed(error, f"stopping {job_id}") from None
 
 
-def delete_job(api: JobsApi, job_id: str) -> None:
-    """Forget a job that has ended.
+def delete_job(api: JobsApi, job_id: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Forget a job that has ended. Takes some seconds.
 
     Raises:
         RunnerError: it has not ended, or the cluster does not answer.
     """
-    try:
-        api.delete_job(job_id)
-    except RuntimeError as error:
-        raise _failed(error, f"deleting {job_id}") from None
+    for _ in range(DELETE_TRIES):
+        try:
+            api.delete_job(job_id)
+        except RuntimeError as error:
+            raise _failed(error, f"deleting {job_id}") from None
+        # Ray looks after a job once a second until it sees its end; a job that was deleted before
+        # that comes back as failed.
+        sleep(2 * POLL_SECONDS)
+        if find_job(api, job_id) is None:
+            return
 
 
 def read_log(api: JobsApi, job_id: str) -> str:

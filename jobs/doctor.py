@@ -32,7 +32,7 @@ def examine(output: str | None) -> list[Finding]:
     """Look at versions, imports, disk and, if given, at the store of an output."""
     found = [_python(), _packages(), *_versions(), _disk()]
     if output is not None:
-        found += _store(output)
+        found += examine_store(output)
     return found
 
 
@@ -81,7 +81,8 @@ def _disk() -> Finding:
     return Finding("disk", free > LITTLE_FREE_BYTES, f"{free / 1e9:.1f} GB free here")
 
 
-def _store(output: str) -> list[Finding]:
+def examine_store(output: str) -> list[Finding]:
+    """What the store of an output can do from here, and what lies around in it."""
     store = open_store(output)
     facts = probe_store(store)
     if not facts.is_writable:

@@ -3,14 +3,15 @@
 import platform
 import socket
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cluster.errors import ClusterError, NotFoundError
 from cluster.probe import probe_store
 from cluster.ray_nodes import NodeAnswer, ask_every_node
 from cluster.store import Store, open_store
-from jobs.doctor import SHIPPED, Finding, find_imports, find_version, has_travelled
+from jobs.doctor import SHIPPED, Finding, examine_store, find_imports, find_version, has_travelled
 from jobs.errors import JobError
 from jobs.recipe import Recipe
 
@@ -69,31 +70,40 @@ def examine_cluster(
 
     Raises:
         RunnerError: the cluster does not answer.
-        ClusterError: the output cannot be written from here.
     """
     output = output or (recipe.output if recipe else "")
+    findings = examine_store(output) if output else []
+    is_writable = bool(output) and findings[0].is_good
     look = Look(
-        output=output,
-        mark=f"doctor-{uuid.uuid4().hex}" if output else "",
+        output=output if is_writable else "",
+        mark=f"doctor-{uuid.uuid4().hex}",
         candidates=recipe.candidates if recipe else (),
         data=recipe.task.data if recipe else "",
     )
-    store = open_store(output) if output else None
-    if store is not None:
-        store.put(look.mark, b"left by metafuse doctor")
-    try:
+    with _mark(look):
         answers = ask_every_node(address, look_around, look)
-    finally:
-        if store is not None:
-            store.delete(look.mark)
-    here = look_around(Look())
-    findings = [_hosts(answers), *compare_versions(here, answers)]
-    if store is not None:
-        findings.append(_access("workers' output", store.uri, answers, "store"))
+    driver = look_around(Look())
+    findings += [_hosts(answers), *compare_versions(driver, answers)]
+    if is_writable:
+        findings.append(_access("workers' output", output, answers, "store"))
     if recipe is not None:
         findings.append(_access("workers' sources", "candidates and data", answers, "sources"))
         findings += check_resources(recipe, answers)
-    return findings, here
+    return findings, driver
+
+
+@contextmanager
+def _mark(look: Look) -> Iterator[None]:
+    """An object in the output, by which a host sees that it is the same place there."""
+    if not look.output:
+        yield
+        return
+    store = open_store(look.output)
+    store.put(look.mark, b"left by metafuse doctor")
+    try:
+        yield
+    finally:
+        store.delete(look.mark)
 
 
 def compare_versions(here: HostFacts, answers: Sequence[NodeAnswer[HostFacts]]) -> list[Finding]:

@@ -16,7 +16,6 @@ from jobs.submit import (
     exit_status,
     find_local_places,
     load_submission,
-    run_id,
     submit,
 )
 
@@ -49,20 +48,13 @@ def run_submit(
     )  # fmt: skip
     for place in find_local_places(submission.recipe):
         warn(f"{place} must be the same folder on every host of the cluster")
-    job_id = submission.submission_id or run_id(submission)
     try:
         api = _connect(where)
         job_id = _submit(api, submission, where)
         if not is_waiting:
             _show_submitted(job_id, where, as_json=as_json)
             return 0
-        return _wait(api, job_id, where, as_json=as_json)
-    except KeyboardInterrupt:
-        raise InterruptedRunError(
-            f"the waiting was stopped, not the job: {job_id} goes on at {where}",
-            f"metafuse submit {path} --date {date} --address {where} waits for it again; "
-            f"metafuse stop {job_id} --address {where} ends it",
-        ) from None
+        return _wait(api, job_id, where, path=path, date=date, as_json=as_json)
     except ClusterError as error:
         tell_for_the_driver(submission.recipe, date, error)
         raise
@@ -133,7 +125,7 @@ def _submit(api: "JobsApi", submission: Submission, where: str) -> str:
     return submitted.id
 
 
-def _wait(api: "JobsApi", job_id: str, where: str, *, as_json: bool) -> int:
+def _wait(api: "JobsApi", job_id: str, where: str, *, path: Path, date: str, as_json: bool) -> int:
     from cluster.submit import wait_for_job
 
     def tell(job: "Job") -> None:
@@ -142,6 +134,12 @@ def _wait(api: "JobsApi", job_id: str, where: str, *, as_json: bool) -> int:
 
     try:
         job = wait_for_job(api, job_id, on_line=note, on_status=tell)
+    except KeyboardInterrupt:
+        raise InterruptedRunError(
+            f"the waiting was stopped, not the job: {job_id} goes on at {where}",
+            f"metafuse submit {path} --date {date} --address {where} waits for it again; "
+            f"metafuse stop {job_id} --address {where} ends it",
+        ) from None
     except RunnerError as error:
         error.hint = f"the same metafuse submit waits for {job_id} again, or continues its run"
         raise

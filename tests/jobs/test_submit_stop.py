@@ -16,7 +16,7 @@ from cluster.submit import connect, read_log, wait_for_job
 from jobs.models.lstm import LSTMClassifier, save_lstm
 from jobs.submit import load_submission, submit
 from tests.servers.fault_proxy import FaultProxy
-from tests.support.ray_head import metafuse, ray_head, wait_until
+from tests.support.ray_head import end, free_ports, metafuse, ray_head, start_metafuse, wait_until
 from tests.support.tiny_lstm import LABELS, RECIPE, train_base, write_data, write_project
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("ray")]
@@ -56,21 +56,32 @@ def has_begun_to_evaluate(log, merged):
     return "evaluate on rank  1/4" in log
 
 
+@pytest.fixture(scope="module")
+def project_of(large):
+    """Makes a recipe with absolute places over the large candidates; gives it and its output."""
+
+    def make(folder, name):
+        text = RECIPE.replace("candidates/*", f"{large}/candidates/*")
+        text = text.replace("data/eval.parquet", f"{large}/data/eval.parquet")
+        text = text.replace("name: nightly", f"name: {name}")
+        text = text.replace("output: merged", f"output: {folder}/merged")
+        recipe = folder / "recipe.yaml"
+        limits = "resources: {evaluate: {workers: 1}, merge: {workers: 1}}\n"
+        recipe.write_text(text + limits)
+        return recipe, folder / "merged"
+
+    return make
+
+
 @pytest.mark.parametrize("has_begun", [has_begun_to_evaluate, has_begun_to_merge])
 def test_a_driver_that_is_stopped_leaves_in_time_and_gives_back_its_lease(
-    large, head, tmp_path, monkeypatch, has_begun
+    project_of, head, tmp_path, monkeypatch, has_begun
 ):
     for name, value in head.environment.items():
         monkeypatch.setenv(name, value)
-    text = RECIPE.replace("candidates/*", f"{large}/candidates/*")
-    text = text.replace("data/eval.parquet", f"{large}/data/eval.parquet")
-    text = text.replace("name: nightly", f"name: stop-{has_begun.__name__[-8:].replace('_', '-')}")
-    text = text.replace("output: merged", f"output: {tmp_path}/merged")
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(text + "resources: {evaluate: {workers: 1}, merge: {workers: 1}}\n")
+    recipe, merged = project_of(tmp_path, has_begun.__name__.replace("_", "-"))
     api = connect(head.address)
     job_id = submit(api, load_submission(recipe, DATE)).id
-    merged = tmp_path / "merged"
     wait_until(lambda: has_begun(read_log(api, job_id), merged), 120)
     done = metafuse("stop", job_id, "--address", head.address, env=head.environment)
     assert (done.returncode, done.stdout) == (0, f"{job_id}  STOPPED\n")
@@ -106,3 +117,27 @@ def test_a_storage_that_hangs_does_not_keep_the_driver(tmp_path, moto, use):
     assert "stopped at once: something did not answer" in said
     use(moto)
     assert not json.loads(open_store("s3://plain/leaving").read("lease.json"))["released"]
+
+
+def test_after_a_restart_of_the_head_the_same_submission_goes_on(project_of, tmp_path):
+    """The waiting one is told that the head forgot the job; storage knows what was done."""
+    ports = free_ports(3)
+    recipe, merged = project_of(tmp_path, "forgotten")
+    arguments = ("submit", recipe, "--date", DATE)
+    with ray_head(tmp_path, ports=ports) as head:
+        arguments = (*arguments, "--address", head.address)
+        waiting = start_metafuse(*arguments, env=head.environment)
+        wait_until(lambda: list(merged.glob("scores/*.parquet")), 90)
+        end(head.process, signal.SIGKILL)
+    with ray_head(tmp_path, ports=ports) as head:
+        _, said = waiting.communicate(timeout=60)
+        assert waiting.returncode == 40
+        assert "its head was restarted" in said
+        assert "the same metafuse submit" in said.splitlines()[-1]
+        done = metafuse(*arguments, env=head.environment)
+        assert done.returncode == 4, done.stderr
+        assert done.stdout == f"forgotten-{DATE}-s1  FAILED  exit status 4: held\n"
+        runs = [path.name for path in (merged / "runs").iterdir()]
+        assert runs == [f"forgotten-{DATE}"]
+        report = (merged / "runs" / runs[0] / "report.md").read_text()
+        assert "the run was interrupted and taken up again" in report

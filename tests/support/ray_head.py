@@ -96,13 +96,13 @@ def answers(port: int) -> bool:
         return False
 
 
-def end(process: subprocess.Popen) -> None:
+def end(process: subprocess.Popen, how: int = signal.SIGTERM) -> None:
     """End a head and all that it started, by their ids."""
     try:
         family = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
         family = []
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(how)
     with suppress(subprocess.TimeoutExpired):
         process.wait(10)
     for member in family:
