@@ -24,6 +24,10 @@ class Resources:
         limit_seconds: wall time after which the item counts as failed; None: no limit.
         lanes: items that one worker of a pool does at a time, each on a thread of its own that
             has its own `make_worker()`.
+        resident_bytes: memory that a worker of a pool takes; decides how many a node gets, and is
+            not asked of the scheduler. 0: unknown.
+        most_a_node: workers of a pool on one node.
+        use_head: whether the head of a cluster gets workers of a pool beside other nodes.
     """
 
     num_cpus: float = 1.0
@@ -31,17 +35,24 @@ class Resources:
     memory_bytes: int = 0
     limit_seconds: float | None = None
     lanes: int = 1
+    resident_bytes: int = 0
+    most_a_node: int = 64
+    use_head: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[Result]):
-    """How one item ended: `value`, or `error` (the exception as the function raised it)."""
+    """How one item ended: `value`, or `error` (the exception as the function raised it).
+
+    `tries` counts how often it was begun, because workers were lost, late or silent.
+    """
 
     index: int
     value: Result | None
     error: Exception | None
     seconds: float
     worker: str
+    tries: int = 1
 
 
 class Runner(Protocol):
@@ -75,7 +86,8 @@ class Runner(Protocol):
     ) -> Generator[Done[Result], None, None]:
         """Long-lived workers, each made once by `make_worker`, one item in flight a lane.
 
-        Items must be safe to run twice: one on a lost or silent host is done elsewhere.
+        Items must be safe to run twice: one on a lost or silent host is done elsewhere. An item may
+        have an `effort` (its size beside the others) and a `label` (what messages call it).
         """
 
     def close(self) -> None:

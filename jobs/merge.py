@@ -53,10 +53,22 @@ class MergeJob:
 
 @dataclass(frozen=True, slots=True)
 class UnitOrder:
-    """A unit and the upload its bytes go to."""
+    """A unit, the upload its bytes go to, and the name of the shard that it is a part of."""
 
     unit: MergeUnit
     upload: str
+    shard: str = ""
+
+    @property
+    def effort(self) -> float:
+        """Bytes to write: what its time is compared by."""
+        return float(max(1, self.unit.end - self.unit.start))
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        where = f"bytes {self.unit.start:,} to {self.unit.end:,}"
+        return f"unit {self.unit.id} ({where} of {self.shard or 'its shard'})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +190,14 @@ def _compute(
 ) -> list[UnitRecord]:
     units = job.plan.units
     orders = [
-        UnitOrder(unit, states[unit.shard].upload)
+        UnitOrder(unit, states[unit.shard].upload, job.plan.shards[unit.shard].name)
         for unit in units
         if unit.number not in states[unit.shard].records
     ]
     num_done, bytes_done = len(resumed), sum(record.size for record in resumed)
     made: list[UnitRecord] = []
     # The scheduler is told nothing of memory: workers keep to it by themselves.
-    resources = Resources(lanes=job.memory.lanes)
+    resources = Resources(lanes=job.memory.lanes, resident_bytes=job.memory.total_bytes)
     results = runner.run_pool(
         partial(make_merge_worker, job), orders, resources=resources, workers=workers
     )

@@ -18,7 +18,12 @@ SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 FUSION_MAY_IMPORT = set(sys.stdlib_module_names) | {"torch", "numpy", "scipy", "fusion"}
 FUSION_MUST_NOT_IMPORT = {"os", "io", "pathlib", "socket", "time", "random", "secrets", "tempfile"}
 ONLY_HERE = {
-    "ray": {"cluster/ray_runner.py", "cluster/ray_nodes.py", "cluster/submit.py"},
+    "ray": {
+        "cluster/ray_runner.py",
+        "cluster/ray_pool.py",
+        "cluster/ray_nodes.py",
+        "cluster/submit.py",
+    },
     "boto3": {"cluster/s3.py"},
     "pydantic": {"jobs/recipe.py", "jobs/recipe_fields.py"},
     "click": {"jobs/cli.py", "jobs/operate_cli.py", "jobs/submit_cli.py"},
