@@ -7,7 +7,7 @@ from cluster.ray_nodes import NodeAnswer
 from cluster.submit import connect, list_jobs
 from jobs.doctor_cluster import Look, check_resources, compare_versions, look_around
 from jobs.recipe import load_recipe
-from tests.support.ray_head import metafuse, ray_head
+from tests.support.ray_head import metafuse, ray_head, ray_worker, wait_until
 from tests.support.tiny_lstm import RECIPE, write_project
 
 ray_and_slow = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("ray")]
@@ -73,6 +73,30 @@ def test_an_open_cluster_is_named_and_so_is_a_token_that_protects_nothing(tmp_pa
         good, text = look_at(head=head, home=tmp_path, env=env)["jobs api"]
         assert not good
         assert "the token from RAY_AUTH_TOKEN protects nothing there" in text
+
+
+@marked
+@pytest.mark.s3
+def test_a_host_that_cannot_reach_the_bucket_is_found(tmp_path, moto):
+    elsewhere = {**moto, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}
+    with (
+        ray_head(tmp_path, num_cpus=0, env=moto) as head,
+        ray_worker(head, tmp_path, env=elsewhere),
+    ):
+        hosts = wait_until(
+            lambda: (
+                (found := look_at("s3://plain/seen", head=head, home=tmp_path))
+                and found["hosts"][1].startswith("2 alive")
+                and found
+            ),
+            60,
+        )
+    assert hosts["hosts"] == (True, "2 alive, 1 of them with CPUs for work")
+    assert hosts["store"][0]
+    good, text = hosts["workers' output"]
+    assert not good
+    assert text.startswith("s3://plain/seen from 1 hosts: ")
+    assert "http://127.0.0.1:1" in text
 
 
 def answers(*facts, resources=None):

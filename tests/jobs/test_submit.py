@@ -107,6 +107,7 @@ def test_two_at_once_are_one_job(project, head, token, tmp_path):
     stop_job(connect(head.address), f"twice-{DATE}-s1")
 
 
+@pytest.mark.slow
 def test_a_stopped_job_is_130_and_the_next_submission_is_the_next(project, api, tmp_path):
     path = write_recipe(project, tmp_path, "stopped")
     first = submit(api, submission(path))
@@ -120,6 +121,7 @@ def test_a_stopped_job_is_130_and_the_next_submission_is_the_next(project, api, 
     stop_job(api, second.id)
 
 
+@pytest.mark.slow
 def test_another_recipe_of_the_same_name_is_not_joined(project, api, tmp_path):
     first = submit(api, submission(write_recipe(project, tmp_path, "same")))
     other = write_recipe(project, tmp_path, "same", "gate: {alpha: 0.01}\n")

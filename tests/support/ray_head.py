@@ -87,6 +87,28 @@ def ray_head(folder: Path, *, with_token: bool = True, num_cpus: int = 2, env=No
         shutil.rmtree(place, ignore_errors=True)
 
 
+@contextmanager
+def ray_worker(head: Head, folder: Path, *, num_cpus: int = 1, env=None):
+    """A second node of the head's cluster on this machine, with an environment of its own."""
+    given = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    auth = {"RAY_AUTH_MODE": "token" if head.environment else "disabled", **head.environment}
+    binaries = Path(sys.executable).parent
+    given |= {"HOME": str(folder), "PATH": f"{binaries}:{given['PATH']}", **auth, **(env or {})}
+    given.pop("PYTHONPATH", None)
+    log = (folder / "worker.log").open("ab")
+    process = subprocess.Popen(
+        [binaries / "ray", "start", "--block", f"--address={head.gcs}", f"--num-cpus={num_cpus}",
+         "--object-store-memory=100000000", "--dashboard-agent-listen-port=0",
+         "--disable-usage-stats"],
+        env=given, cwd=folder, start_new_session=True, stdout=log, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    log.close()
+    try:
+        yield process
+    finally:
+        end(process)
+
+
 def answers(port: int) -> bool:
     import requests
 
