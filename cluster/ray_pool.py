@@ -38,9 +38,10 @@ class WorkerActor:
         self._make_worker = make_worker
         self._lane = threading.local()
 
-    def answer(self) -> str:
-        """Says that the actor has started, and on which host."""
-        return f"{socket.gethostname()}/{os.getpid()}"
+    def answer(self) -> tuple[str, str]:
+        """Says that the actor has started: host/process, and how it computes ("" if unasked)."""
+        fingerprint = getattr(self._make_worker, "fingerprint", None)
+        return f"{socket.gethostname()}/{os.getpid()}", fingerprint() if fingerprint else ""
 
     def beat(self) -> None:
         """Says that the host is there; runs beside the lanes."""
@@ -83,6 +84,8 @@ def run_pool(
     """Carry out `Runner.run_pool`.
 
     An item may have an `effort` (its size beside the others) and a `label` (for messages).
+    `make_worker` may have a `fingerprint()`, called once in every worker: hosts whose answer
+    differs from its `expected`, or else from the first answer, get no item.
     """
     board = Board(
         [float(getattr(item, "effort", 1.0)) for item in items],
@@ -90,6 +93,7 @@ def run_pool(
         patience,
     )
     pool = _Pool(board, items, ray.put(make_worker), resources, min(max(1, workers), len(items)))
+    pool.fingerprint = getattr(make_worker, "expected", "")
     try:
         while not board.is_done:
             pool.fill()
@@ -113,6 +117,8 @@ class _Pool:
     stillborn: dict[str, int] = field(default_factory=dict)
     poison: list[int] = field(default_factory=list)
     last_death: str = ""
+    fingerprint: str = ""
+    refused: dict[str, str] = field(default_factory=dict)
     num_made: int = 0
     looked: float = float("-inf")
     passed: float = field(default_factory=time.monotonic)
@@ -139,8 +145,9 @@ class _Pool:
         room = find_room(nodes, self.resources)
         silent = {w.node for w in self.workers if w.is_silent(now, patience)}
         bad = {node for node, count in self.stillborn.items() if count > patience.stillborn}
+        bad |= set(self.refused)
         if room and not self.workers and bad.issuperset(room):
-            raise RunnerError(f"workers die before they start: {self.last_death}")
+            raise self._none_is_fit()
         room = {node: n for node, n in room.items() if node not in silent | bad}
         load: dict[str, int] = {}
         for worker in self.workers:
@@ -238,13 +245,18 @@ class _Pool:
     def _admit(self, worker: _Worker) -> None:
         reference, worker.starting = worker.starting, None
         try:
-            worker.name = ray.get(reference, timeout=POLL_SECONDS)
+            worker.name, fingerprint = ray.get(reference, timeout=POLL_SECONDS)
         except (RayError, GetTimeoutError) as error:
             self.last_death = first_line(error)
             # A node that goes away takes its beginners with it: not a fault of the workers.
             if any(n.id == worker.node and not n.is_draining for n in find_nodes()):
                 self.stillborn[worker.node] = self.stillborn.get(worker.node, 0) + 1
             self._drop(worker, self.last_death)
+            return
+        self.fingerprint = self.fingerprint or fingerprint
+        if fingerprint != self.fingerprint:
+            self.refused[worker.node] = f"{worker.name.partition('/')[0]} ({fingerprint[:12]})"
+            self._drop(worker, f"computes {fingerprint[:12]}, not {self.fingerprint[:12]}")
 
     def _hear(self, worker: _Worker) -> None:
         reference, worker.beat = worker.beat, None
@@ -292,6 +304,16 @@ class _Pool:
         ended = self.board.lose(lane, reason)
         if ended is not None:
             self.poison.append(ended)
+
+    def _none_is_fit(self) -> RunnerError:
+        if not self.refused:
+            return RunnerError(f"workers die before they start: {self.last_death}")
+        hosts = ", ".join(sorted(self.refused.values()))
+        return RunnerError(
+            f"hosts compute otherwise than the units that are finished "
+            f"({self.fingerprint[:12]}): {hosts}. Nothing was published",
+            "use hosts of one kind of processor and one version of torch, or begin another run",
+        )
 
     def _none_answers(self) -> RunnerError:
         because = f"; the last one: {self.last_death}" if self.last_death else ""

@@ -207,8 +207,20 @@ class AccuracyRow:
 
 
 @dataclass(frozen=True, slots=True)
+class HostFigures:
+    """A host that computed units of the output, and the digest of its arithmetic probe."""
+
+    host: str
+    num_units: int
+    arithmetic: str
+
+
+@dataclass(frozen=True, slots=True)
 class MergeFigures:
-    """What the merge did; zeros where a resumed run found it done."""
+    """What the merge did; zeros where a resumed run found it done.
+
+    `num_retried` counts the tries beyond the first, of this driver; `hosts` are those of all units.
+    """
 
     method: str
     dtype: str
@@ -220,6 +232,8 @@ class MergeFigures:
     seconds: float
     workers: int
     peak_bytes: int
+    num_retried: int = 0
+    hosts: tuple[HostFigures, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

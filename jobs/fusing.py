@@ -228,4 +228,6 @@ def _figures(plan: MergePlan, outcome: MergeOutcome, workers: int) -> MergeFigur
         seconds=outcome.seconds,
         workers=workers,
         peak_bytes=outcome.peak_bytes,
+        num_retried=outcome.num_retried,
+        hosts=outcome.hosts,
     )

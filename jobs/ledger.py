@@ -51,6 +51,7 @@ class UnitRecord:
         worker: host/process.
         reads: ranges of those sources whose digest is known.
         health: sums over the values of the tensors that the unit computed.
+        arithmetic: digest of the probe on the worker's host, "" where it was not asked.
     """
 
     unit: str
@@ -68,6 +69,7 @@ class UnitRecord:
     worker: str
     reads: tuple[SourceRead, ...] = ()
     health: tuple[PieceSums, ...] = ()
+    arithmetic: str = ""
 
     @property
     def shard(self) -> int:

@@ -3,16 +3,16 @@
 import contextlib
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from cluster.digests import combine_crc64nvme
-from cluster.errors import ClusterError, DigestError, UploadGoneError
+from cluster.errors import ClusterError, DigestError, RunnerError, UploadGoneError
 from cluster.runner import Resources, Runner
 from cluster.store import Part, Store, open_store
 from fusion.health import HealthMode, ModelHealth, describe_model
-from fusion.manifest import FileEntry
+from fusion.manifest import FileEntry, HostFigures
 from fusion.method_specs import METHOD_SPECS
 from fusion.plan import MergePlan, MergeUnit
 from jobs.ledger import Ledger, ShardState, UnitRecord
@@ -86,6 +86,8 @@ class MergeOutcome:
         num_checked: source shards whose bytes arrived as they are stored.
         num_unchecked: source shards that nobody knows a digest of, or that are not read whole.
         health: what the output looks like; None where nothing was computed.
+        num_retried: tries of units beyond the first, by this driver.
+        hosts: where all units were computed, and how these hosts compute.
     """
 
     files: tuple[FileEntry, ...]
@@ -98,6 +100,8 @@ class MergeOutcome:
     num_checked: int
     num_unchecked: int
     health: ModelHealth | None
+    num_retried: int = 0
+    hosts: tuple[HostFigures, ...] = ()
 
 
 def merge_all(
@@ -151,10 +155,12 @@ def _merge(
 ) -> MergeOutcome:
     started = time.monotonic()
     ledger = Ledger(store, job.ledger)
+    num_retried = 0
     while True:
         states = ledger.find_shards(job.plan, store, job.model)
         resumed = [record for state in states for record in state.records.values()]
-        made = _compute(job, states, resumed, runner, workers, on_progress)
+        made, retried = _compute(job, states, resumed, runner, workers, on_progress)
+        num_retried += retried
         checked = _check_sources(job, known, ledger, states, resumed, made)
         if checked is not None:
             break
@@ -170,14 +176,51 @@ def _merge(
         num_checked=checked,
         num_unchecked=sum(len(c.shards) for c in job.plan.request.checkpoints) - checked,
         health=_describe_health(job, [*resumed, *made]),
+        num_retried=num_retried,
+        hosts=_count_hosts([*resumed, *made]),
     )
 
 
-def make_merge_worker(job: MergeJob) -> Callable[[UnitOrder], UnitRecord]:
-    """A worker of a merge, made where it runs: torch is loaded there, not in the driver."""
-    from jobs.merge_worker import MergeWorker
+def _count_hosts(records: Sequence[UnitRecord]) -> tuple[HostFigures, ...]:
+    counts = Counter((record.worker.partition("/")[0], record.arithmetic) for record in records)
+    return tuple(HostFigures(host, n, digest) for (host, digest), n in sorted(counts.items()))
 
-    return MergeWorker(job)
+
+@dataclass(frozen=True, slots=True)
+class MergeWorkerMaker:
+    """Makes a worker of a merge where it runs: torch is loaded there, not in the driver.
+
+    Attributes:
+        job: what to merge.
+        expected: arithmetic of the units that an earlier driver left, "" where there are none.
+    """
+
+    job: MergeJob
+    expected: str = ""
+
+    def __call__(self) -> Callable[[UnitOrder], UnitRecord]:
+        """A worker, unless this host computes otherwise than what is finished.
+
+        Raises:
+            RunnerError: its units would not fit to the others'.
+        """
+        from jobs.merge_worker import MergeWorker
+
+        found = self.fingerprint()
+        if self.expected and found != self.expected:
+            raise RunnerError(
+                f"this host computes otherwise ({found[:12]}) than the host of the units that are "
+                f"finished ({self.expected[:12]}). Nothing was published",
+                "go on with a host of the same kind of processor and version of torch, or begin "
+                "another run",
+            )
+        return MergeWorker(self.job)
+
+    def fingerprint(self) -> str:
+        """How this host computes."""
+        from fusion.probe import digest_arithmetic
+
+        return digest_arithmetic(self.job.device)
 
 
 def _compute(
@@ -187,19 +230,22 @@ def _compute(
     runner: Runner,
     workers: int,
     on_progress: Progress | None,
-) -> list[UnitRecord]:
+) -> tuple[list[UnitRecord], int]:
+    """Records of the units that were missing, and the tries that it took beyond the first."""
     units = job.plan.units
     orders = [
         UnitOrder(unit, states[unit.shard].upload, job.plan.shards[unit.shard].name)
         for unit in units
         if unit.number not in states[unit.shard].records
     ]
+    num_retried = 0
     num_done, bytes_done = len(resumed), sum(record.size for record in resumed)
     made: list[UnitRecord] = []
+    expected = next((record.arithmetic for record in resumed if record.arithmetic), "")
     # The scheduler is told nothing of memory: workers keep to it by themselves.
     resources = Resources(lanes=job.memory.lanes, resident_bytes=job.memory.total_bytes)
     results = runner.run_pool(
-        partial(make_merge_worker, job), orders, resources=resources, workers=workers
+        MergeWorkerMaker(job, expected), orders, resources=resources, workers=workers
     )
     with contextlib.closing(results):
         for done in results:
@@ -207,10 +253,11 @@ def _compute(
                 raise done.error
             assert done.value is not None
             made.append(done.value)
+            num_retried += done.tries - 1
             num_done, bytes_done = num_done + 1, bytes_done + done.value.size
             if on_progress is not None:
                 on_progress(num_done, len(units), bytes_done)
-    return made
+    return made, num_retried
 
 
 def _check_sources(

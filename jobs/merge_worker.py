@@ -17,6 +17,7 @@ from fusion.errors import IntegerError, NonFiniteError
 from fusion.method_specs import CONCATENATE, COPY
 from fusion.methods import METHODS, TORCH_DTYPES
 from fusion.plan import MergeUnit
+from fusion.probe import digest_arithmetic
 from fusion.sources import SourceTensor
 from jobs.adapted_inputs import AdaptedInputs
 from jobs.chunks import Chunk, ChunkReader, ReadChunk
@@ -37,6 +38,7 @@ class MergeWorker:
         with THREADS_LOCK:
             torch.set_num_threads(1)
         self._job = job
+        self._arithmetic = digest_arithmetic(job.device)
         self._output = open_store(job.output)
         self._ledger = Ledger(self._output, job.ledger)
         self._reader = ChunkReader(job.plan, job.memory, known_digests=job.known_digests)
@@ -48,16 +50,14 @@ class MergeWorker:
     def __call__(self, order: UnitOrder) -> UnitRecord:
         """Compute one unit, write its bytes, note it in the ledger."""
         started = time.monotonic()
-        unit, shard = order.unit, self._job.plan.shards[order.unit.shard]
+        job, unit = self._job, order.unit
+        shard = job.plan.shards[unit.shard]
         upload = self._output.resume_upload(
-            f"{self._job.model}/{shard.name}", order.upload, size=shard.size
+            f"{job.model}/{shard.name}", order.upload, size=shard.size
         )
         self._health.begin()
         writer = upload.start_part(
-            unit.number,
-            offset=unit.start,
-            size=unit.end - unit.start,
-            with_sha256=self._job.with_sha256,
+            unit.number, offset=unit.start, size=unit.end - unit.start, with_sha256=job.with_sha256
         )
         try:
             writer.append(memoryview(shard.header)[unit.start : unit.end])
@@ -83,6 +83,7 @@ class MergeWorker:
             worker=f"{socket.gethostname()}/{os.getpid()}",
             reads=self._reader.seen.ranges,
             health=self._health.sums(),
+            arithmetic=self._arithmetic,
         )
         self._ledger.write(record)
         return record

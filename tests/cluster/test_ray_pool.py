@@ -12,6 +12,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from cluster.errors import RunnerError
 from cluster.pool import Patience
 from cluster.ray_pool import find_nodes
 from cluster.ray_runner import RayRunner
@@ -160,3 +161,27 @@ def drain(address, node_id):
     command += ["--node-id", node_id, "--reason", "DRAIN_NODE_REASON_PREEMPTION"]
     command += ["--reason-message", "spot", "--deadline-remaining-seconds", "300"]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+
+class Differing:
+    """Makes workers that compute otherwise on one node."""
+
+    def __init__(self, odd, expected=""):
+        self.odd, self.expected = odd, expected
+
+    def __call__(self):
+        return lambda item: ray.get_runtime_context().get_node_id()
+
+    def fingerprint(self):
+        return "odd" if ray.get_runtime_context().get_node_id() == self.odd else "usual"
+
+
+def test_hosts_that_compute_otherwise_are_refused(machines):
+    nodes = [machines.add_node(num_cpus=1, **STORE).node_id for _ in range(2)]
+    make, order = Differing(nodes[0], "usual"), list(range(8))
+    done = list(RayRunner().run_pool(make, order, resources=Resources(), workers=2))
+    assert {d.value for d in done} == {nodes[1]}
+    make = Differing(nodes[0], "never")
+    results = RayRunner().run_pool(make, order, resources=Resources(), workers=2)
+    with pytest.raises(RunnerError, match="compute otherwise than the units that are finished"):
+        list(results)

@@ -1,17 +1,22 @@
 """A merge taken up again: by others, after damage, beside another driver."""
 
 import hashlib
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cluster.errors import AccessError
+from cluster.errors import AccessError, RunnerError
 from cluster.memory import MemoryStore
 from cluster.runner import SerialRunner, ThreadRunner
 from cluster.store import open_store
+from fusion.canonical import from_json, to_json
 from fusion.plan import linear_request, plan_merge
+from fusion.probe import digest_arithmetic
+from jobs.ledger import UnitRecord
 from jobs.merge import MergeJob, merge_all
 from jobs.merge_memory import fit_worker
 from tests.support.merging import write_sources
@@ -256,3 +261,29 @@ def test_two_drivers_of_one_merge_both_end_with_the_same_bytes(sources, output):
         assert first.files == second.files
         assert list(open_store(output).list_uploads()) == []
         assert read_shards(job) == whole(job)
+
+
+@pytest.mark.parametrize("runner", [SerialRunner(), ThreadRunner()], ids=["serial", "threads"])
+def test_a_host_that_computes_otherwise_than_finished_units_is_refused(sources, output, runner):
+    job = make_job(sources, output)
+    stop(job, 80)
+    store = open_store(job.output)
+    for key in records(job):
+        record = from_json(UnitRecord, store.read(key))
+        assert record.arithmetic == digest_arithmetic()
+        store.put(key, to_json(replace(record, arithmetic="0123456789abcdef")))
+    before = len(records(job))
+    with pytest.raises(RunnerError, match="computes otherwise") as refusal:
+        merge_all(job, runner=runner, workers=2)
+    assert refusal.value.code == "E-CLUSTER"
+    assert len(records(job)) == before
+
+
+def test_hosts_of_all_units_are_told_with_their_arithmetic(sources, output):
+    job = make_job(sources, output)
+    stop(job, 80)
+    outcome = merge_all(job, runner=SerialRunner(), workers=1)
+    (host,) = outcome.hosts
+    assert (host.host, host.num_units) == (socket.gethostname(), len(job.plan.units))
+    assert host.arithmetic == digest_arithmetic()
+    assert outcome.num_retried == 0
