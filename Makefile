@@ -10,10 +10,10 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check fmt lint types bench cov build clean
+.PHONY: help setup demo test test-all test-cluster test-cluster-all check fmt lint types bench cov build clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
 setup: $(READY)  ## make .venv with everything pinned
 
@@ -33,6 +33,14 @@ test: $(READY)  ## all tests but the slow ones (under 6 minutes on 2 cores)
 
 test-all: $(READY)  ## every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+test-cluster: $(READY)  ## runs and faults on several hosts in namespaces (root, iproute2, util-linux)
+	@tests/hosts/netns_ray_cluster.sh check
+	$(BIN)/python -m pytest tests/hosts -m 'not slow' -o faulthandler_timeout=600
+
+test-cluster-all: $(READY)  ## every fault on several hosts
+	@tests/hosts/netns_ray_cluster.sh check
+	$(BIN)/python -m pytest tests/hosts -o faulthandler_timeout=600
 
 check: $(READY)  ## format, lint, types
 	$(BIN)/ruff format --check .

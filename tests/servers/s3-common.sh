@@ -5,20 +5,22 @@
 #   start-X.sh stop      stop the processes it started (by recorded pid, nothing else), delete the data
 #   start-X.sh status    exit 0 and print the env lines if it runs, else exit 1
 #   start-X.sh env       the env lines only
+#   start-X.sh restart   kill the processes at once, as a power loss does, and start on the same data
 #
 #   eval "$(tests/servers/start-seaweedfs.sh)" && pytest -m s3;  tests/servers/start-seaweedfs.sh stop
 #
 # Environment: S3_PORT, S3_DIR (work folder), S3_BUCKET, S3_VERSIONED_BUCKET, S3_ACCESS_KEY, S3_SECRET_KEY,
 #   S3_TLS=1 (self-signed https), S3_KEEP=1 (stop keeps the work folder, for its logs).
-# Everything listens on 127.0.0.1 only. Each start begins with empty storage.
+# Everything listens on S3_HOST only, 127.0.0.1 if that is not set. Each start begins with empty storage.
 set -euo pipefail
 umask 077
 
 : "${S3_PORT:=$DEFAULT_PORT}" "${S3_BUCKET:=metafuse-test}" "${S3_VERSIONED_BUCKET:=metafuse-versioned}"
 : "${S3_ACCESS_KEY:=testkey}" "${S3_SECRET_KEY:=testsecret}" "${S3_REGION:=us-east-1}" "${S3_TLS:=0}"
+: "${S3_HOST:=127.0.0.1}"
 : "${S3_DIR:=${TMPDIR:-/tmp}/s3-test-$NAME-$S3_PORT}"
 [ "$S3_TLS" = 1 ] && SCHEME=https || SCHEME=http
-ENDPOINT=$SCHEME://127.0.0.1:$S3_PORT
+ENDPOINT=$SCHEME://$S3_HOST:$S3_PORT
 CERT=$S3_DIR/tls.crt KEY=$S3_DIR/tls.key CA=()
 [ "$S3_TLS" = 1 ] && CA=(--cacert "$CERT")
 
@@ -88,6 +90,15 @@ start() {
   S3_KEEP=0 stop
   mkdir -p "$S3_DIR"; S3_DIR=$(cd "$S3_DIR" && pwd)
   [ "$S3_TLS" = 1 ] && make_cert
+  await_launch
+  local tries=0   # ready means: a bucket can be made, not only that the port answers
+  until make_buckets 2> "$S3_DIR/curl.err"; do
+    tries=$((tries + 1)); [ $tries -lt 100 ] || { cat "$S3_DIR"/curl.* >&2; S3_KEEP=1 stop; die "cannot create a bucket"; }
+    sleep 0.2
+  done
+}
+
+await_launch() {
   local t0=$SECONDS
   launch          # from the start-X.sh script
   until answers; do
@@ -96,11 +107,13 @@ start() {
     sleep 0.1
   done
   after_ready     # likewise; may be empty
-  local tries=0   # ready means: a bucket can be made, not only that the port answers
-  until make_buckets 2> "$S3_DIR/curl.err"; do
-    tries=$((tries + 1)); [ $tries -lt 100 ] || { cat "$S3_DIR"/curl.* >&2; S3_KEEP=1 stop; die "cannot create a bucket"; }
-    sleep 0.2
-  done
+}
+
+restart() {
+  all_alive || die "not running"
+  signal -KILL
+  for _ in $(seq 1 50); do any_alive || break; sleep 0.1; done
+  await_launch
 }
 
 main() {
@@ -110,8 +123,9 @@ main() {
             while all_alive; do sleep 1 & wait $! || true; done
             tail -n 20 "$S3_DIR"/*.log >&2; stop; die "a process ended by itself" ;;
     stop)   stop ;;
+    restart) restart; print_env ;;
     status) all_alive && answers && print_env ;;
     env)    print_env ;;
-    *)      die "usage: ${0##*/} [start|run|stop|status|env]" ;;
+    *)      die "usage: ${0##*/} [start|run|stop|status|env|restart]" ;;
   esac
 }

@@ -49,12 +49,14 @@ def write_data(path: Path, count: int = 800, seed: int = 0) -> None:
     parquet.write_table(table, path)
 
 
-def train_base(seed: int = 0) -> tuple[LSTMClassifier, dict[str, int]]:
+def train_base(seed: int = 0, *, embedding_size: int = 8) -> tuple[LSTMClassifier, dict[str, int]]:
     texts, labels = make_sentences(400, seed=99)
     vocabulary = build_vocabulary([*GOOD, *BAD, *FILLER], 64)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = LSTMClassifier(vocab_size=64, embedding_size=8, hidden_size=8, num_labels=2)
+        network = LSTMClassifier(
+            vocab_size=64, embedding_size=embedding_size, hidden_size=8, num_labels=2
+        )
         optimizer = torch.optim.Adam(network.parameters(), lr=2e-2)
         rows = [encode(text, vocabulary) for text in texts]
         lengths = torch.tensor([len(row) for row in rows])

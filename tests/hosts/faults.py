@@ -1,0 +1,62 @@
+"""What is done to a run in the middle of its merge, and what it must look like afterwards."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.hosts.machines import Machines, until
+from tests.hosts.stage import Run, check_promoted_once
+from tests.support.publishing import read_promoted
+
+RATE = "200mbit"
+BUSY_BYTES = 200e6 / 8 / 2  # a second: half of RATE
+AT_ONCE = 6  # units under way: two on each worker
+LOOK_SECONDS = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A run whose merge is under way, and the digests that its model must have."""
+
+    machines: Machines
+    run: Run
+    wanted: dict[str, str]
+    record: Callable[[str, float], None]
+
+    def disturb(self, what: str, fault: Callable[[], None]) -> float:
+        """Let something happen; returns the seconds until the units then under way are done."""
+        under_way = self.run.missing()[:AT_ONCE]
+        began = time.monotonic()
+        fault()
+        self.run.wait_units(under_way, 180)
+        seconds = max(self.run.seen[unit] for unit in under_way) - began
+        self.record(what, seconds)
+        return seconds
+
+    def check(self) -> None:
+        """Let the run end; nobody can tell that something happened."""
+        assert complete(self.run) == self.wanted
+
+    def wait_sending(self, host: str) -> None:
+        """A host is in the middle of writing a unit."""
+        until(lambda: self._speed(host)[0] > BUSY_BYTES, 60, f"{host} writes", pause=0.0)
+
+    def wait_receiving(self, host: str) -> None:
+        """A host is in the middle of reading the candidates."""
+        until(lambda: self._speed(host)[1] > BUSY_BYTES, 60, f"{host} reads", pause=0.0)
+
+    def _speed(self, host: str) -> tuple[float, float]:
+        before = self.machines.traffic(host)
+        time.sleep(LOOK_SECONDS)
+        after = self.machines.traffic(host)
+        sent, received = ((b - a) / LOOK_SECONDS for a, b in zip(before, after, strict=True))
+        return sent, received
+
+
+def complete(run: Run) -> dict[str, str]:
+    """Wait for the end of a run; returns the digests of what it promoted, once and cleanly."""
+    run.wait_units(run.units, 180)
+    run.machines.shape("off")
+    assert run.wait_end() == 0, run.log()
+    check_promoted_once(run)
+    return read_promoted(run.output)

@@ -1,0 +1,51 @@
+"""Faults in the middle of a merge on several hosts: same bytes, one promotion, nothing left."""
+
+import time
+
+import pytest
+
+from tests.hosts.faults import complete
+
+MOST_AFTER_A_CUT = 60.0
+ZOMBIE_SECONDS = 30.0
+
+
+@pytest.mark.parametrize("what", ["raylet", "worker"])
+def test_a_killed_process(scene, what):
+    scene.disturb(f"{what} killed", lambda: scene.machines.hurt(f"kill-{what}", "h1"))
+    scene.check()
+
+
+def test_a_host_that_is_powered_off_in_the_middle_of_a_write(scene):
+    scene.wait_sending("h1")
+    scene.disturb("host powered off mid-write", lambda: scene.machines.hurt("kill-host", "h1"))
+    scene.check()
+
+
+@pytest.mark.parametrize("when", ["read", "write"])
+def test_a_cable_that_is_cut_silently(scene, when):
+    wait = scene.wait_sending if when == "write" else scene.wait_receiving
+    wait("h1")
+    seconds = scene.disturb(f"cable cut mid-{when}", lambda: scene.machines.hurt("cut", "h1"))
+    assert seconds < MOST_AFTER_A_CUT
+    scene.check()
+
+
+def test_a_cut_cable_that_is_healed_after_the_run(scene):
+    scene.wait_sending("h1")
+    scene.disturb("cable cut, healed after the run", lambda: scene.machines.hurt("cut", "h1"))
+    scene.check()
+    scene.machines.script("heal", "h1")
+    # Whatever that host still believes that it has to send has gone out by then.
+    time.sleep(ZOMBIE_SECONDS)
+    assert complete(scene.run) == scene.wanted
+
+
+def test_a_storage_server_that_is_killed_and_starts_again(scene):
+    scene.disturb("S3 server killed and restarted", scene.machines.restart_storage)
+    scene.check()
+
+
+def test_a_host_that_is_throttled_to_a_tenth(scene):
+    scene.disturb("a host at a tenth of its rate", lambda: scene.machines.shape("20mbit", ["h1"]))
+    scene.check()
