@@ -44,6 +44,7 @@ def whole(machines):
     run.wait_planned()
     machines.shape(RATE)
     wanted = complete(run)
+    run.first_log = run.log()
     yield run, wanted
     run.stop()
 

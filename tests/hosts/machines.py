@@ -89,6 +89,17 @@ class Machines:
             "RAYNS_MEM": str(3 << 30),
         }
 
+    @property
+    def outside(self) -> dict[str, str]:
+        """Of a machine beside the cluster: the token, and no right to the storage."""
+        own = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "RAY_"))}
+        return {
+            **own,
+            "PYTHONPATH": str(ROOT),
+            "HOME": str(self.folder / "home"),
+            "RAY_AUTH_TOKEN_PATH": str(self.token),
+        }
+
     def start(self) -> None:
         self.script("net", str(1 + len(self.workers)))
         self.storage = self._at_storage("start")
@@ -150,6 +161,11 @@ class Machines:
                     found[int(place.name)] = line.strip()
         return found
 
+    def find_driver(self) -> int | None:
+        """The process of the driver on the head."""
+        found = (pid for pid, line in self.processes("h0").items() if " -m jobs run " in line)
+        return next(found, None)
+
     def traffic(self, host: str) -> tuple[int, int]:
         """Bytes that a host has sent and received so far, headers included."""
         for line in Path("/proc/thread-self/net/dev").read_text().splitlines():
@@ -161,18 +177,23 @@ class Machines:
 
     def alive(self) -> set[str]:
         """Hosts that the head believes to be alive."""
-        token = self.token.read_text()
-        request = urllib.request.Request(
-            f"{JOBS_ADDRESS}/nodes?view=summary", headers={"Authorization": f"Bearer {token}"}
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            summary = json.load(answer)["data"]["summary"]
-        return {node["hostname"] for node in summary if node["raylet"].get("state", "") == "ALIVE"}
+        summary = self._ask("/nodes?view=summary")["data"]["summary"]
+        return {n["hostname"] for n in summary if n["raylet"].get("state", "") == "ALIVE"}
 
-    def hurt(self, verb: str, host: str) -> None:
+    def jobs(self) -> set[str]:
+        """Submission ids that the head knows."""
+        return {job["submission_id"] for job in self._ask("/api/jobs/")}
+
+    def _ask(self, path: str):
+        headers = {"Authorization": f"Bearer {self.token.read_text()}"}
+        request = urllib.request.Request(JOBS_ADDRESS + path, headers=headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+    def hurt(self, verb: str, host: str, *more: str) -> None:
         """A fault of the script, such as kill-raylet; `mend` makes up for it."""
         self._spoiled.add(host)
-        self.script(verb, host)
+        self.script(verb, host, *more)
 
     def mend(self) -> None:
         """All cables whole and unshaped, all hosts up and known to the head."""

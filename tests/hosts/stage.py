@@ -1,6 +1,9 @@
 """What runs on the hosts: candidates of some size, a recipe, runs of it and what they left."""
 
+import os
+import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -18,7 +21,7 @@ from jobs.commit import POINTER_LOG, read_pointer
 from jobs.ledger import UNITS_KEY, UnitRecord
 from jobs.models.lstm import LSTMClassifier, save_lstm
 from jobs.run_identity import read_outcome
-from tests.hosts.machines import RAY_ADDRESS, ROOT, Machines, until
+from tests.hosts.machines import JOBS_ADDRESS, Machines, until
 from tests.support.tiny_lstm import LABELS, train_base, write_data
 
 BUCKET = "plain"
@@ -90,23 +93,24 @@ class Run:
         self.run = f"{name}-{DATE}"
         self.is_planned = False
         self.seen: dict[str, float] = {}
-        self.driver: subprocess.Popen[bytes] | None = None
+        self.submission: subprocess.Popen[bytes] | None = None
         self._recipe = folder / f"{name}.yaml"
         self._log = folder / f"{name}.log"
-        self._recipe.write_text(
-            RECIPE.format(name=name, output=self.output, workers=len(machines.workers))
-        )
+        self.write_recipe(workers=len(machines.workers))
         self._is_over = threading.Event()
         self._watcher: threading.Thread | None = None
 
+    def write_recipe(self, *, workers: int) -> None:
+        self.recipe_text = RECIPE.format(name=self.name, output=self.output, workers=workers)
+        self._recipe.write_text(self.recipe_text)
+
     def start(self) -> None:
-        """Start a driver on the head; also once more, after the last one ended."""
-        command = ["-m", "jobs", "run", str(self._recipe), "--date", DATE]
+        """Submit it from beside the cluster and wait there; once more after that has ended."""
         with self._log.open("ab") as log:
-            self.driver = subprocess.Popen(
-                self.machines.command("h0", *command, "--address", RAY_ADDRESS),
-                env=self.machines.environment,
-                cwd=ROOT,
+            self.submission = subprocess.Popen(
+                self.metafuse("submit", str(self._recipe), "--date", DATE),
+                env=self.machines.outside,
+                cwd=self._recipe.parent,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -114,6 +118,11 @@ class Run:
         if self._watcher is None:
             self._watcher = threading.Thread(target=self._watch, daemon=True)
             self._watcher.start()
+
+    @staticmethod
+    def metafuse(verb: str, *arguments: str) -> list[str]:
+        """A command line that speaks to the cluster from outside."""
+        return [sys.executable, "-m", "jobs", verb, *arguments, "--address", JOBS_ADDRESS]
 
     def rewind(self) -> None:
         """Go back to where candidates are scored and the merge is about to begin."""
@@ -128,14 +137,16 @@ class Run:
         self._log.write_text("")
 
     def stop(self) -> None:
-        """End what is left of the driver and of the watching."""
+        """End what is left of it and of the watching."""
         self._is_over.set()
         if self._watcher is not None:
             self._watcher.join()
             self._watcher = None
-        if self.driver is not None and self.driver.poll() is None:
-            self.driver.kill()
-            self.driver.wait()
+        if self.submission is not None and self.submission.poll() is None:
+            self.submission.kill()
+            self.submission.wait()
+        if self.machines.find_driver() is not None:
+            os.kill(self.machines.find_driver(), signal.SIGKILL)
 
     def wait_planned(self) -> None:
         self._until(lambda: self.is_planned, 180, "the merge begins")
@@ -147,9 +158,10 @@ class Run:
     def wait_first_unit(self) -> None:
         self._until(lambda: bool(self.seen), 120, "a unit is done")
 
-    def wait_end(self, seconds: float = 120) -> int:
-        assert self.driver is not None
-        return self.driver.wait(seconds)
+    def wait_end(self, seconds: float = 180) -> int:
+        """The exit status of the submission."""
+        assert self.submission is not None
+        return self.submission.wait(seconds)
 
     def log(self) -> str:
         return self._log.read_text()
@@ -170,7 +182,7 @@ class Run:
 
     def _until(self, condition, seconds, what) -> None:
         def is_so():
-            assert self.driver is None or self.driver.poll() is None, self.log()
+            assert self.submission is None or self.submission.poll() is None, self.log()
             return condition()
 
         until(is_so, seconds, what)

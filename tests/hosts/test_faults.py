@@ -1,13 +1,18 @@
 """Faults in the middle of a merge on several hosts: same bytes, one promotion, nothing left."""
 
+import os
+import signal
 import time
 
 import pytest
 
-from tests.hosts.faults import complete
+from tests.hosts.faults import RATE, complete
+from tests.hosts.machines import until
 
 MOST_AFTER_A_CUT = 60.0
 ZOMBIE_SECONDS = 30.0
+LEAVE_SECONDS = 3.0
+CLUSTER = 40  # exit status
 
 
 @pytest.mark.parametrize("what", ["raylet", "worker"])
@@ -39,6 +44,42 @@ def test_a_cut_cable_that_is_healed_after_the_run(scene):
     # Whatever that host still believes that it has to send has gone out by then.
     time.sleep(ZOMBIE_SECONDS)
     assert complete(scene.run) == scene.wanted
+
+
+def test_a_head_that_dies_and_is_restarted(scene):
+    run, machines = scene.run, scene.machines
+
+    def restart() -> None:
+        machines.hurt("kill-host", "h0")
+        machines.mend()
+        machines.shape(RATE)
+        assert run.wait_end() == CLUSTER, run.log()
+        run.start()
+
+    scene.disturb("head killed and restarted, submitted again", restart)
+    scene.check()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 130), (signal.SIGKILL, CLUSTER)])
+def test_a_driver_that_is_ended(scene, number, status):
+    run = scene.run
+
+    def end() -> None:
+        driver = scene.machines.find_driver()
+        os.kill(driver, number)
+        until(lambda: scene.machines.find_driver() != driver, LEAVE_SECONDS, "the driver leaves")
+        assert run.wait_end() == status, run.log()
+        run.start()
+
+    scene.disturb(f"driver ended by {number.name}, submitted again", end)
+    scene.check()
+
+
+def test_a_spot_host_that_is_taken_away(scene):
+    scene.disturb(
+        "spot host drained, gone 20 s later", lambda: scene.machines.hurt("spot", "h1", "20")
+    )
+    scene.check()
 
 
 def test_a_storage_server_that_is_killed_and_starts_again(scene):
