@@ -40,7 +40,7 @@ test-cluster: $(READY)  ## runs and faults on several hosts in namespaces (root,
 
 test-cluster-all: $(READY)  ## every fault on several hosts
 	@tests/hosts/netns_ray_cluster.sh check
-	$(BIN)/python -m pytest tests/hosts -o faulthandler_timeout=600
+	$(BIN)/python -m pytest tests/hosts -o faulthandler_timeout=600 --recovery benchmarks/recovery.md
 
 check: $(READY)  ## format, lint, types
 	$(BIN)/ruff format --check .

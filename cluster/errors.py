@@ -11,6 +11,7 @@ ClusterError
 ├── FullError             E-FULL          no space left
 ├── ThrottledError        E-THROTTLED     the store kept saying "slow down"
 ├── UnreachableError      E-UNREACHABLE   no answer, or an answer that stayed broken
+│   ├── AwayError         E-UNREACHABLE   the store is down, or the way to it
 │   └── DigestError       E-DIGEST        bytes arrived other than they were sent
 ├── UnsupportedError      E-UNSUPPORTED   a kind of store or an operation that is not offered
 └── RunnerError           E-CLUSTER       workers or Ray failed
@@ -92,6 +93,10 @@ class UnreachableError(ClusterError, ConnectionError):
     """No answer, or one that stayed broken after the retries."""
 
     code = "E-UNREACHABLE"
+
+
+class AwayError(UnreachableError):
+    """The store, or the way to it, is down: the same request may be answered in a while."""
 
 
 class DigestError(UnreachableError):

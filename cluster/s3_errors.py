@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from cluster.errors import (
     AccessError,
+    AwayError,
     ClusterError,
     ConflictError,
     DigestError,
@@ -66,12 +67,20 @@ def _translate(error: Exception, where: str) -> ClusterError:
     for codes, make in KINDS:
         if code in codes:
             return make(where, code)
-    return UnreachableError(
-        f"{where}: {code}", "check the network and the endpoint, then run the same command again"
-    )
+    return UnreachableError(f"{where}: {code}", LOOK_AT_THE_NETWORK)
+
+
+LOOK_AT_THE_NETWORK = "check the network and the endpoint, then run the same command again"
 
 
 KINDS: tuple[tuple[frozenset[str], Callable[[str, str], ClusterError]], ...] = (
+    (
+        frozenset({
+            "EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError",
+            "ReadTimeoutError", "InternalError", "InternalServerError", "500", "502", "504",
+        }),
+        lambda where, code: AwayError(f"{where}: {code}", LOOK_AT_THE_NETWORK),
+    ),
     (
         frozenset({"ConditionalRequestConflict", "OperationAborted", "409"}),
         lambda where, code: ConflictError(

@@ -1,5 +1,6 @@
 """One merge worker: a unit in, its bytes and its record out."""
 
+import contextlib
 import math
 import os
 import socket
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
+from cluster.errors import AwayError
 from cluster.store import PartWriter, open_store
 from fusion.adapter_kernel import concatenate
 from fusion.checkpoint import Checkpoint
@@ -29,6 +31,9 @@ from jobs.unit_health import UnitHealth
 
 # PyTorch's setting is the process's: workers on threads of one process share it.
 THREADS_LOCK = threading.Lock()
+# The retries of a request are over within two seconds; a server takes longer to come back.
+OUTAGE_TRIES = 20
+OUTAGE_PAUSE_SECONDS = 3.0
 
 
 class MergeWorker:
@@ -48,7 +53,17 @@ class MergeWorker:
         self._out = bytearray(output_bytes(job.plan, job.memory.chunk_bytes))
 
     def __call__(self, order: UnitOrder) -> UnitRecord:
-        """Compute one unit, write its bytes, note it in the ledger."""
+        """Compute one unit, write its bytes, note it in the ledger.
+
+        A store that is away for about a minute, as while it restarts, is waited for.
+        """
+        for _ in range(OUTAGE_TRIES):
+            with contextlib.suppress(AwayError):
+                return self._do(order)
+            time.sleep(OUTAGE_PAUSE_SECONDS)
+        return self._do(order)
+
+    def _do(self, order: UnitOrder) -> UnitRecord:
         started = time.monotonic()
         job, unit = self._job, order.unit
         shard = job.plan.shards[unit.shard]

@@ -23,7 +23,7 @@ RAY_ADDRESS = f"{HEAD}:6379"
 STORAGE_ADDRESS = f"{NETWORK}.200"
 CLONE_NEWNET = 0x40000000
 SETTINGS = {
-    # What docs/operations.md asks of every node: a peer that went silent is noticed.
+    # What examples/deploy asks of every node: a peer that went silent is noticed.
     "RAY_grpc_client_keepalive_time_ms": "10000",
     "RAY_grpc_client_keepalive_timeout_ms": "10000",
     "OMP_NUM_THREADS": "1",

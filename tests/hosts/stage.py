@@ -27,6 +27,7 @@ from tests.support.tiny_lstm import LABELS, train_base, write_data
 BUCKET = "plain"
 UNIT_BYTES = 64 << 20
 EMBEDDING_SIZE = 32
+NOISE = 0.35  # of the candidates around the good model
 RECIPE = """\
 name: {name}
 candidates: [s3://plain/candidates/*]
@@ -47,7 +48,7 @@ KEPT = ("plan.json", "recipe.yaml", "weights.json", "scores/")
 def upload_inputs(folder: Path, *, num_units: int) -> None:
     """Two candidates around a good model whose merge has a number of units, and examples."""
     client = boto3.client("s3")
-    write_data(folder / "eval.parquet")
+    write_data(folder / "eval.parquet", count=2400)
     client.upload_file(str(folder / "eval.parquet"), BUCKET, "eval.parquet")
     base, vocabulary = train_base(embedding_size=EMBEDDING_SIZE)
     network = grow(base, num_rows=num_units * UNIT_BYTES // (4 * EMBEDDING_SIZE) - 4096)
@@ -57,7 +58,9 @@ def upload_inputs(folder: Path, *, num_units: int) -> None:
         generator.manual_seed(1)
         with torch.no_grad():
             for parameter in noisy.parameters():
-                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=sign / 4)
+                parameter.add_(
+                    torch.randn(parameter.shape, generator=generator), alpha=sign * NOISE
+                )
         save_lstm(folder / name, noisy, vocabulary, LABELS)
         for path in sorted((folder / name).iterdir()):
             client.upload_file(str(path), BUCKET, f"candidates/{name}/{path.name}")

@@ -15,18 +15,21 @@ LEAVE_SECONDS = 3.0
 CLUSTER = 40  # exit status
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["raylet", "worker"])
 def test_a_killed_process(scene, what):
     scene.disturb(f"{what} killed", lambda: scene.machines.hurt(f"kill-{what}", "h1"))
     scene.check()
 
 
+@pytest.mark.slow
 def test_a_host_that_is_powered_off_in_the_middle_of_a_write(scene):
     scene.wait_sending("h1")
     scene.disturb("host powered off mid-write", lambda: scene.machines.hurt("kill-host", "h1"))
     scene.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["read", "write"])
 def test_a_cable_that_is_cut_silently(scene, when):
     wait = scene.wait_sending if when == "write" else scene.wait_receiving
@@ -38,7 +41,10 @@ def test_a_cable_that_is_cut_silently(scene, when):
 
 def test_a_cut_cable_that_is_healed_after_the_run(scene):
     scene.wait_sending("h1")
-    scene.disturb("cable cut, healed after the run", lambda: scene.machines.hurt("cut", "h1"))
+    seconds = scene.disturb(
+        "cable cut mid-write, healed after the run", lambda: scene.machines.hurt("cut", "h1")
+    )
+    assert seconds < MOST_AFTER_A_CUT
     scene.check()
     scene.machines.script("heal", "h1")
     # Whatever that host still believes that it has to send has gone out by then.
@@ -60,7 +66,13 @@ def test_a_head_that_dies_and_is_restarted(scene):
     scene.check()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 130), (signal.SIGKILL, CLUSTER)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        pytest.param(signal.SIGTERM, 130, id="SIGTERM", marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, CLUSTER, id="SIGKILL"),
+    ],
+)
 def test_a_driver_that_is_ended(scene, number, status):
     run = scene.run
 
@@ -75,6 +87,7 @@ def test_a_driver_that_is_ended(scene, number, status):
     scene.check()
 
 
+@pytest.mark.slow
 def test_a_spot_host_that_is_taken_away(scene):
     scene.disturb(
         "spot host drained, gone 20 s later", lambda: scene.machines.hurt("spot", "h1", "20")
@@ -87,6 +100,7 @@ def test_a_storage_server_that_is_killed_and_starts_again(scene):
     scene.check()
 
 
+@pytest.mark.slow
 def test_a_host_that_is_throttled_to_a_tenth(scene):
     scene.disturb("a host at a tenth of its rate", lambda: scene.machines.shape("20mbit", ["h1"]))
     scene.check()

@@ -20,6 +20,7 @@ from fusion.canonical import to_json
 from fusion.errors import FusionError
 from fusion.manifest import FileEntry, ModelManifest
 from fusion.plan import linear_request, plan_merge
+from jobs import merge_worker
 from jobs.discover import pin_checkpoint
 from jobs.errors import JobError, MemoryNeedError
 from jobs.fusing import fuse
@@ -91,8 +92,9 @@ def _world(seaweedfs, faulty, tmp_path_factory):
 
 
 @pytest.fixture
-def world(_world, seaweedfs, use):
+def world(_world, seaweedfs, use, monkeypatch):
     """The world, entered through its proxy."""
+    monkeypatch.setattr(merge_worker, "OUTAGE_PAUSE_SECONDS", 0.05)
     _world.proxy.clear()
     use({**seaweedfs, **PATIENCE, "AWS_ENDPOINT_URL_S3": _world.proxy.url})
     yield _world
@@ -274,6 +276,13 @@ CASES = [
 def test_one_fault_at_the_worst_place(world, case):
     kind, how, code = ONCE[case]
     assert once(world, kind, **how) == code
+
+
+def test_a_store_that_is_away_for_longer_than_a_request_waits_is_waited_for(world):
+    world.proxy.add("lost", times=10, method="PUT", path=OUT)
+    assert attempt(world, out := new_output()) == ""
+    assert len(world.proxy.log) == 10
+    assert digests(open_store(out)) == world.right
 
 
 def test_no_flipped_part_is_ever_stored(world):

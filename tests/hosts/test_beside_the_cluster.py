@@ -1,4 +1,7 @@
-"""A run that is submitted from a machine beside the cluster, which has a token and no more."""
+"""A run that is submitted from a machine beside the cluster, which has a token and no more.
+
+These come before the faults: a head that is restarted forgets its jobs.
+"""
 
 import json
 import subprocess
