@@ -33,8 +33,10 @@ def test_a_run_from_outside_ends_promoted(machines, whole):
     code, out, _ = metafuse(machines, run, "logs", f"{run.run}-s1", "--json")
     assert code == 0
     told = json.loads(out)
-    assert (told["status"], told["exit_status"]) == ("SUCCEEDED", 0)
+    assert (told["status"], told["driver_exit_code"]) == ("SUCCEEDED", 0)
     assert f"merge fused  {run.num_units}/{run.num_units}" in told["log"]
+    report = json.loads(open_store(run.output).read(f"runs/{run.run}/report.json"))
+    assert report["verdict"]["decision"] == "PROMOTE"
 
 
 @pytest.mark.parametrize("token", ["", "of another cluster"])
