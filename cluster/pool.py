@@ -5,6 +5,7 @@ give up. Workers are named by whole numbers, their nodes by strings.
 """
 
 import statistics
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -28,6 +29,8 @@ class Patience:
         silent: without a heartbeat, before a worker's items are done elsewhere.
         lost: without a heartbeat, before a worker is replaced.
         start: without any worker that answers, before the run ends.
+        agree: after the first worker has started, for others whose arithmetic is asked too.
+        straggler: times the usual duration after which a free lane elsewhere tries it as well.
         stillborn: workers that may die on one node before they start.
     """
 
@@ -39,6 +42,8 @@ class Patience:
     silent: float = 18.0
     lost: float = 75.0
     start: float = 120.0
+    agree: float = 5.0
+    straggler: float = 2.0
     stillborn: int = 3
 
 
@@ -102,17 +107,18 @@ class Board:
         return min(limit * 2.0 ** (attempt.number - 1), self.patience.longest)
 
     def take(self, lane: Lane, host: str, now: float) -> int | None:
-        """The item that a free lane does next; None where nothing is left to hand out."""
+        """The item that a free lane does next; None where nothing is left to hand out.
+
+        Where all have been handed out, that is one that another host is slow with.
+        """
         assert lane not in self.running
         while self.todo:
             index = self.todo.pop()
             if index in self.finished:
                 continue
-            number = self.tries[index] = self.tries.get(index, 0) + 1
-            self.places.setdefault(index, []).append(host)
-            self.running[lane] = Attempt(index, now, number)
-            return index
-        return None
+            return self._begin(index, lane, host, now)
+        late = self._find_straggler(host, now)
+        return None if late is None else self._begin(late, lane, host, now)
 
     def finish(self, lane: Lane, seconds: float | None) -> int | None:
         """A lane has answered: the item if that was the first answer for it, None if not.
@@ -173,8 +179,38 @@ class Board:
             "it goes on from the units that are finished",
         )
 
+    def _begin(self, index: int, lane: Lane, host: str, now: float) -> int:
+        number = self.tries[index] = self.tries.get(index, 0) + 1
+        self.places.setdefault(index, []).append(host)
+        self.running[lane] = Attempt(index, now, number)
+        return index
+
+    def _find_straggler(self, host: str, now: float) -> int | None:
+        """The item that is latest on another host, and on no second one yet."""
+        if len(self.paces) < self.patience.samples:
+            return None
+        usual = statistics.median(self.paces[-50:])
+        late = []
+        for attempt in self.running.values():
+            index = attempt.index
+            limit = max(1.0, self.patience.straggler * usual * self.efforts[index])
+            is_elsewhere = host.partition("/")[0] != self.places[index][-1].partition("/")[0]
+            is_open = index not in self.finished and self.tries[index] < self.patience.tries
+            if (
+                is_open
+                and is_elsewhere
+                and now - attempt.started > limit
+                and self._copies(index) == 1
+            ):
+                late.append((attempt.started, index))
+        return min(late)[1] if late else None
+
+    def _copies(self, index: int) -> int:
+        """Attempts at an item that are not given up."""
+        return sum(a.index == index and not a.is_written_off for a in self.running.values())
+
     def _again(self, index: int) -> int | None:
-        if index in self.finished or index in self.todo:
+        if index in self.finished or index in self.todo or self._copies(index):
             return None
         if self.tries[index] >= self.patience.tries:
             return index
@@ -207,6 +243,12 @@ def _count(node: Node, resources: Resources) -> int:
         # A node that is too small for one still has the bounds that the worker keeps by itself.
         counts.append(max(1, int(fitting)))
     return min([*counts, resources.most_a_node, MOST_A_NODE])
+
+
+def usual_fingerprint(answers: Collection[tuple[str, str]]) -> str:
+    """How most hosts compute, of (host, fingerprint): a host counts once, equal counts by name."""
+    counts = Counter(fingerprint for _, fingerprint in set(answers))
+    return min(counts, key=lambda text: (-counts[text], text), default="")
 
 
 def choose_nodes(room: Mapping[str, int], load: Mapping[str, int], wanted: int) -> list[str]:

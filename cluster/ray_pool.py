@@ -18,7 +18,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.errors import RunnerError
-from cluster.pool import Board, Lane, Node, Patience, choose_nodes, find_room
+from cluster.pool import Board, Lane, Node, Patience, choose_nodes, find_room, usual_fingerprint
 from cluster.runner import Done, Item, Resources, Result
 
 POLL_SECONDS = 1.0
@@ -64,9 +64,15 @@ class _Worker:
     starting: Any
     lanes: dict[Lane, Any]
     name: str = ""
+    fingerprint: str = ""
     beat: Any = None
     asked: float = 0.0
+    began: float = 0.0
     is_lost: bool = False
+
+    @property
+    def host(self) -> str:
+        return self.name.partition("/")[0]
 
     def is_silent(self, now: float, patience: Patience) -> bool:
         return self.beat is not None and now - self.asked > patience.silent
@@ -85,7 +91,7 @@ def run_pool(
 
     An item may have an `effort` (its size beside the others) and a `label` (for messages).
     `make_worker` may have a `fingerprint()`, called once in every worker: hosts whose answer
-    differs from its `expected`, or else from the first answer, get no item.
+    differs from its `expected`, or else from that of most hosts, get no item.
     """
     board = Board(
         [float(getattr(item, "effort", 1.0)) for item in items],
@@ -93,10 +99,11 @@ def run_pool(
         patience,
     )
     pool = _Pool(board, items, ray.put(make_worker), resources, min(max(1, workers), len(items)))
-    pool.fingerprint = getattr(make_worker, "expected", "")
+    pool.fingerprint = getattr(make_worker, "expected", "") or None
     try:
         while not board.is_done:
             pool.fill()
+            pool.compare()
             pool.hand_out()
             yield from pool.collect()
             pool.check_silence()
@@ -117,7 +124,7 @@ class _Pool:
     stillborn: dict[str, int] = field(default_factory=dict)
     poison: list[int] = field(default_factory=list)
     last_death: str = ""
-    fingerprint: str = ""
+    fingerprint: str | None = None
     refused: dict[str, str] = field(default_factory=dict)
     num_made: int = 0
     looked: float = float("-inf")
@@ -155,8 +162,27 @@ class _Pool:
         for node in choose_nodes(room, load, self.wanted - len(useful)):
             self._make(node, is_only=len(nodes) == 1)
 
+    def compare(self) -> None:
+        """Refuse hosts that compute otherwise: than earlier units, or else than most hosts do.
+
+        What most do is known when all have started, or a few seconds after the first.
+        """
+        started = [w for w in self.workers if w.starting is None]
+        if self.fingerprint is None and started:
+            waited = time.monotonic() - min(w.began for w in started)
+            if len(started) < len(self.workers) and waited < self.board.patience.agree:
+                return
+            self.fingerprint = usual_fingerprint([(w.node, w.fingerprint) for w in started])
+        for worker in started:
+            if self.fingerprint is not None and worker.fingerprint != self.fingerprint:
+                found = worker.fingerprint[:12]
+                self.refused[worker.node] = f"{worker.host} ({found})"
+                self._drop(worker, f"computes {found}, not {self.fingerprint[:12]}")
+
     def hand_out(self) -> None:
         """One item to each free lane of workers that answer."""
+        if self.fingerprint is None:
+            return
         now = time.monotonic()
         for worker in self.workers:
             if worker.starting is not None or worker.is_lost:
@@ -245,18 +271,14 @@ class _Pool:
     def _admit(self, worker: _Worker) -> None:
         reference, worker.starting = worker.starting, None
         try:
-            worker.name, fingerprint = ray.get(reference, timeout=POLL_SECONDS)
+            worker.name, worker.fingerprint = ray.get(reference, timeout=POLL_SECONDS)
+            worker.began = time.monotonic()
         except (RayError, GetTimeoutError) as error:
             self.last_death = first_line(error)
             # A node that goes away takes its beginners with it: not a fault of the workers.
             if any(n.id == worker.node and not n.is_draining for n in find_nodes()):
                 self.stillborn[worker.node] = self.stillborn.get(worker.node, 0) + 1
             self._drop(worker, self.last_death)
-            return
-        self.fingerprint = self.fingerprint or fingerprint
-        if fingerprint != self.fingerprint:
-            self.refused[worker.node] = f"{worker.name.partition('/')[0]} ({fingerprint[:12]})"
-            self._drop(worker, f"computes {fingerprint[:12]}, not {self.fingerprint[:12]}")
 
     def _hear(self, worker: _Worker) -> None:
         reference, worker.beat = worker.beat, None
@@ -311,7 +333,7 @@ class _Pool:
         hosts = ", ".join(sorted(self.refused.values()))
         return RunnerError(
             f"hosts compute otherwise than the units that are finished "
-            f"({self.fingerprint[:12]}): {hosts}. Nothing was published",
+            f"({(self.fingerprint or '')[:12]}): {hosts}. Nothing was published",
             "use hosts of one kind of processor and one version of torch, or begin another run",
         )
 

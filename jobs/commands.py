@@ -27,6 +27,8 @@ from jobs.report_table import show_report_table
 
 GB = 1e9
 
+MOST_WORKERS = 4096
+
 
 def show_plan(path: Path, *, as_json: bool) -> int:
     """`metafuse plan`."""
@@ -74,14 +76,15 @@ def run_loaded(
 
     check_date(logical_date)
     progress = Progress(is_quiet=as_json)
-    cores = os.cpu_count() or 1
+    # On a cluster by default as many as there is room for.
+    most = (os.cpu_count() or 1) if address is None else MOST_WORKERS
     with LazyRay(address, progress.say) as ray:
         request = RunRequest(
             recipe=recipe,
             logical_date=logical_date,
             make_runner=ray.start,
-            eval_workers=recipe.resources.evaluate.workers or cores,
-            merge_workers=recipe.resources.merge.workers or cores,
+            eval_workers=recipe.resources.evaluate.workers or most,
+            merge_workers=recipe.resources.merge.workers or most,
             say=progress.say,
             published=published,
         )

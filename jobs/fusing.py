@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cluster.errors import NotFoundError, PreconditionError, UnreachableError
-from cluster.runner import Runner
+from cluster.runner import Resources, Runner
 from cluster.store import Store, open_store
 from fusion.adapter_request import ADAPTER_STEM, adapter_request, format_adapter_config
 from fusion.checkpoint import Checkpoint
@@ -19,7 +19,7 @@ from jobs.card import format_card
 from jobs.changed import changed
 from jobs.commit import commit_model
 from jobs.discover import pin_checkpoint
-from jobs.merge import MergeJob, MergeOutcome, Progress, merge_all
+from jobs.merge import ANYWHERE, MergeJob, MergeOutcome, Progress, merge_all
 from jobs.merge_memory import fit_worker
 from jobs.side_files import ADAPTER_CONFIG
 
@@ -85,6 +85,7 @@ def fuse(
     workers: int,
     memory_bytes: int,
     threads: int = 1,
+    resources: Resources = ANYWHERE,
     with_sha256: bool = True,
     health: HealthMode = "sampled",
     on_progress: Progress | None = None,
@@ -106,6 +107,7 @@ def fuse(
         workers: how many.
         memory_bytes: of one worker's process.
         threads: workers that share one process.
+        resources: where workers may be.
         with_sha256: whether units get a sha256 beside their CRC.
         health: which blocks of the tensors are summed for cosines and norms.
         on_progress: units done, units, bytes done.
@@ -125,7 +127,9 @@ def fuse(
         device=device,
         health=health,
     )
-    outcome = merge_all(job, runner=runner, workers=workers, on_progress=on_progress)
+    outcome = merge_all(
+        job, runner=runner, workers=workers, resources=resources, on_progress=on_progress
+    )
     manifest = _describe(plan, outcome.health)
     sides = _make_side_files(plan, config, with_tokenizer=with_tokenizer)
     if with_card:
@@ -133,7 +137,13 @@ def fuse(
     sha256 = commit_model(store, folder, side_files=sides, shards=outcome.files, manifest=manifest)
     base = Base(plan.request.base, {}) if plan.request.base is not None else None
     checkpoint, _ = pin_checkpoint(f"{store.uri}/{folder}", name=name, base=base)
-    return FusedModel(checkpoint, folder, sha256, manifest, _figures(plan, outcome, workers))
+    return FusedModel(
+        checkpoint,
+        folder,
+        sha256,
+        manifest,
+        _figures(plan, outcome, workers if threads > 1 else None),
+    )
 
 
 def _make_side_files(
@@ -215,7 +225,7 @@ def _describe_source(checkpoint: Checkpoint, weight: float) -> SourceEntry:
     return SourceEntry(checkpoint.name, checkpoint.uri, weight, describe_pins(checkpoint))
 
 
-def _figures(plan: MergePlan, outcome: MergeOutcome, workers: int) -> MergeFigures:
+def _figures(plan: MergePlan, outcome: MergeOutcome, threads: int | None) -> MergeFigures:
     dtypes = sorted({t.dtype for t in plan.request.tensors if t.method != "copy"})
     return MergeFigures(
         method="linear",
@@ -226,7 +236,8 @@ def _figures(plan: MergePlan, outcome: MergeOutcome, workers: int) -> MergeFigur
         read_bytes=outcome.read_bytes,
         written_bytes=outcome.written_bytes,
         seconds=outcome.seconds,
-        workers=workers,
+        # Of workers that are processes, only those that the cluster had room for have worked.
+        workers=threads or outcome.num_workers,
         peak_bytes=outcome.peak_bytes,
         num_retried=outcome.num_retried,
         hosts=outcome.hosts,

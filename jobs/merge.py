@@ -20,6 +20,7 @@ from jobs.merge_memory import WorkerMemory
 from jobs.source_digests import check_sources, find_digests
 
 Progress = Callable[[int, int, int], None]
+ANYWHERE = Resources()
 # Times that one merge looks at the ledger again because another driver was at work on it.
 TAKEN_UP_AT_MOST = 10
 
@@ -88,6 +89,7 @@ class MergeOutcome:
         health: what the output looks like; None where nothing was computed.
         num_retried: tries of units beyond the first, by this driver.
         hosts: where all units were computed, and how these hosts compute.
+        num_workers: processes that computed units, of this driver's.
     """
 
     files: tuple[FileEntry, ...]
@@ -102,6 +104,7 @@ class MergeOutcome:
     health: ModelHealth | None
     num_retried: int = 0
     hosts: tuple[HostFigures, ...] = ()
+    num_workers: int = 0
 
 
 def merge_all(
@@ -109,6 +112,7 @@ def merge_all(
     *,
     runner: Runner,
     workers: int,
+    resources: Resources = ANYWHERE,
     on_progress: Progress | None = None,
 ) -> MergeOutcome:
     """Compute what is missing of a merge and make its shards appear.
@@ -120,6 +124,7 @@ def merge_all(
         job: what to merge and where.
         runner: where the workers live.
         workers: how many.
+        resources: where they may be; lanes and memory are the job's.
         on_progress: called with (units done, units, bytes done).
 
     Raises:
@@ -135,7 +140,7 @@ def merge_all(
     while True:
         tries += 1
         try:
-            outcome = _merge(job, known, store, runner, workers, on_progress)
+            outcome = _merge(job, known, store, runner, workers, resources, on_progress)
         except UploadGoneError:
             # Another driver completed it, or wrote a part anew: the ledger tells what is left.
             if tries == TAKEN_UP_AT_MOST:
@@ -151,6 +156,7 @@ def _merge(
     store: Store,
     runner: Runner,
     workers: int,
+    resources: Resources,
     on_progress: Progress | None,
 ) -> MergeOutcome:
     started = time.monotonic()
@@ -159,7 +165,7 @@ def _merge(
     while True:
         states = ledger.find_shards(job.plan, store, job.model)
         resumed = [record for state in states for record in state.records.values()]
-        made, retried = _compute(job, states, resumed, runner, workers, on_progress)
+        made, retried = _compute(job, states, resumed, runner, workers, resources, on_progress)
         num_retried += retried
         checked = _check_sources(job, known, ledger, states, resumed, made)
         if checked is not None:
@@ -178,6 +184,7 @@ def _merge(
         health=_describe_health(job, [*resumed, *made]),
         num_retried=num_retried,
         hosts=_count_hosts([*resumed, *made]),
+        num_workers=len({record.worker for record in made}),
     )
 
 
@@ -229,6 +236,7 @@ def _compute(
     resumed: Sequence[UnitRecord],
     runner: Runner,
     workers: int,
+    resources: Resources,
     on_progress: Progress | None,
 ) -> tuple[list[UnitRecord], int]:
     """Records of the units that were missing, and the tries that it took beyond the first."""
@@ -243,7 +251,7 @@ def _compute(
     made: list[UnitRecord] = []
     expected = next((record.arithmetic for record in resumed if record.arithmetic), "")
     # The scheduler is told nothing of memory: workers keep to it by themselves.
-    resources = Resources(lanes=job.memory.lanes, resident_bytes=job.memory.total_bytes)
+    resources = replace(resources, lanes=job.memory.lanes, resident_bytes=job.memory.total_bytes)
     results = runner.run_pool(
         MergeWorkerMaker(job, expected), orders, resources=resources, workers=workers
     )

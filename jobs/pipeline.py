@@ -298,6 +298,7 @@ def _fuse_all(
             runner=context.runner,
             workers=request.merge_workers,
             memory_bytes=context.recipe.resources.merge.memory_bytes,
+            resources=context.merge_resources(),
             # Nobody looks at the tensors of a baseline.
             health=context.recipe.merge.health if name == FUSED else "sampled",
             on_progress=lambda done, total, size: context.say(

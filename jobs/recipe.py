@@ -19,6 +19,7 @@ from fusion.method_specs import METHOD_SPECS
 from jobs.errors import RecipeError
 from jobs.notify_fields import USUAL_EVENTS, Event, check_host, check_variable, has_address
 from jobs.recipe_fields import (
+    BitRate,
     Block,
     Bytes,
     Count,
@@ -181,10 +182,12 @@ class Retention(Block):
 
 
 class MergeResources(Block):
-    """What the merge may use."""
+    """What the merge may use. `nic` is the network of one host; the head works if `on_head`."""
 
     workers: Annotated[Whole, Field(ge=1, le=4096)] | None = None
     memory_bytes: Bytes = Field(default=1 << 30, alias="memory")
+    nic_bits: Annotated[BitRate, Field(gt=0)] | None = Field(default=None, alias="nic")
+    on_head: bool = False
 
 
 class EvaluateResources(Block):

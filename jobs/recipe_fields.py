@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from fusion.dtypes import parse_dtype
-from jobs.sizes import COUNTS, SECONDS, SIZES
+from jobs.sizes import BIT_RATES, COUNTS, SECONDS, SIZES
 
 
 def _scaled(units: dict[str, int], example: str) -> BeforeValidator:
@@ -54,6 +54,7 @@ Number = Annotated[float, BeforeValidator(_number)]
 Seconds = Annotated[float, _scaled({"": 1, **SECONDS}, "10m")]
 Bytes = Annotated[int, _whole(SIZES, "1GiB")]
 Count = Annotated[int, _whole(COUNTS, "2B")]
+BitRate = Annotated[float, _scaled(BIT_RATES, "10Gbit")]
 Share = Annotated[Number, Field(ge=0, le=1)]
 
 

@@ -11,6 +11,7 @@ SIZES = {
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
 }  # fmt: skip
 COUNTS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+BIT_RATES = {"Mbit": 10**6, "Gbit": 10**9}  # a second
 # mergekit counts a shard in bytes and writes its billions as B.
 SHARD_UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.pool import Board, Node, Patience, choose_nodes, find_room
+from cluster.pool import Board, Node, Patience, choose_nodes, find_room, usual_fingerprint
 from cluster.runner import Resources
 
 GIB = 1 << 30
@@ -70,6 +70,42 @@ def test_a_late_unit_gets_twice_the_time_at_its_next_try():
     board.write_off(set(), 31.0)
     board.take((9, 0), "b", 31.0)
     assert board.deadline(board.running[9, 0]) == 60.0
+
+
+def make_late_board():
+    """Six items: five took a second each, the last runs on host a since second 10."""
+    board = make_board(6)
+    for lane in range(5):
+        board.take((lane, 0), "a/1", 9.0)
+        board.finish((lane, 0), 1.0)
+    board.take((5, 0), "a/1", 10.0)
+    return board
+
+
+def test_what_one_host_is_slow_with_is_tried_on_an_idle_one_and_the_first_answer_counts():
+    board = make_late_board()
+    assert board.take((7, 0), "b/2", 11.9) is None
+    assert board.take((8, 0), "a/3", 13.0) is None
+    assert board.take((7, 0), "b/2", 13.0) == 5
+    assert board.take((9, 0), "c/4", 14.0) is None
+    assert board.finish((7, 0), 1.0) == 5
+    assert board.finish((5, 0), 9.0) is None
+    assert board.is_done
+
+
+def test_a_lost_second_attempt_leaves_the_first_alone():
+    board = make_late_board()
+    board.take((7, 0), "b/2", 13.0)
+    assert board.lose((7, 0), "gone") is None
+    assert board.todo == []
+    assert board.finish((5, 0), 9.0) == 5
+
+
+def test_how_most_hosts_compute_counts_however_many_workers_one_has():
+    odd = [("a", "x")] * 5
+    assert usual_fingerprint([*odd, ("b", "y"), ("c", "y")]) == "y"
+    assert usual_fingerprint([("a", "x"), ("b", "y")]) == "x"
+    assert usual_fingerprint([]) == ""
 
 
 def test_a_poison_item_is_named_with_its_hosts_and_the_last_reason():

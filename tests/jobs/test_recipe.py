@@ -21,7 +21,7 @@ output: s3://bucket/merged
 gate: {smallest_effect: 0.01, alpha: 0.005, guards: [{metric: accuracy, margin: 0.01}]}
 schedule: {cron: "0 4 * * *", zone: Europe/Paris, overlap: skip, catch_up: 6h}
 resources:
-  merge: {workers: 8, memory: 512MiB}
+  merge: {workers: 8, memory: 512MiB, nic: 10Gbit, on_head: true}
   evaluate: {num_gpus: 0.5, memory: 4GB, time_limit: 1h}
 """
 
@@ -45,6 +45,7 @@ def test_a_whole_recipe_has_plain_units():
     assert recipe.select.settle_seconds == 600
     assert recipe.merge.dtype == "BF16"
     assert recipe.resources.merge.memory_bytes == 512 << 20
+    assert (recipe.resources.merge.nic_bits, recipe.resources.merge.on_head) == (10e9, True)
     assert recipe.resources.evaluate.memory_bytes == 4_000_000_000
     assert recipe.resources.evaluate.limit_seconds == 3600
     assert recipe.text == WHOLE
@@ -111,6 +112,7 @@ def test_comments_layout_schedule_and_resources_do_not_change_the_digest():
         ("bfloat16", "int8", "recipe.yaml:9: merge.dtype: 'int8' is not one of"),
         ("alpha: 0.005", "alpha: 0.9", "recipe.yaml:11: gate.alpha:"),
         ("metric: accuracy", "metric: vibes", "recipe.yaml:11: gate.guards.0.metric: expected"),
+        ("nic: 10Gbit", "nic: 10", "14: resources.merge.nic: expected something like 10Gbit"),
         ("workers: 8", "workers: 0", "recipe.yaml:14: resources.merge.workers:"),
         ("output: s3://bucket/merged", "", "recipe.yaml:1: output: missing"),
         ("kind: text-classification", "kind: text-classification\n  slices: {rank: 0.9}", "sum to"),
