@@ -137,13 +137,8 @@ def fuse(
     sha256 = commit_model(store, folder, side_files=sides, shards=outcome.files, manifest=manifest)
     base = Base(plan.request.base, {}) if plan.request.base is not None else None
     checkpoint, _ = pin_checkpoint(f"{store.uri}/{folder}", name=name, base=base)
-    return FusedModel(
-        checkpoint,
-        folder,
-        sha256,
-        manifest,
-        _figures(plan, outcome, workers if threads > 1 else None),
-    )
+    figures = _figures(plan, outcome, workers if threads > 1 else None)
+    return FusedModel(checkpoint, folder, sha256, manifest, figures)
 
 
 def _make_side_files(
