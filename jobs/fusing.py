@@ -116,16 +116,10 @@ def fuse(
         with_card: whether README.md is written.
         with_tokenizer: whether the tokenizer files of the first source are copied.
     """
-    memory = fit_worker(plan, store.uri, memory_bytes, threads=threads)
+    uri = store.uri
+    memory = fit_worker(plan, uri, memory_bytes, threads=threads)
     job = MergeJob(
-        plan,
-        store.uri,
-        folder,
-        ledger,
-        memory,
-        with_sha256=with_sha256,
-        device=device,
-        health=health,
+        plan, uri, folder, ledger, memory, with_sha256=with_sha256, device=device, health=health
     )
     outcome = merge_all(
         job, runner=runner, workers=workers, resources=resources, on_progress=on_progress
@@ -136,7 +130,7 @@ def fuse(
         sides["README.md"] = format_card(manifest, title=title).encode()
     sha256 = commit_model(store, folder, side_files=sides, shards=outcome.files, manifest=manifest)
     base = Base(plan.request.base, {}) if plan.request.base is not None else None
-    checkpoint, _ = pin_checkpoint(f"{store.uri}/{folder}", name=name, base=base)
+    checkpoint, _ = pin_checkpoint(f"{uri}/{folder}", name=name, base=base)
     figures = _figures(plan, outcome, workers if threads > 1 else None)
     return FusedModel(checkpoint, folder, sha256, manifest, figures)
 
