@@ -1,5 +1,6 @@
 """Frozen dataclasses <-> canonical JSON: one value, one text, one digest."""
 
+import functools
 import hashlib
 import json
 import math
@@ -119,12 +120,17 @@ def _class_of(origin: Any) -> type:
 
 def _typed_dataclass(kind: Any, raw: Any, where: str) -> Any:
     _check(isinstance(raw, dict), where, "an object", raw)
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     names = {f.name for f in fields(kind)}
     unknown = sorted(set(raw) - names)
     missing = sorted(names - set(raw))
     _check(not unknown and not missing, where, f"fields {sorted(names)}", sorted(raw))
     return kind(**{name: _typed(hints[name], raw[name], f"{where}.{name}") for name in raw})
+
+
+@functools.cache
+def _hints(kind: Any) -> Mapping[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _typed_union(kind: Any, raw: Any, where: str) -> Any:

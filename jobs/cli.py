@@ -296,6 +296,7 @@ def main(arguments: list[str] | None = None) -> Any:
     import signal
 
     import jobs.operate_cli  # the operator's verbs
+    import jobs.schedule_cli  # nights
     import jobs.submit_cli  # noqa: F401  # those of a Ray cluster
     from jobs.entry import interrupt
 

@@ -114,7 +114,9 @@ def held_lease(
     Raises:
         LockedError: another driver is alive, which was seen by its heartbeat.
     """
-    holder = Holder(uuid.uuid4().hex, run, socket.gethostname(), os.getpid(), _born(os.getpid()))
+    holder = Holder(
+        uuid.uuid4().hex, run, socket.gethostname(), os.getpid(), process_birth(os.getpid())
+    )
     lease = Lease(store, holder, _acquire(store, holder, sleep, clock))
     try:
         yield lease
@@ -172,10 +174,10 @@ def is_gone(holder: Holder) -> bool:
     """True if the holder ran on this host and its process no longer exists."""
     if holder.host != socket.gethostname():
         return False
-    return _born(holder.pid) != holder.born
+    return process_birth(holder.pid) != holder.born
 
 
-def _born(pid: int) -> str:
+def process_birth(pid: int) -> str:
     """What tells a process from a later one with the same id; "" if there is none.
 
     Linux: the start time in clock ticks since boot, with the boot's id. Elsewhere: only whether

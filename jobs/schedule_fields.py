@@ -3,18 +3,21 @@
 import difflib
 import re
 import zoneinfo
+from datetime import UTC, datetime
 
-MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-# Name, smallest and largest number, and names that stand for numbers from the smallest on.
-FIELDS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
-    ("minute", 0, 59, ()),
-    ("hour", 0, 23, ()),
-    ("day of month", 1, 31, ()),
-    ("month", 1, 12, MONTHS),
-    ("day of week", 0, 7, DAYS),
+from cronsim import CronSim, CronSimError
+
+# Name, and what is possible.
+FIELDS: tuple[tuple[str, str], ...] = (
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day of month", "1 to 31"),
+    ("month", "1 to 12 or jan to dec"),
+    ("day of week", "0 to 7 or sun to sat"),
 )
-PART = re.compile(r"(?:\*|(\w+)(?:-(\w+))?)(?:/([0-9]+))?")
+# What cron, Kubernetes and systemd all have; cronsim alone would take L, LW and # too.
+PART = re.compile(r"(?:\*|[0-9]+|[A-Za-z]{3})(?:-(?:[0-9]+|[A-Za-z]{3}))?(?:/[0-9]+)?")
+ANY_MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def check_cron(text: str) -> str:
@@ -29,13 +32,15 @@ def check_cron(text: str) -> str:
             f"{text!r} has {len(fields)} fields, 5 are needed: minute, hour, day of month, month, "
             "day of week"
         )
-    for field, (name, low, high, words) in zip(fields, FIELDS, strict=True):
+    for place, field in enumerate(fields):
         for part in field.split(","):
-            if not _fits(part, low, high, words):
-                names = f" or {words[0]} to {words[-1]}" if words else ""
-                raise ValueError(
-                    f"{name} {part!r}: {low} to {high}{names} is possible, with -, / and commas"
-                )
+            alone = ["*"] * len(FIELDS)
+            alone[place] = part
+            if not (PART.fullmatch(part) and _is_read(" ".join(alone))):
+                name, possible = FIELDS[place]
+                raise ValueError(f"{name} {part!r}: {possible} is possible, with -, / and commas")
+    if not _is_read(text):
+        raise ValueError(f"{text!r}: none of these months has such a day, nothing would ever run")
     return text
 
 
@@ -54,17 +59,9 @@ def check_zone(name: str) -> str:
     return name
 
 
-def _fits(part: str, low: int, high: int, words: tuple[str, ...]) -> bool:
-    match = PART.fullmatch(part)
-    if match is None or match[3] == "0" * len(match[3] or "0"):
+def _is_read(line: str) -> bool:
+    try:
+        CronSim(line, ANY_MOMENT)
+    except CronSimError:
         return False
-    ends = [_number(end, low, words) for end in (match[1], match[2]) if end is not None]
-    return all(end is not None and low <= end <= high for end in ends) and (
-        len(ends) < 2 or (ends[0] or 0) <= (ends[1] or 0)
-    )
-
-
-def _number(text: str, low: int, words: tuple[str, ...]) -> int | None:
-    if text.isascii() and text.isdigit():
-        return int(text)
-    return low + words.index(text.lower()) if text.lower() in words else None
+    return True

@@ -26,7 +26,7 @@ ONLY_HERE = {
     },
     "boto3": {"cluster/s3.py"},
     "pydantic": {"jobs/recipe.py", "jobs/recipe_fields.py"},
-    "click": {"jobs/cli.py", "jobs/operate_cli.py", "jobs/submit_cli.py"},
+    "click": {"jobs/cli.py", "jobs/operate_cli.py", "jobs/schedule_cli.py", "jobs/submit_cli.py"},
     "matplotlib": {"jobs/report_plots.py"},
 }
 FORBIDDEN_NAMES = ("utils", "common", "helpers", "manager", "base")
