@@ -6,6 +6,8 @@ import sys
 import time
 from collections.abc import Sequence
 
+from jobs.pace import Figures, Pace, describe_pace, go_on
+
 LINE_SECONDS = 10.0
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -64,20 +66,24 @@ class Progress:
     def __init__(self, *, is_quiet: bool = False) -> None:
         self._is_quiet = is_quiet
         self._is_terminal = sys.stderr.isatty()
+        self._pace: Pace | None = None
         self._step = ""
         self._last = 0.0
         self._bar: object = None
 
-    def say(self, step: str, done: int, total: int, detail: str) -> None:
-        """How far a step is."""
+    def say(
+        self, step: str, done: int, total: int, detail: str, figures: Figures | None = None
+    ) -> None:
+        """How far a step is; with figures, how fast it goes and what is left."""
         if self._is_quiet:
             return
-        if self._is_terminal:
-            self._draw(step, done, total, detail)
-            return
         now = time.monotonic()
-        if step != self._step or now - self._last >= LINE_SECONDS or done == total:
-            text = f"{step}  {done}/{total}  {detail}".rstrip()
+        self._pace = go_on(self._pace, step, done, total, detail, figures, now=now)
+        figured = describe_pace(self._pace)
+        if self._is_terminal:
+            self._draw(step, done, total, figured or detail)
+        elif step != self._step or now - self._last >= LINE_SECONDS or done == total:
+            text = f"{step}  {done}/{total}  {'  '.join(filter(None, (figured, detail)))}".rstrip()
             print(clean(text), file=sys.stderr, flush=True)
             self._step, self._last = step, now
 
@@ -109,7 +115,7 @@ class Progress:
         name = clean(step)
         if name not in known:
             known[name] = bars.add_task(name, total=total, detail="")
-        bars.update(known[name], completed=done, total=total, detail=clean(detail)[:40])
+        bars.update(known[name], completed=done, total=total, detail=clean(detail)[:90])
 
 
 def _is_number(cell: str) -> bool:

@@ -1,9 +1,9 @@
 """Ray, started when the first worker is needed."""
 
-from collections.abc import Callable
 from contextlib import closing
 
 from cluster.runner import Runner
+from jobs.pace import Say
 
 
 class LazyRay:
@@ -12,7 +12,7 @@ class LazyRay:
     `say` hears of the start with a step, how much of it is done, of how much, and a detail.
     """
 
-    def __init__(self, address: str | None, say: Callable[[str, int, int, str], None]) -> None:
+    def __init__(self, address: str | None, say: Say) -> None:
         self._address = address
         self._say = say
         self._runner: Runner | None = None

@@ -5,17 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.errors import ClusterError
-from cluster.runner import Resources, Runner
+from cluster.runner import Done, Resources, Runner
 from cluster.store import open_store
 from fusion.checkpoint import Checkpoint, checkpoint_digest
 from fusion.errors import FusionError
 from fusion.metrics import Records
 from jobs.errors import DataError, JobError, SourceChangedError
+from jobs.pace import Figures
 from jobs.process_memory import peak_bytes
 from jobs.score_files import load_records, score_key
 from jobs.tasks.text_classification import EvaluationTask
 
-Progress = Callable[[str, str, int, int], None]
+Progress = Callable[[str, str, int, int, Figures], object]
 # Above this a tensor looks damaged: trained weights stay far below.
 SUSPICIOUS_MAGNITUDE = 1e6
 
@@ -33,6 +34,11 @@ class ScoreJob:
     def place(self) -> tuple[str, str]:
         """(checkpoint name, slice)."""
         return self.checkpoint.name, self.slice
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the shards, which are read whole."""
+        return sum(shard.pin.size for shard in self.checkpoint.shards)
 
     @property
     def key(self) -> str:
@@ -104,7 +110,7 @@ def score_all(
         runner: where tasks run.
         resources: of one task.
         workers: tasks at a time.
-        on_done: called with (checkpoint, slice, done, total).
+        on_done: called with (checkpoint, slice, done, total, figures).
 
     Raises:
         DataError: the data is wrong for all checkpoints.
@@ -117,6 +123,8 @@ def score_all(
     failures: dict[str, Failure] = {}
     errors: list[Exception] = []
     num_found = len(known)
+    # What was scored before is not read again.
+    at = Figures(total_bytes=sum(job.num_bytes for job in missing))
     for done in runner.run_tasks(score_one, missing, resources=resources, workers=workers):
         job = missing[done.index]
         name = job.checkpoint.name
@@ -128,8 +136,9 @@ def score_all(
         elif done.value is not None:
             known[job.place] = (_read(job), done.value)
         num_found += 1
+        at = _after(at, job, done)
         if on_done is not None:
-            on_done(name, job.slice, num_found, len(jobs))
+            on_done(name, job.slice, num_found, len(jobs), at)
     is_total = bool(errors) and len(failures) == len(checkpoints)
     if is_total and all(isinstance(error, DataError | ClusterError) for error in errors):
         raise errors[0]  # not the candidates' fault
@@ -157,6 +166,17 @@ def score_one(job: ScoreJob) -> ScoreResult:
         num_truncated=num_truncated,
         health=health,
         is_cached=False,
+    )
+
+
+def _after(at: Figures, job: ScoreJob, done: Done[ScoreResult]) -> Figures:
+    return Figures(
+        num_bytes=at.num_bytes + job.num_bytes,
+        total_bytes=at.total_bytes,
+        num_retried=at.num_retried + done.tries - 1,
+        unit=job.checkpoint.name,
+        seconds=done.seconds,
+        worker=done.worker,
     )
 
 

@@ -95,7 +95,9 @@ def _score(
                 wanted.num_cpus, wanted.num_gpus, wanted.memory_bytes or 0, wanted.limit_seconds
             ),
             workers=wanted.workers or os.cpu_count() or 1,
-            on_done=lambda name, _, done, total: progress.say("evaluate", done, total, name),
+            on_done=lambda name, _, done, total, figures: progress.say(
+                "evaluate", done, total, name, figures
+            ),
         )
 
 

@@ -110,7 +110,7 @@ def fuse(
         resources: where workers may be.
         with_sha256: whether units get a sha256 beside their CRC.
         health: which blocks of the tensors are summed for cosines and norms.
-        on_progress: units done, units, bytes done.
+        on_progress: units done, units, figures.
         config: config.json of the output; None takes that of the first source.
         device: where the arithmetic runs.
         with_card: whether README.md is written.

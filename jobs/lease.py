@@ -49,6 +49,16 @@ class Lease:
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
 
+    @property
+    def owner(self) -> str:
+        """Id of this driver."""
+        return self._holder.owner
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the last heartbeat found another driver."""
+        return self._lost.is_set()
+
     def check(self) -> None:
         """Raise if another driver has taken over.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from cluster.digests import combine_crc64nvme
 from cluster.errors import ClusterError, DigestError, RunnerError, UploadGoneError
-from cluster.runner import Resources, Runner
+from cluster.runner import Done, Resources, Runner
 from cluster.store import Part, Store, open_store
 from fusion.health import HealthMode, ModelHealth, describe_model
 from fusion.manifest import FileEntry, HostFigures
@@ -17,9 +17,10 @@ from fusion.method_specs import METHOD_SPECS
 from fusion.plan import MergePlan, MergeUnit
 from jobs.ledger import Ledger, ShardState, UnitRecord
 from jobs.merge_memory import WorkerMemory
+from jobs.pace import Figures
 from jobs.source_digests import check_sources, find_digests
 
-Progress = Callable[[int, int, int], None]
+Progress = Callable[[int, int, Figures], object]
 ANYWHERE = Resources()
 # Times that one merge looks at the ledger again because another driver was at work on it.
 TAKEN_UP_AT_MOST = 10
@@ -125,7 +126,7 @@ def merge_all(
         runner: where the workers live.
         workers: how many.
         resources: where they may be; lanes and memory are the job's.
-        on_progress: called with (units done, units, bytes done).
+        on_progress: called with (units done, units, figures), first with what was there already.
 
     Raises:
         SourceChangedError, NonFiniteError, IntegerError: as a worker found them.
@@ -246,8 +247,10 @@ def _compute(
         for unit in units
         if unit.number not in states[unit.shard].records
     ]
-    num_retried = 0
-    num_done, bytes_done = len(resumed), sum(record.size for record in resumed)
+    total_bytes = sum(shard.size for shard in job.plan.shards)
+    at = Figures(sum(record.size for record in resumed), total_bytes)
+    tell = on_progress or (lambda *_: None)
+    tell(len(resumed), len(units), at)
     made: list[UnitRecord] = []
     expected = next((record.arithmetic for record in resumed if record.arithmetic), "")
     # The scheduler is told nothing of memory: workers keep to it by themselves.
@@ -261,11 +264,22 @@ def _compute(
                 raise done.error
             assert done.value is not None
             made.append(done.value)
-            num_retried += done.tries - 1
-            num_done, bytes_done = num_done + 1, bytes_done + done.value.size
-            if on_progress is not None:
-                on_progress(num_done, len(units), bytes_done)
-    return made, num_retried
+            at = _after(at, done)
+            tell(len(resumed) + len(made), len(units), at)
+    return made, at.num_retried
+
+
+def _after(at: Figures, done: Done[UnitRecord]) -> Figures:
+    record = done.value
+    assert record is not None
+    return Figures(
+        num_bytes=at.num_bytes + record.size,
+        total_bytes=at.total_bytes,
+        num_retried=at.num_retried + done.tries - 1,
+        unit=record.unit,
+        seconds=record.seconds,
+        worker=record.worker,
+    )
 
 
 def _check_sources(

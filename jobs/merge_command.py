@@ -30,7 +30,7 @@ from jobs.mergekit import (
     parse_mergekit,
 )
 from jobs.mergekit_flags import MergeOptions
-from jobs.sizes import format_size, parse_size
+from jobs.sizes import parse_size
 from jobs.strict_yaml import read_text
 
 WEIGHTS_LISTED = 8
@@ -119,8 +119,8 @@ def _merge(
             threads=options.workers,
             with_sha256=digest == "sha256",
             health=options.health or wanted.health,
-            on_progress=lambda done, total, size: progress.say(
-                "merge", done, total, format_size(size)
+            on_progress=lambda done, total, figures: progress.say(
+                "merge", done, total, figures.unit, figures
             ),
             config=wanted.config,
             device=options.device,

@@ -30,11 +30,13 @@ from jobs.judgements import (
 from jobs.judging import Judged, judge_fused
 from jobs.lease import Lease, held_lease
 from jobs.output_store import Output, open_output
+from jobs.pace import Say
 from jobs.preparation import Prepared, make_task, prepare
+from jobs.progress_note import kept_progress
 from jobs.publish import EXIT_NOTHING_NEW, Ruling, conclude, finish_promoted, finish_unchanged
 from jobs.recipe import Recipe
 from jobs.reporting import make_report
-from jobs.run_context import RunContext, Say
+from jobs.run_context import RunContext
 from jobs.run_identity import (
     Identity,
     Incumbent,
@@ -48,7 +50,6 @@ from jobs.run_identity import (
     write_outcome,
 )
 from jobs.run_names import FUSED, UNIFORM
-from jobs.sizes import format_size
 from jobs.tasks.text_classification import EvaluationTask, load_examples
 
 
@@ -176,7 +177,8 @@ def _attempt(
             say=request.say,
             notes=output.notes,
         )
-        return _run_steps(context, request, begun)
+        with kept_progress(store, lease, plan.run, request.say) as say:
+            return _run_steps(replace(context, say=say), request, begun)
     except SourceChangedError as error:
         lease.confirm()
         write_outcome(store, plan.run, Outcome("source_changed", str(error), 20))
@@ -301,8 +303,8 @@ def _fuse_all(
             resources=context.merge_resources(),
             # Nobody looks at the tensors of a baseline.
             health=context.recipe.merge.health if name == FUSED else "sampled",
-            on_progress=lambda done, total, size: context.say(
-                f"merge {name.strip('()')}", done, total, format_size(size)
+            on_progress=lambda done, total, figures: context.say(
+                f"merge {name.strip('()')}", done, total, figures.unit, figures
             ),
         )
 

@@ -1,7 +1,7 @@
 """What every step of a run shares."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import quote
@@ -11,12 +11,11 @@ from cluster.store import Store
 from fusion.checkpoint import Checkpoint
 from jobs.evaluate import ScoreBook, score_all
 from jobs.lease import Lease
+from jobs.pace import Say
 from jobs.recipe import Recipe
 from jobs.run_identity import RunPlan
 from jobs.tasks.text_classification import EvaluationTask
 
-# Called with the step, how much of it is done, of how much, and what was done last.
-Say = Callable[[str, int, int, str], None]
 SCORES = "scores"
 # What one merge worker moves from S3 to S3, read and written: measured 0.25 GB/s of one core.
 WORKER_BITS = 2e9
@@ -80,8 +79,8 @@ class RunContext:
                 wanted.num_cpus, wanted.num_gpus, wanted.memory_bytes or 0, wanted.limit_seconds
             ),
             workers=self.workers,
-            on_done=lambda name, _, done, total: self.say(
-                f"evaluate on {slice_name}", done, total, name
+            on_done=lambda name, _, done, total, figures: self.say(
+                f"evaluate on {slice_name}", done, total, name, figures
             ),
         )
 
