@@ -181,10 +181,16 @@ def run_pull(output: str, folder: Path, *, as_json: bool) -> int:
     from jobs.pull import pull
 
     progress = Progress(is_quiet=as_json)
-    found = pull(
-        output, folder, on_file=lambda n, done, total: progress.say("pull", done, total, n)
-    )
-    progress.close()
+    try:
+        found = pull(
+            output,
+            folder,
+            on_block=lambda done, total, figures: progress.say(
+                "pull", done, total, figures.unit, figures
+            ),
+        )
+    finally:
+        progress.close()
     if as_json:
         show_json({"uri": found.uri, "folder": str(folder), "run": found.pointer.run})
     else:

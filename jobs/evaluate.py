@@ -110,7 +110,8 @@ def score_all(
         runner: where tasks run.
         resources: of one task.
         workers: tasks at a time.
-        on_done: called with (checkpoint, slice, done, total, figures).
+        on_done: called with (checkpoint, slice, done, total, figures), first with "" and what was
+            found, unless nothing is missing.
 
     Raises:
         DataError: the data is wrong for all checkpoints.
@@ -125,6 +126,8 @@ def score_all(
     num_found = len(known)
     # What was scored before is not read again.
     at = Figures(total_bytes=sum(job.num_bytes for job in missing))
+    if missing and on_done is not None:
+        on_done("", missing[0].slice, num_found, len(jobs), at)
     for done in runner.run_tasks(score_one, missing, resources=resources, workers=workers):
         job = missing[done.index]
         name = job.checkpoint.name

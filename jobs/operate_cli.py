@@ -23,19 +23,32 @@ dry_run_option = click.option(
 @click.option(
     "--watch", default=7.0, show_default=True, help="Seconds to watch a held lease's heartbeat."
 )
+@click.option(
+    "--follow", "is_followed", is_flag=True, help="A line every 10 s until the run has ended."
+)
 @click.option("--address", metavar="URL", help="Jobs API of a Ray cluster, http://head:8265.")
 @json_option
 def status(
-    target: str | None, run_name: str | None, watch: float, address: str | None, as_json: bool
+    target: str | None,
+    run_name: str | None,
+    watch: float,
+    is_followed: bool,
+    address: str | None,
+    as_json: bool,
 ) -> None:
     """Show what is promoted in OUTPUT and why, who writes, and how far a run is.
 
-    Everything comes from storage, so it works from any machine that can read OUTPUT. With --address
-    it is the cluster that is asked, for the job SUBMISSION, or for all its jobs.
+    Everything comes from storage, so it works from any machine that can read OUTPUT: units, bytes,
+    GB/s, time left, workers, retries, the slowest unit. With --address it is the cluster that is
+    asked, for the job SUBMISSION, or for all its jobs. Exits 11 where latest.json was removed.
     """
 
     def work() -> int:
         if address is not None:
+            if is_followed:
+                from jobs.errors import UsageError
+
+                raise UsageError("--follow looks at an OUTPUT; metafuse logs --follow at a job")
             from jobs.submit_commands import show_job
 
             return show_job(target, address, as_json=as_json)
@@ -43,9 +56,11 @@ def status(
             from jobs.errors import UsageError
 
             raise UsageError("OUTPUT is missing, or --address for the jobs of a cluster")
-        from jobs.operate_commands import show_status
+        from jobs.status_command import show_status
 
-        return show_status(target, run_name, watch_seconds=watch, as_json=as_json)
+        return show_status(
+            target, run_name, watch_seconds=watch, is_followed=is_followed, as_json=as_json
+        )
 
     finish(work, as_json=as_json)
 

@@ -1,47 +1,20 @@
 """What the operator's verbs do and show. All from storage: no Ray, no torch, no recipe."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
 from cluster.store import Store, open_store
 from fusion.errors import ManifestError
-from fusion.manifest import Pointer
 from jobs.commit import POINTER_KEY, read_pointer
 from jobs.console import Progress, show, show_json
 from jobs.errors import NoCandidatesError, PointerError, UsageError
 from jobs.output_store import open_output
 from jobs.run_identity import read_outcome
-from jobs.status import LeaseStatus, OutputStatus, RunStatus, look
 from jobs.steer import Steered, hold, promote, roll_back, unhold
 from jobs.verify import CheckedModel, check_model, check_run, verify_model
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-LEASE_TEXTS = {
-    "free": "free",
-    "alive": "held, its heartbeat advances",
-    "silent": "held, but silent: the next driver takes over after 15 s",
-    "gone": "held by a process that has ended: the next driver takes over at once",
-}
-
-
-def show_status(output: str, run: str | None, *, watch_seconds: float, as_json: bool) -> int:
-    """`metafuse status`."""
-    found = look(open_store(output), run, watch_seconds=watch_seconds)
-    if as_json:
-        show_json(asdict(found))
-        return 0
-    _show_pointer(output, found)
-    _show_lease(found.lease)
-    if found.run is None:
-        show("run      none yet: metafuse run RECIPE starts one")
-        return 0
-    _show_run(found.run)
-    others = [name for name in found.runs if name != found.run.run]
-    if others:
-        show(f"others   {len(others)}, the last: {', '.join(others[-5:])}")
-    return 0
 
 
 def run_promote(
@@ -91,7 +64,9 @@ def run_verify(target: str, run: str | None, *, share: float, seed: str, as_json
         model,
         share=share,
         seed=seed,
-        on_unit=lambda done, total: progress.say("verify", done, total, "units"),
+        on_unit=lambda done, total, figures: progress.say(
+            "verify", done, total, figures.unit, figures
+        ),
     )
     progress.close()
     what = f"{store.uri}/{model.folder}".rstrip("/")
@@ -198,55 +173,3 @@ def _show_steered(done: Steered, output: str, *, as_json: bool) -> int:
         show(f"hold     {done.after.hold}")
         show(f"         metafuse unhold {output}   # lets runs promote again")
     return 0
-
-
-def _show_pointer(output: str, found: OutputStatus) -> None:
-    pointer = found.pointer
-    if pointer is None:
-        show(f"latest   nothing is promoted in {output}")
-        return
-    date, attempt = pointer.high_water
-    show(f"latest   {pointer.run}  epoch {pointer.epoch}")
-    show(f"model    {output.rstrip('/')}/{pointer.model}")
-    show(f"changed  {_change(pointer)}")
-    if pointer.hold:
-        show(f"hold     {pointer.hold}")
-    show(f"highest  {date} attempt {attempt}: only a later run promotes itself")
-    _show_history(found.history)
-
-
-def _show_history(history: Sequence[Pointer]) -> None:
-    for pointer in history:
-        show(f"before   {pointer.epoch:>4}  {pointer.run}  {_change(pointer)}")
-
-
-def _change(pointer: Pointer) -> str:
-    change = pointer.changed
-    reason = f": {change.reason}" if change.reason else ""
-    return f"{change.action} at {change.at} by {change.by}{reason}"
-
-
-def _show_lease(lease: LeaseStatus) -> None:
-    holder, who = lease.holder, ""
-    if holder is not None and lease.state != "free":
-        who = f": {holder.run} on {holder.host}, process {holder.pid}, beat {holder.beat}"
-    show(f"lease    {LEASE_TEXTS[lease.state]}{who}")
-
-
-def _show_run(run: RunStatus) -> None:
-    show(f"run      {run.run}  {run.step}")
-    show(f"  found      {run.num_candidates} candidates, {run.num_skipped} skipped")
-    show(f"  evaluated  {run.num_scored} of {run.num_candidates} on the rank slice")
-    if run.num_units:
-        done, total = size(run.done_bytes), size(run.merge_bytes)
-        show(f"  merged     {run.num_done} of {run.num_units} units, {done} of {total}")
-    if run.model or run.removed:
-        show(f"  committed  {run.model or f'removed {run.removed}'}")
-    if run.verdict:
-        show(f"  judged     {run.verdict}: {run.sentence}")
-    if run.outcome:
-        ended = f"{run.outcome.result} (exit {run.outcome.exit_status})"
-        why = "" if run.outcome.reason == run.sentence else f": {run.outcome.reason}"
-        show(f"  ended      {ended}{why}")
-    else:
-        show("  ended      not yet: metafuse run RECIPE --date DATE continues it")

@@ -2,7 +2,9 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from cluster.store import Store, open_store
@@ -12,14 +14,17 @@ from fusion.manifest import FileEntry, ModelManifest
 from jobs.commit import MODEL_MANIFEST
 from jobs.errors import OutputError
 from jobs.operate import Resolved, block_bytes, is_whole, resolve
+from jobs.pace import Figures
 
 # Files wait in this folder until all of them are there and verified.
 STAGING = ".metafuse-pull"
 # In it from the first file that leaves it until the last has.
 MOVING = "moving"
 
+OnBlock = Callable[[int, int, Figures], object]
 
-def pull(output: str, folder: Path, *, on_file: Callable[[str, int, int], None]) -> Resolved:
+
+def pull(output: str, folder: Path, *, on_block: OnBlock = lambda *_: None) -> Resolved:
     """Bring the promoted model to a folder, verified; what is there of an earlier pull is replaced.
 
     Files come to a folder inside and are moved into place once all are verified, the manifest last:
@@ -28,7 +33,7 @@ def pull(output: str, folder: Path, *, on_file: Callable[[str, int, int], None])
     Args:
         output: path or URI.
         folder: empty, not there yet, or with an earlier pull of ours.
-        on_file: called with (name, files done, files).
+        on_block: called with (files done, files, figures) as blocks of files come.
 
     Raises:
         NoCandidatesError: nothing was promoted yet.
@@ -42,10 +47,7 @@ def pull(output: str, folder: Path, *, on_file: Callable[[str, int, int], None])
         staging = folder / STAGING
         staging.mkdir(parents=True, exist_ok=True)
         files = found.manifest.files
-        for number, entry in enumerate(files):
-            on_file(entry.name, number, len(files))
-            if not _is_there(entry, folder / entry.name):
-                _fetch(store, entry, staging / entry.name)
+        _bring(store, files, folder, staging, on_block)
         (staging / MODEL_MANIFEST).write_bytes(store.read(MODEL_MANIFEST))
         _move(folder, staging, keep={entry.name for entry in files}, earlier=earlier)
     except OSError as error:
@@ -53,6 +55,24 @@ def pull(output: str, folder: Path, *, on_file: Callable[[str, int, int], None])
             raise
         raise OutputError(f"{error.filename}: {error.strerror}", "choose another folder") from None
     return found
+
+
+def _bring(
+    store: Store, files: Sequence[FileEntry], folder: Path, staging: Path, on_block: OnBlock
+) -> None:
+    total, before = sum(entry.size for entry in files), 0
+    for number, entry in enumerate(files):
+        at = Figures(before, total, unit=entry.name)
+        tell = partial(_tell, on_block, number, len(files), at)
+        tell(0)
+        if not _is_there(entry, folder / entry.name):
+            _fetch(store, entry, staging / entry.name, on_bytes=tell)
+        before += entry.size
+    on_block(len(files), len(files), Figures(before, total))
+
+
+def _tell(on_block: OnBlock, number: int, count: int, at: Figures, size: int) -> None:
+    on_block(number, count, replace(at, num_bytes=at.num_bytes + size))
 
 
 def _check_folder(folder: Path) -> tuple[str, ...]:
@@ -97,7 +117,9 @@ def _is_there(entry: FileEntry, target: Path) -> bool:
         return is_whole(entry, iter(lambda: there.read(step), b""))
 
 
-def _fetch(store: Store, entry: FileEntry, target: Path) -> None:
+def _fetch(
+    store: Store, entry: FileEntry, target: Path, *, on_bytes: Callable[[int], None]
+) -> None:
     if _is_there(entry, target):
         return
     step = block_bytes(entry)
@@ -109,6 +131,7 @@ def _fetch(store: Store, entry: FileEntry, target: Path) -> None:
                 block = bytearray(min(step, entry.size - start))
                 store.read_into(entry.name, memoryview(block), start=start)
                 stream.write(block)
+                on_bytes(start + len(block))
                 yield block
 
         good = is_whole(entry, blocks())

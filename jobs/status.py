@@ -8,14 +8,16 @@ from itertools import islice
 from typing import Literal
 
 from cluster.errors import NotFoundError
-from cluster.store import Store
+from cluster.store import ObjectInfo, Store
 from fusion.canonical import from_json
 from fusion.manifest import Pointer
-from jobs.commit import MODEL_MANIFEST, read_history
-from jobs.errors import NoCandidatesError
+from jobs.commit import MODEL_MANIFEST, is_fresh, read_history
+from jobs.errors import NoCandidatesError, PointerError
 from jobs.judgements import find_judgements
 from jobs.lease import BEAT_SECONDS, Holder, is_gone, read_lease
 from jobs.ledger import UNITS_KEY, PlannedUnits
+from jobs.merge_pace import MergePace, find_pace
+from jobs.progress_note import ProgressNote, read_progress
 from jobs.run_identity import Outcome, RunPlan, read_outcome, read_plan
 from jobs.verify import read_removed
 
@@ -57,6 +59,7 @@ class RunStatus:
         sentence: why.
         outcome: None while it is not finished.
         removed: who removed its model, when and why, "".
+        pace: of a merge that is not committed yet, from its records; None where there are none.
     """
 
     run: str
@@ -73,6 +76,16 @@ class RunStatus:
     sentence: str
     outcome: Outcome | None
     removed: str = ""
+    pace: MergePace | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LostPointer:
+    """A pointer that somebody removed: what the verbs of the operator say of it."""
+
+    code: str
+    message: str
+    hint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +93,13 @@ class OutputStatus:
     """An output.
 
     Attributes:
-        pointer: None where nothing was promoted.
+        pointer: None where nothing was promoted, or where it is lost.
+        lost: the error of verbs that need a pointer which is gone while its log is there.
         history: pointers before it, newest first, a few.
         lease: who writes.
         runs: names of all runs, in order of date and attempt.
         run: the one that was asked for, or the last; None where there is none.
+        progress: what the driver that holds the lease says of this run; None for nothing.
     """
 
     pointer: Pointer | None
@@ -92,6 +107,8 @@ class OutputStatus:
     lease: LeaseStatus
     runs: tuple[str, ...]
     run: RunStatus | None
+    progress: ProgressNote | None = None
+    lost: LostPointer | None = None
 
 
 def look(
@@ -100,6 +117,7 @@ def look(
     *,
     watch_seconds: float,
     sleep: Callable[[float], None] = time.sleep,
+    now: Callable[[], float] = time.time,
 ) -> OutputStatus:
     """Read the state of an output; writes nothing, and starts nothing.
 
@@ -108,11 +126,12 @@ def look(
         run: to tell about; None for the last one.
         watch_seconds: how long a heartbeat is watched at most; below 5 s a live one may be missed.
         sleep: waits.
+        now: seconds since 1970.
 
     Raises:
         NoCandidatesError: there is no such run.
     """
-    pointers = tuple(islice(read_history(store), NUM_SHOWN + 1))
+    pointers, lost = _find_pointers(store)
     names = find_runs(store)
     if run is not None and run not in names:
         raise NoCandidatesError(
@@ -120,12 +139,16 @@ def look(
             f"its last runs: {', '.join(names[-NUM_SHOWN:]) or 'none'}",
         )
     wanted = run or (names[-1] if names else None)
+    lease = _watch(store, watch_seconds, sleep)
+    described = describe_run(store, wanted, now=now()) if wanted else None
     return OutputStatus(
         pointer=pointers[0] if pointers else None,
         history=pointers[1:],
-        lease=_watch(store, watch_seconds, sleep),
+        lease=lease,
         runs=names,
-        run=describe_run(store, wanted) if wanted else None,
+        run=described,
+        progress=_find_progress(store, described, lease),
+        lost=lost,
     )
 
 
@@ -141,8 +164,13 @@ def find_runs(store: Store) -> tuple[str, ...]:
     return tuple(sorted(found, key=order))
 
 
-def describe_run(store: Store, run: str) -> RunStatus:
+def describe_run(store: Store, run: str, *, now: float | None = None) -> RunStatus:
     """How far one run is.
+
+    Args:
+        store: of the output.
+        run: name with attempt.
+        now: seconds since 1970, to tell how fast a merge goes; None to leave that out.
 
     Raises:
         NoCandidatesError: there is no such run.
@@ -151,7 +179,7 @@ def describe_run(store: Store, run: str) -> RunStatus:
     if plan is None:
         raise NoCandidatesError(f"{store.uri} has no run {run!r}")
     outcome = read_outcome(store, run)
-    num_done, done_bytes, planned = _merged(store, run)
+    records, planned = _merged(store, run)
     model = _committed(store, run)
     judgements = list(find_judgements(store, run))
     verdict = judgements[-1].report.verdict if judgements else None
@@ -164,8 +192,15 @@ def describe_run(store: Store, run: str) -> RunStatus:
         ("judged", verdict is not None),
     ):
         step = name if is_reached else step
+    merge_bytes = sum(planned.shard_bytes) if planned else 0
+    num_done, done_bytes = len(records), sum(size for _, size in records.values())
     if model and planned is not None:
-        num_done, done_bytes = planned.num_units, sum(planned.shard_bytes)
+        num_done, done_bytes = planned.num_units, merge_bytes
+    pace = None
+    if now is not None and not model and outcome is None:
+        entries = [entry for entry, _ in records.values()]
+        sizes = {key: size for key, (_, size) in records.items()}
+        pace = find_pace(store, entries, sizes, merge_bytes - done_bytes, now=now)
     return RunStatus(
         run=run,
         step=outcome.result if outcome else step,
@@ -174,14 +209,35 @@ def describe_run(store: Store, run: str) -> RunStatus:
         num_scored=num_scored,
         num_units=planned.num_units if planned else 0,
         num_done=num_done,
-        merge_bytes=sum(planned.shard_bytes) if planned else 0,
+        merge_bytes=merge_bytes,
         done_bytes=done_bytes,
         model=model,
         verdict=verdict.decision if verdict else "",
         sentence=verdict.sentence if verdict else "",
         outcome=outcome,
         removed=read_removed(store, run),
+        pace=pace,
     )
+
+
+def _find_pointers(store: Store) -> tuple[tuple[Pointer, ...], LostPointer | None]:
+    """The newest pointers, or why there is none although there were some."""
+    while True:
+        pointers = tuple(islice(read_history(store), NUM_SHOWN + 1))
+        try:
+            if pointers or is_fresh(store):
+                return pointers, None
+        except PointerError as error:
+            return (), LostPointer(error.code, str(error), error.hint)
+
+
+def _find_progress(store: Store, run: RunStatus | None, lease: LeaseStatus) -> ProgressNote | None:
+    """What the driver says that is at work on this run; what others left says nothing."""
+    if run is None or run.outcome is not None or lease.state not in ("alive", "silent"):
+        return None
+    said = read_progress(store)
+    is_its = said is not None and lease.holder is not None and said.owner == lease.holder.owner
+    return said if is_its and said is not None and said.run == run.run else None
 
 
 def _watch(store: Store, watch_seconds: float, sleep: Callable[[float], None]) -> LeaseStatus:
@@ -215,21 +271,26 @@ def _count_scored(store: Store, plan: RunPlan) -> int:
     return max(cached, sum(entry.key.endswith("-rank.parquet") for entry in copies))
 
 
-def _merged(store: Store, run: str) -> tuple[int, int, PlannedUnits | None]:
-    """Units with a record and their bytes, and the plan of the ledger, by listing alone."""
-    keys = [entry.key for entry in store.list(f"runs/{run}/ledger-")]
-    keys = [key for key in keys if not key.split("/")[2].startswith("ledger-baseline-")]
+def _merged(
+    store: Store, run: str
+) -> tuple[dict[str, tuple[ObjectInfo, int]], PlannedUnits | None]:
+    """Records of units by key with the units' bytes, and the plan of the ledger, by listing."""
+    entries = {entry.key: entry for entry in store.list(f"runs/{run}/ledger-")}
+    keys = [key for key in entries if not key.split("/")[2].startswith("ledger-baseline-")]
     plans = [key for key in keys if key.endswith(f"/{UNITS_KEY}")]
     if not plans:
-        return 0, 0, None
+        return {}, None
     try:
         planned = from_json(PlannedUnits, store.read(plans[-1]))
     except NotFoundError:
-        return 0, 0, None
+        return {}, None
     folder = plans[-1].removesuffix(UNITS_KEY)
-    names = [key.removeprefix(folder) for key in keys if key.startswith(folder)]
-    units = [name.removesuffix(".json") for name in names if UNIT.fullmatch(name)]
-    return len(units), sum(map(planned.bytes_of, units)), planned
+    records = {}
+    for key in keys:
+        name = key.removeprefix(folder)
+        if key.startswith(folder) and UNIT.fullmatch(name):
+            records[key] = (entries[key], planned.bytes_of(name.removesuffix(".json")))
+    return records, planned
 
 
 def _committed(store: Store, run: str) -> str:

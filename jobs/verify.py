@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.digests import RunningDigest
 from cluster.errors import NotFoundError
@@ -13,6 +13,7 @@ from fusion.errors import ManifestError
 from fusion.manifest import FileEntry, ModelManifest, RunManifest
 from jobs.commit import MODEL_MANIFEST
 from jobs.judgements import read_manifest
+from jobs.pace import Figures
 
 READ_BYTES = 8 << 20
 READERS = 4
@@ -122,7 +123,7 @@ def verify_model(
     *,
     share: float,
     seed: str,
-    on_unit: Callable[[int, int], None] = lambda *_: None,
+    on_unit: Callable[[int, int, Figures], object] = lambda *_: None,
 ) -> Verified:
     """Read units of a model again and compare their digests.
 
@@ -131,7 +132,7 @@ def verify_model(
         model: with right sizes.
         share: of the units to read, 0 to 1; small files are always read, and at least one unit.
         seed: other seeds pick other units.
-        on_unit: units done, units to read.
+        on_unit: units done, units to read, figures; first with none done.
     """
     pieces = [piece for entry in model.manifest.files for piece in _cut(entry)]
     chosen = _choose(pieces, share, f"{model.sha256} {seed}")
@@ -153,8 +154,12 @@ def verify_model(
         return f"{where}: {piece.kind} {piece.expected[:16]} expected, {found[:16]} found"
 
     with ThreadPoolExecutor(READERS if store.is_remote else 2, "verify") as pool:
+        at = Figures(total_bytes=sum(piece.end - piece.start for piece in chosen))
+        on_unit(0, len(chosen), at)
         for number, text in enumerate(pool.map(differs, chosen), 1):
-            on_unit(number, len(chosen))
+            piece = chosen[number - 1]
+            at = replace(at, num_bytes=at.num_bytes + piece.end - piece.start, unit=piece.name)
+            on_unit(number, len(chosen), at)
             if text:
                 differences.append(text)
     return Verified(

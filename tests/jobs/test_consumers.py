@@ -39,7 +39,7 @@ def damage(path):
 
 
 def bring(output, folder):
-    return pull(str(output), folder, on_file=lambda *_: None)
+    return pull(str(output), folder)
 
 
 def test_resolve_looks_at_the_bytes_where_it_is_asked_to(capsys, output):

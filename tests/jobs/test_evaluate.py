@@ -37,7 +37,9 @@ def run(project, slices=("rank",), names="abcd", task=None):
 def test_every_candidate_gets_a_row_an_example(project):
     book, seen = run(project, slices=("rank", "gate"))
     assert len(book.results) == 8
-    assert [entry[2:] for entry in seen] == [(i, 8) for i in range(1, 9)]
+    assert [entry[2:4] for entry in seen] == [(i, 8) for i in range(9)]
+    last = seen[-1][4]
+    assert last.num_bytes == last.total_bytes > 0
     records = book.records["a", "rank"]
     assert len(records.ids) == len(load_examples(task_of(project)).rows("rank"))
     assert records.probabilities.shape == (len(records.ids), 2)

@@ -102,9 +102,9 @@ def test_a_candidate_replaced_under_an_unfinished_run_ends_it(project):
 def test_pull_brings_the_promoted_model_and_repeats_nothing(project, tmp_path):
     run_project(project)
     target = tmp_path / "here"
-    pull(str(project / "merged"), target, on_file=lambda *_: None)
+    pull(str(project / "merged"), target)
     before = {path.name: path.stat().st_mtime_ns for path in target.iterdir()}
-    pull(str(project / "merged"), target, on_file=lambda *_: None)
+    pull(str(project / "merged"), target)
     after = {path.name: path.stat().st_mtime_ns for path in target.iterdir()}
     changed = {name for name in before if before[name] != after[name]}
     assert changed <= {"manifest.json"}
