@@ -123,12 +123,13 @@ def score_all(
     missing = [job for job in jobs if job.place not in known]
     failures: dict[str, Failure] = {}
     errors: list[Exception] = []
-    num_found = len(known)
     # What was scored before is not read again.
     at = Figures(total_bytes=sum(job.num_bytes for job in missing))
-    if missing and on_done is not None:
-        on_done("", missing[0].slice, num_found, len(jobs), at)
-    for done in runner.run_tasks(score_one, missing, resources=resources, workers=workers):
+    tell = on_done or (lambda *_: None)
+    if missing:
+        tell("", missing[0].slice, len(known), len(jobs), at)
+    results = runner.run_tasks(score_one, missing, resources=resources, workers=workers)
+    for num_found, done in enumerate(results, len(known) + 1):
         job = missing[done.index]
         name = job.checkpoint.name
         if isinstance(done.error, SourceChangedError):
@@ -138,18 +139,20 @@ def score_all(
             failures[name] = Failure(name, _code(done.error), str(done.error))
         elif done.value is not None:
             known[job.place] = (_read(job), done.value)
-        num_found += 1
         at = _after(at, job, done)
-        if on_done is not None:
-            on_done(name, job.slice, num_found, len(jobs), at)
-    is_total = bool(errors) and len(failures) == len(checkpoints)
-    if is_total and all(isinstance(error, DataError | ClusterError) for error in errors):
-        raise errors[0]  # not the candidates' fault
+        tell(name, job.slice, num_found, len(jobs), at)
+    _check_fault(errors if len(failures) == len(checkpoints) else ())
     return ScoreBook(
         records={place: records for place, (records, _) in known.items()},
         results={place: result for place, (_, result) in known.items()},
         failures=tuple(failures.values()),
     )
+
+
+def _check_fault(errors: Sequence[Exception]) -> None:
+    """Raise the first of the errors where none is the fault of a candidate."""
+    if errors and all(isinstance(error, DataError | ClusterError) for error in errors):
+        raise errors[0]
 
 
 def score_one(job: ScoreJob) -> ScoreResult:

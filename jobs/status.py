@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -184,23 +184,18 @@ def describe_run(store: Store, run: str, *, now: float | None = None) -> RunStat
     judgements = list(find_judgements(store, run))
     verdict = judgements[-1].report.verdict if judgements else None
     num_scored = _count_scored(store, plan)
-    step = "found"
-    for name, is_reached in (
-        ("evaluating", num_scored > 0),
-        ("merging", planned is not None),
-        ("committed", bool(model)),
-        ("judged", verdict is not None),
-    ):
-        step = name if is_reached else step
+    reached = {
+        "evaluating": num_scored > 0,
+        "merging": planned is not None,
+        "committed": bool(model),
+        "judged": verdict is not None,
+    }
+    step = next((name for name in reversed(reached) if reached[name]), "found")
     merge_bytes = sum(planned.shard_bytes) if planned else 0
     num_done, done_bytes = len(records), sum(size for _, size in records.values())
     if model and planned is not None:
         num_done, done_bytes = planned.num_units, merge_bytes
-    pace = None
-    if now is not None and not model and outcome is None:
-        entries = [entry for entry, _ in records.values()]
-        sizes = {key: size for key, (_, size) in records.items()}
-        pace = find_pace(store, entries, sizes, merge_bytes - done_bytes, now=now)
+    is_merging = not model and outcome is None
     return RunStatus(
         run=run,
         step=outcome.result if outcome else step,
@@ -216,7 +211,7 @@ def describe_run(store: Store, run: str, *, now: float | None = None) -> RunStat
         sentence=verdict.sentence if verdict else "",
         outcome=outcome,
         removed=read_removed(store, run),
-        pace=pace,
+        pace=_pace(store, records, merge_bytes - done_bytes, now) if is_merging else None,
     )
 
 
@@ -291,6 +286,15 @@ def _merged(
         if key.startswith(folder) and UNIT.fullmatch(name):
             records[key] = (entries[key], planned.bytes_of(name.removesuffix(".json")))
     return records, planned
+
+
+def _pace(
+    store: Store, records: Mapping[str, tuple[ObjectInfo, int]], left: int, now: float | None
+) -> MergePace | None:
+    if now is None:
+        return None
+    entries = [entry for entry, _ in records.values()]
+    return find_pace(store, entries, {k: size for k, (_, size) in records.items()}, left, now=now)
 
 
 def _committed(store: Store, run: str) -> str:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 from cluster.digests import RunningDigest
 from cluster.errors import NotFoundError
@@ -143,16 +144,7 @@ def verify_model(
         if not _adds_up(entry)
     ]
 
-    def differs(piece: "_Piece") -> str:
-        where = f"{store.uri}/{stem}{piece.name}, bytes {piece.start:,} to {piece.end:,}"
-        try:
-            found = _digest_of(store, f"{stem}{piece.name}", piece)
-        except NotFoundError:
-            return f"{where}: gone since its size was looked at"
-        if found == piece.expected:
-            return ""
-        return f"{where}: {piece.kind} {piece.expected[:16]} expected, {found[:16]} found"
-
+    differs = partial(_difference, store, stem)
     with ThreadPoolExecutor(READERS if store.is_remote else 2, "verify") as pool:
         at = Figures(total_bytes=sum(piece.end - piece.start for piece in chosen))
         on_unit(0, len(chosen), at)
@@ -228,6 +220,18 @@ def _digest_of(store: Store, key: str, piece: _Piece) -> str:
         else:
             crc.update(view)
     return sha256.hexdigest() if piece.kind == "sha256" else crc.crc64nvme
+
+
+def _difference(store: Store, stem: str, piece: _Piece) -> str:
+    """What is wrong with a range, "" for nothing."""
+    where = f"{store.uri}/{stem}{piece.name}, bytes {piece.start:,} to {piece.end:,}"
+    try:
+        found = _digest_of(store, f"{stem}{piece.name}", piece)
+    except NotFoundError:
+        return f"{where}: gone since its size was looked at"
+    if found == piece.expected:
+        return ""
+    return f"{where}: {piece.kind} {piece.expected[:16]} expected, {found[:16]} found"
 
 
 def _size(store: Store, key: str) -> int:

@@ -148,3 +148,20 @@ def test_gc_marks_what_it_removed_in_the_history(output, capsys):
     _, out, _ = read(capsys, "history", output)
     assert "nightly-2026-11-21: model removed by gc, " in out
     assert "model removed by gc, " in (output / "index.html").read_text()
+
+
+def test_status_of_a_removed_pointer_shows_the_runs_and_exits_as_the_other_verbs_do(output, capsys):
+    (output / "latest.json").unlink()
+    code, out, err = read(capsys, "status", output)
+    assert (code, err.split()[0]) == (11, "E-POINTER")
+    assert "latest   gone" in out
+    assert "run      nightly-2026-11-23" in out
+    assert "nothing is promoted" not in out
+    code, said = call(capsys, "status", output)
+    assert (code, said["error"], said["exit_status"]) == (11, "E-POINTER", 11)
+    assert said["run"]["run"] == "nightly-2026-11-23"
+
+
+def test_follow_is_for_an_output(capsys):
+    code, said = call(capsys, "status", "a-s1", "--address", "http://h:8265", "--follow")
+    assert (code, said["error"]) == (2, "E-USAGE")

@@ -8,6 +8,7 @@ from fusion.plan import linear_request, plan_merge
 from jobs.lease import held_lease
 from jobs.ledger import Ledger, PlannedUnits
 from jobs.status import describe_run, find_runs, look
+from jobs.status_command import follow
 from tests.jobs.test_lease import put as put_lease
 from tests.support.light_runs import begin, drive
 
@@ -87,3 +88,36 @@ def test_runs_are_told_by_date_and_attempt(store):
     assert find_runs(store) == (
         "nightly-2026-11-21", "nightly-2026-11-21.2", "nightly-2026-11-22",
     )  # fmt: skip
+
+
+def test_a_pointer_that_was_removed_is_not_taken_for_none(store):
+    drive(store, "2026-11-21")
+    drive(store, "2026-11-22")
+    store.delete("latest.json")
+    found = look(store, None, watch_seconds=0)
+    assert found.pointer is None
+    assert found.lost.code == "E-POINTER"
+    assert "pointer-log/" in found.lost.message
+
+
+def test_following_says_lines_until_nobody_works_on_it(store):
+    begin(store, "2026-11-21")
+    put_lease(store)
+    lines, beats = [], iter(range(1, 100))
+
+    def sleep(seconds):
+        if len(lines) < 3:
+            put_lease(store, beat=next(beats))
+        else:
+            put_lease(store, released=True)
+
+    found = follow(store, None, watch_seconds=7, say=lines.append, sleep=sleep, clock=lambda: 0.0)
+    assert lines == ["nightly-2026-11-21  found"] * 3
+    assert found.lease.state == "free"
+
+
+def test_following_ends_with_the_run(store):
+    drive(store, "2026-11-21")
+    put_lease(store)
+    found = follow(store, None, watch_seconds=0, say=None)
+    assert found.run.outcome.result == "promoted"
