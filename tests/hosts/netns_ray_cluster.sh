@@ -10,7 +10,7 @@
 #   kill-host hI         kill -9 everything on hI at once (power loss)
 #   start hI             boot a host again after kill-host
 #   spot hI [SECONDS]    drain hI with a deadline, as a spot notice does, then kill it (default 30)
-#   kill-worker hI       kill -9 the process of a merge worker on hI
+#   kill-worker hI       kill -9 the processes of actors and tasks on hI
 #   storage CMD...       run CMD on the storage host ($NET.200: a network of its own, nothing else)
 #   check                say what this machine lacks for all that
 #   status | down
@@ -128,8 +128,8 @@ kill-raylet) # by exact pid, found inside the host's own PID namespace
   p=$(inns "$1" sh -c 'for p in /proc/[0-9]*; do case $(cat $p/comm 2>/dev/null) in raylet) echo ${p#/proc/};; esac; done')
   inns "$1" kill -9 $p;;
 kill-worker)
-  p=$(inns "$1" sh -c 'for p in /proc/[0-9]*; do read -r c < $p/cmdline; case $c in ray::_Worker*) echo ${p#/proc/};; esac; done' 2>/dev/null)
-  [ -n "$p" ] || die "$1 has no merge worker"; inns "$1" kill -9 $p;;
+  p=$(inns "$1" sh -c 'for p in /proc/[0-9]*; do read -r c < $p/cmdline; case $c in ray::*Agent*|ray::IDLE*|ray::JobSupervisor*) ;; ray::*) echo ${p#/proc/};; esac; done' 2>/dev/null)
+  [ -n "$p" ] || die "$1 has no workers"; inns "$1" kill -9 $p;;
 kill-host) p=$(mine "$1") || die "$1 is not running"; kill -9 "$p"; rm -f "$S/$1/ready" "$S/$1/init.pid";;
 start) ! mine "$1" > /dev/null || die "$1 is running"; boot "$1"; await "$1";;
 spot)
