@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import sys
 import time
@@ -170,6 +171,8 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=200, help="Mbit/s of a cable")
     parser.add_argument("--rounds", type=int, default=3)
     wanted = parser.parse_args()
+    # Whoever ends this ends the hosts too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.path.insert(0, str(HERE.parent))
     slow, free = measure_all(wanted.units, wanted.rate, wanted.rounds)
     text = describe(slow, free, wanted.units, wanted.rate)

@@ -11,7 +11,7 @@ from tests.support.publishing import read_promoted
 RATE = "200mbit"
 BUSY_BYTES = 200e6 / 8 / 8  # a second: an eighth of RATE, far more than acknowledgements take
 AT_ONCE = 6  # units under way: two on each worker
-LOOK_SECONDS = 0.3
+LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,22 @@ class Scene:
         """Let the run end; nobody can tell that something happened."""
         assert complete(self.run) == self.wanted
 
-    def wait_sending(self, host: str) -> None:
-        """A host is in the middle of writing a unit."""
-        until(lambda: self._speed(host)[0] > BUSY_BYTES, 60, f"{host} writes", pause=0.0)
+    def find_sending(self) -> str:
+        """Wait until a host is in the middle of writing a unit; returns its name."""
+        return self._find_busy(0, "a host writes")
 
-    def wait_receiving(self, host: str) -> None:
-        """A host is in the middle of reading the candidates."""
-        until(lambda: self._speed(host)[1] > BUSY_BYTES, 60, f"{host} reads", pause=0.0)
+    def find_receiving(self) -> str:
+        """Wait until a host is in the middle of reading the candidates; returns its name."""
+        return self._find_busy(1, "a host reads")
+
+    def _find_busy(self, way: int, what: str) -> str:
+        def look() -> str | None:
+            assert self.run.missing(), f"{what}: the merge was over before"
+            speeds = {host: self._speed(host)[way] for host in self.machines.workers}
+            busiest = max(speeds, key=lambda host: speeds[host])
+            return busiest if speeds[busiest] > BUSY_BYTES else None
+
+        return until(look, 60, what, pause=0.0)
 
     def _speed(self, host: str) -> tuple[float, float]:
         before = self.machines.traffic(host)

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,35 +21,35 @@ CLUSTER = 40  # exit status
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["raylet", "worker"])
 def test_a_killed_process(scene, what):
-    scene.disturb(f"{what} killed", lambda: scene.machines.hurt(f"kill-{what}", "h1"))
+    host = scene.find_receiving()
+    scene.disturb(f"{what} killed", lambda: scene.machines.hurt(f"kill-{what}", host))
     scene.check()
 
 
 @pytest.mark.slow
 def test_a_host_that_is_powered_off_in_the_middle_of_a_write(scene):
-    scene.wait_sending("h1")
-    scene.disturb("host powered off mid-write", lambda: scene.machines.hurt("kill-host", "h1"))
+    host = scene.find_sending()
+    scene.disturb("host powered off mid-write", lambda: scene.machines.hurt("kill-host", host))
     scene.check()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["read", "write"])
 def test_a_cable_that_is_cut_silently(scene, when):
-    wait = scene.wait_sending if when == "write" else scene.wait_receiving
-    wait("h1")
-    seconds = scene.disturb(f"cable cut mid-{when}", lambda: scene.machines.hurt("cut", "h1"))
+    host = scene.find_sending() if when == "write" else scene.find_receiving()
+    seconds = scene.disturb(f"cable cut mid-{when}", lambda: scene.machines.hurt("cut", host))
     assert seconds < MOST_AFTER_A_CUT
     scene.check()
 
 
 def test_a_cut_cable_that_is_healed_after_the_run(scene):
-    scene.wait_sending("h1")
+    host = scene.find_sending()
     seconds = scene.disturb(
-        "cable cut mid-write, healed after the run", lambda: scene.machines.hurt("cut", "h1")
+        "cable cut mid-write, healed after the run", lambda: scene.machines.hurt("cut", host)
     )
     assert seconds < MOST_AFTER_A_CUT
     scene.check()
-    scene.machines.script("heal", "h1")
+    scene.machines.script("heal", host)
     # Whatever that host still believes that it has to send has gone out by then.
     time.sleep(ZOMBIE_SECONDS)
     check_promoted_once(scene.run)
@@ -82,7 +83,8 @@ def test_a_driver_that_is_ended(scene, number, status):
     def end() -> None:
         driver = scene.machines.find_driver()
         os.kill(driver, number)
-        until(lambda: scene.machines.find_driver() != driver, LEAVE_SECONDS, "the driver leaves")
+        gone = lambda: not Path(f"/proc/{driver}").exists()  # noqa: E731
+        until(gone, LEAVE_SECONDS, "the driver leaves", pause=0.01)
         assert run.wait_end() == status, run.log()
         run.start()
 
@@ -92,8 +94,9 @@ def test_a_driver_that_is_ended(scene, number, status):
 
 @pytest.mark.slow
 def test_a_spot_host_that_is_taken_away(scene):
+    host = scene.find_receiving()
     scene.disturb(
-        "spot host drained, gone 20 s later", lambda: scene.machines.hurt("spot", "h1", "20")
+        "spot host drained, gone 20 s later", lambda: scene.machines.hurt("spot", host, "20")
     )
     scene.check()
 
@@ -105,5 +108,6 @@ def test_a_storage_server_that_is_killed_and_starts_again(scene):
 
 @pytest.mark.slow
 def test_a_host_that_is_throttled_to_a_tenth(scene):
-    scene.disturb("a host at a tenth of its rate", lambda: scene.machines.shape("20mbit", ["h1"]))
+    host = scene.find_receiving()
+    scene.disturb("a host at a tenth of its rate", lambda: scene.machines.shape("20mbit", [host]))
     scene.check()
