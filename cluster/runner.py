@@ -4,13 +4,14 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+ACCELERATOR = "accelerator_type:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +22,15 @@ class Resources:
         num_cpus: logical CPUs.
         num_gpus: may be a fraction.
         memory_bytes: asked of the scheduler; 0 asks for nothing.
-        limit_seconds: wall time after which the item counts as failed; None: no limit.
+        limit_seconds: wall time, from its start on a host, after which the item counts as failed;
+            None: no limit.
         lanes: items that one worker of a pool does at a time, each on a thread of its own that
             has its own `make_worker()`.
         resident_bytes: memory that a worker of a pool takes; decides how many a node gets, and is
             not asked of the scheduler. 0: unknown.
         most_a_node: workers of a pool on one node.
         use_head: whether the head of a cluster gets workers of a pool beside other nodes.
+        accelerator_type: of the host, in Ray's words ("A100"); "" for any, or none. For tasks.
     """
 
     num_cpus: float = 1.0
@@ -38,6 +41,35 @@ class Resources:
     resident_bytes: int = 0
     most_a_node: int = 64
     use_head: bool = False
+    accelerator_type: str = ""
+
+    @property
+    def asked(self) -> dict[str, float]:
+        """What a host must have, as Ray calls it: a type of accelerator is 1 where it is there."""
+        asked = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": float(self.memory_bytes)}
+        if self.accelerator_type:
+            asked[f"{ACCELERATOR}{self.accelerator_type}"] = 1.0
+        return {name: amount for name, amount in asked.items() if amount}
+
+    def fit(self, there: Mapping[str, float]) -> bool:
+        """Whether a host that has so much can have one of these."""
+        return all(there.get(name, 0) >= amount for name, amount in self.asked.items())
+
+    def describe(self) -> str:
+        """What is asked for, in words."""
+        return ", ".join(_describe(name, amount) for name, amount in self.asked.items())
+
+    def describe_lack(self, hosts: Sequence[Mapping[str, float]]) -> str:
+        """What is asked for, and the most that there is of it on one of these hosts."""
+        most = ", ".join(
+            f"{name} {max((host.get(name, 0) for host in hosts), default=0):g}"
+            for name in self.asked
+            if not name.startswith(ACCELERATOR)
+        )
+        if self.accelerator_type:
+            types = {n.removeprefix(ACCELERATOR) for h in hosts for n in h if ACCELERATOR in n}
+            most += f", accelerator {' or '.join(sorted(types)) or 'none'}"
+        return f"{self.describe()}; the most there is on one: {most}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +203,12 @@ class ThreadRunner:
 
     def close(self) -> None:
         pass
+
+
+def _describe(name: str, amount: float) -> str:
+    if name.startswith(ACCELERATOR):
+        return f"accelerator {name.removeprefix(ACCELERATOR)}"
+    return f"{name} {amount:g}"
 
 
 def _attempt(function: Callable[[Item], Result], index: int, item: Item) -> Done[Result]:

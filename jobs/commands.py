@@ -1,6 +1,5 @@
 """What each verb of the command line does, in order."""
 
-import os
 import sys
 import tempfile
 import time
@@ -16,7 +15,7 @@ from jobs.adapters import find_doubts
 from jobs.afterwards import follow_up
 from jobs.console import Progress, show, show_json, warn
 from jobs.cost import RunCost, plan_run
-from jobs.embedded_ray import LazyRay
+from jobs.embedded_ray import LazyRay, most_at_a_time
 from jobs.errors import IncompleteError, NoCandidatesError, OutputError, UsageError
 from jobs.notify import look_at_webhook
 from jobs.output_store import look_at_output
@@ -26,8 +25,6 @@ from jobs.report import BADGES, format_seconds
 from jobs.report_table import show_report_table
 
 GB = 1e9
-
-MOST_WORKERS = 4096
 
 
 def show_plan(path: Path, *, as_json: bool) -> int:
@@ -76,8 +73,7 @@ def run_loaded(
 
     check_date(logical_date)
     progress = Progress(is_quiet=as_json)
-    # On a cluster by default as many as there is room for.
-    most = (os.cpu_count() or 1) if address is None else MOST_WORKERS
+    most = most_at_a_time(address)
     with LazyRay(address, progress.say) as ray:
         request = RunRequest(
             recipe=recipe,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from cluster.errors import ClusterError, NotFoundError
 from cluster.probe import probe_store
 from cluster.ray_nodes import NodeAnswer, ask_every_node
+from cluster.runner import Resources
 from cluster.store import Store, open_store
 from jobs.doctor import SHIPPED, Finding, examine_store, find_imports, find_version, has_travelled
 from jobs.errors import JobError
@@ -127,25 +128,18 @@ def check_resources(recipe: Recipe, answers: Sequence[NodeAnswer[HostFacts]]) ->
 
     Ray would let a task that asks for more wait for ever.
     """
-    wanted = recipe.resources.evaluate
-    evaluation = {
-        "CPU": wanted.num_cpus, "GPU": wanted.num_gpus, "memory": float(wanted.memory_bytes or 0)
-    }  # fmt: skip
-    merge = {"CPU": 1.0}
     return [
-        _fit("evaluation", evaluation, answers),
-        _fit("merge worker", merge, answers),
+        _fit("evaluation", recipe.resources.evaluate.of_one, answers),
+        _fit("merge worker", Resources(), answers),
     ]
 
 
-def _fit(what: str, asked: dict[str, float], answers: Sequence[NodeAnswer[HostFacts]]) -> Finding:
-    fitting = [a for a in answers if all(a.resources.get(k, 0) >= v for k, v in asked.items())]
-    needs = ", ".join(f"{k} {v:g}" for k, v in asked.items() if v)
-    if fitting:
-        return Finding(f"resources of one {what}", True, f"{needs}: {len(fitting)} hosts have it")  # noqa: FBT003  # a field
-    most = {k: max((a.resources.get(k, 0) for a in answers), default=0) for k in asked}
-    there = ", ".join(f"{k} {v:g}" for k, v in most.items())
-    text = f"no host has {needs}; the most there is on one: {there}. It would wait for ever"
+def _fit(what: str, one: Resources, answers: Sequence[NodeAnswer[HostFacts]]) -> Finding:
+    hosts = [answer.resources for answer in answers]
+    count = sum(one.fit(host) for host in hosts)
+    if count:
+        return Finding(f"resources of one {what}", True, f"{one.describe()}: {count} hosts have it")  # noqa: FBT003  # a field
+    text = f"no host has {one.describe_lack(hosts)}. It would wait for ever"
     return Finding(f"resources of one {what}", False, text)  # noqa: FBT003  # a field
 
 

@@ -1,9 +1,12 @@
 """Ray, started when the first worker is needed."""
 
+import os
 from contextlib import closing
 
 from cluster.runner import Runner
 from jobs.pace import Say
+
+MOST_WORKERS = 4096
 
 
 class LazyRay:
@@ -35,3 +38,8 @@ class LazyRay:
         if self._runner is not None:
             with closing(self._runner):
                 self._runner = None
+
+
+def most_at_a_time(address: str | None) -> int:
+    """Workers where a recipe does not say: on a cluster as many as there is room for."""
+    return MOST_WORKERS if address else os.cpu_count() or 1

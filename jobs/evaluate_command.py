@@ -1,19 +1,17 @@
 """`metafuse evaluate`: scores alone, nothing merged or kept."""
 
 import math
-import os
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from cluster.runner import Resources
 from fusion.metrics import Score, score
 from fusion.slices import SLICES
 from jobs.console import Progress, show, show_json, show_table
 from jobs.discover import Found, find_candidates
-from jobs.embedded_ray import LazyRay
+from jobs.embedded_ray import LazyRay, most_at_a_time
 from jobs.errors import DataError, UsageError
 from jobs.evaluate import ScoreBook, score_all
 from jobs.preparation import make_task
@@ -91,10 +89,8 @@ def _score(
             task,
             cache=cache,
             runner=ray.start(),
-            resources=Resources(
-                wanted.num_cpus, wanted.num_gpus, wanted.memory_bytes or 0, wanted.limit_seconds
-            ),
-            workers=wanted.workers or os.cpu_count() or 1,
+            resources=wanted.of_one,
+            workers=wanted.workers or most_at_a_time(address),
             on_done=lambda name, _, done, total, figures: progress.say(
                 "evaluate", done, total, name, figures
             ),

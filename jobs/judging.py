@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.runner import Resources
 from fusion.checkpoint import Checkpoint
 from fusion.errors import ManifestError
 from fusion.gate import GateRules, Guard, judge
@@ -118,7 +117,8 @@ def _problems(
     from jobs.rescoring import Rescoring, rescore
 
     order = Rescoring(fused, context.task, records[fused.name])
-    for done in context.runner.run_tasks(rescore, [order], resources=Resources(), workers=1):
+    resources = context.recipe.resources.evaluate.of_one
+    for done in context.runner.run_tasks(rescore, [order], resources=resources, workers=1):
         if done.error is not None:
             raise done.error
         assert done.value is not None

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from cluster.runner import Resources
 from fusion.canonical import digest, to_json
 from fusion.health import HealthMode
 from fusion.method_specs import METHOD_SPECS
@@ -190,14 +191,32 @@ class MergeResources(Block):
     on_head: bool = False
 
 
+def _share_of_one_or_whole(value: float) -> float:
+    if value > 1 and value != int(value):
+        raise ValueError(f"expected a share of one GPU or whole ones, found {value:g}")
+    return value
+
+
 class EvaluateResources(Block):
     """What evaluations may use."""
 
     workers: Annotated[Whole, Field(ge=1, le=4096)] | None = None
     num_cpus: Annotated[Number, Field(gt=0)] = 1.0
-    num_gpus: Annotated[Number, Field(ge=0)] = 0.0
+    num_gpus: Annotated[Number, Field(ge=0), AfterValidator(_share_of_one_or_whole)] = 0.0
+    accelerator_type: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] | None = None
     memory_bytes: Bytes | None = Field(default=None, alias="memory")
     limit_seconds: Seconds | None = Field(default=None, alias="time_limit")
+
+    @property
+    def of_one(self) -> Resources:
+        """What one evaluation may use."""
+        return Resources(
+            self.num_cpus,
+            self.num_gpus,
+            self.memory_bytes or 0,
+            self.limit_seconds,
+            accelerator_type=self.accelerator_type or "",
+        )
 
 
 class RecipeResources(Block):

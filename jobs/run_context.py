@@ -68,16 +68,13 @@ class RunContext:
 
     def score(self, checkpoints: Sequence[Checkpoint], slice_name: str) -> ScoreBook:
         """Score checkpoints on one slice and keep the records in the run's folder."""
-        wanted = self.recipe.resources.evaluate
         return score_all(
             checkpoints,
             [slice_name],
             self.task,
             cache=f"{self.store.uri}/{SCORES}",
             runner=self.runner,
-            resources=Resources(
-                wanted.num_cpus, wanted.num_gpus, wanted.memory_bytes or 0, wanted.limit_seconds
-            ),
+            resources=self.recipe.resources.evaluate.of_one,
             workers=self.workers,
             on_done=lambda name, _, done, total, figures: self.say(
                 f"evaluate on {slice_name}", done, total, name, figures

@@ -22,6 +22,8 @@ ONLY_HERE = {
         "cluster/ray_runner.py",
         "cluster/ray_pool.py",
         "cluster/ray_nodes.py",
+        "cluster/ray_tasks.py",
+        "cluster/ray_watch.py",
         "cluster/submit.py",
     },
     "boto3": {"cluster/s3.py"},

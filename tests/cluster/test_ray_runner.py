@@ -73,6 +73,16 @@ def test_work_of_a_killed_process_is_done_again(runner, verb, tmp_path):
     assert done.value == "done"
 
 
+def test_a_task_that_fails_is_not_done_again(runner, tmp_path):
+    def fail(folder):
+        Path(folder, str(time.monotonic_ns())).touch()
+        raise MismatchError("odd", "drop it", "E-SHAPE")
+
+    (done,) = runner.run_tasks(fail, [str(tmp_path)], resources=Resources(), workers=1)
+    assert isinstance(done.error, MismatchError)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_a_unit_that_kills_every_worker_is_named(runner):
     def die(item):
         os.kill(os.getpid(), signal.SIGKILL)

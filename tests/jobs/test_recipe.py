@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.runner import Resources
 from jobs.errors import RecipeError
 from jobs.recipe import parse_merge_block, parse_recipe
 from jobs.sizes import parse_shard_size, parse_size
@@ -22,7 +23,7 @@ gate: {smallest_effect: 0.01, alpha: 0.005, guards: [{metric: accuracy, margin: 
 schedule: {cron: "0 4 * * *", zone: Europe/Paris, overlap: skip, catch_up: 6h}
 resources:
   merge: {workers: 8, memory: 512MiB, nic: 10Gbit, on_head: true}
-  evaluate: {num_gpus: 0.5, memory: 4GB, time_limit: 1h}
+  evaluate: {num_gpus: 0.5, accelerator_type: A100, memory: 4GB, time_limit: 1h}
 """
 
 
@@ -48,7 +49,17 @@ def test_a_whole_recipe_has_plain_units():
     assert (recipe.resources.merge.nic_bits, recipe.resources.merge.on_head) == (10e9, True)
     assert recipe.resources.evaluate.memory_bytes == 4_000_000_000
     assert recipe.resources.evaluate.limit_seconds == 3600
+    assert recipe.resources.evaluate.of_one == Resources(
+        1.0, 0.5, 4_000_000_000, 3600.0, accelerator_type="A100"
+    )
     assert recipe.text == WHOLE
+
+
+def test_what_no_scheduler_takes_is_a_mistake_of_the_recipe():
+    text = mistakes(WHOLE.replace("num_gpus: 0.5", "num_gpus: 1.5").replace("A100", "two words"))
+    assert "resources.evaluate.num_gpus" in text
+    assert "a share of one GPU or whole ones, found 1.5" in text
+    assert "resources.evaluate.accelerator_type" in text
 
 
 def test_comments_layout_schedule_and_resources_do_not_change_the_digest():
