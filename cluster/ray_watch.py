@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.ray_pool import BEAT_SECONDS, POLL_SECONDS
@@ -83,8 +83,11 @@ class Watch:
         one = self.watched[node]
         try:
             ray.get(one.beat, timeout=POLL_SECONDS)
-        except (RayError, GetTimeoutError):
+        except (ActorUnavailableError, GetTimeoutError):
+            # The connection broke, as it does to a silent node: what was asked is still owed.
+            one.beat = one.actor.beat.remote()
+        except RayError:
             # The actor is gone, perhaps with its node: `keep` makes another if the node lives.
             del self.watched[node]
-            return
-        one.beat, one.has_answered = None, True
+        else:
+            one.beat, one.has_answered = None, True
