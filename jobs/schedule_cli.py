@@ -1,6 +1,7 @@
 """The verbs of the command line that make nights of a recipe: run, list, export."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -31,7 +32,14 @@ def schedule() -> None:
 @cluster_option
 @state_option
 @click.option("--once", "is_once", is_flag=True, help="See through what is due now, then leave.")
-def run_schedule(recipe: Path, address: str | None, state_uri: str | None, is_once: bool) -> None:
+@click.option(
+    "--plain-status",
+    is_flag=True,
+    help="Leave with 0 instead of 3, 4 and 5, for callers that know success and failure only.",
+)
+def run_schedule(
+    recipe: Path, address: str | None, state_uri: str | None, is_once: bool, plain_status: bool
+) -> None:
     """Wait for the nights of RECIPE and run each as `metafuse run` or `submit`; never ends.
 
     One JSON line a decision on stdout; what the nights print goes to stderr. Any number of
@@ -42,7 +50,9 @@ def run_schedule(recipe: Path, address: str | None, state_uri: str | None, is_on
     from jobs.schedule_commands import run_nights
 
     finish(
-        lambda: run_nights(recipe, address=address, state_uri=state_uri, is_once=is_once),
+        lambda: run_nights(
+            recipe, address=address, state_uri=state_uri, is_once=is_once, is_plain=plain_status
+        ),
         as_json=False,
     )
 
@@ -58,5 +68,34 @@ def list_schedule(recipe: Path, state_uri: str | None, count: int, as_json: bool
 
     finish(
         lambda: list_nights(recipe, state_uri=state_uri, count=count, as_json=as_json),
+        as_json=as_json,
+    )
+
+
+@schedule.command(name="export")
+@recipe_argument
+@click.option(
+    "--kind",
+    required=True,
+    type=click.Choice(["kubernetes", "kuberay", "systemd", "crontab"]),
+    help="CronJob, RayCronJob (alpha), timer and service, or a line for cron.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder; default: print.")
+@click.option("--image", metavar="IMAGE", help="With metafuse; default: example.org/metafuse.")
+@cluster_option
+@json_option
+def export_schedule(
+    recipe: Path,
+    kind: Literal["kubernetes", "kuberay", "systemd", "crontab"],
+    out: Path | None,
+    image: str | None,
+    address: str | None,
+    as_json: bool,
+) -> None:
+    """Write units that start the nights of RECIPE without a scheduler that is kept alive."""
+    from jobs.schedule_commands import export_nights
+
+    finish(
+        lambda: export_nights(recipe, kind, out=out, image=image, address=address, as_json=as_json),
         as_json=as_json,
     )

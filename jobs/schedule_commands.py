@@ -1,10 +1,12 @@
 """What `metafuse schedule run` and `list` do and show."""
 
 import signal
+import sys
 import threading
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -12,17 +14,21 @@ from zoneinfo import ZoneInfo
 from cluster.store import Store, open_store
 from jobs.console import show, show_json, show_table, warn
 from jobs.errors import RecipeError
-from jobs.nightly import ON_TIME_SECONDS, Decision, Night
+from jobs.nightly import DONE, ON_TIME_SECONDS, Decision, Night
 from jobs.output_store import open_output
 from jobs.recipe import Recipe, load_recipe
 from jobs.schedule import Scheduler, read_state, run_scheduler, this_process
 from jobs.schedule_child import Launch, NightProcess
+from jobs.schedule_export import UnitKind, UnitRequest, export_units
+from jobs.submit import check_places
 from jobs.timetable import Tick, Timetable, clock_change_warning, ticks, timetable_of
 
 SHOWN_NIGHTS = 14
 
 
-def run_nights(path: Path, *, address: str | None, state_uri: str | None, is_once: bool) -> int:
+def run_nights(
+    path: Path, *, address: str | None, state_uri: str | None, is_once: bool, is_plain: bool
+) -> int:
     """`metafuse schedule run`."""
     recipe, timetable = load_timetable(path)
     uri, key = _place(recipe, state_uri)
@@ -43,7 +49,8 @@ def run_nights(path: Path, *, address: str | None, state_uri: str | None, is_onc
     )
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stopped.set())
-    return run_scheduler(scheduler, stopped, is_once=is_once, warn=warn)
+    status = run_scheduler(scheduler, stopped, is_once=is_once, warn=warn)
+    return 0 if is_plain and status in DONE else status
 
 
 def list_nights(path: Path, *, state_uri: str | None, count: int, as_json: bool) -> int:
@@ -78,6 +85,51 @@ def list_nights(path: Path, *, state_uri: str | None, count: int, as_json: bool)
         [_row(night) for night in state.nights[-SHOWN_NIGHTS:]],
     )
     return 0
+
+
+def export_nights(
+    path: Path,
+    kind: UnitKind,
+    *,
+    out: Path | None,
+    image: str | None,
+    address: str | None,
+    as_json: bool,
+) -> int:
+    """`metafuse schedule export`."""
+    recipe, timetable = load_timetable(path)
+    if kind in ("kubernetes", "kuberay"):
+        check_places(path)
+    warning = clock_change_warning(timetable, time.time()) or ""
+    if warning:
+        warn(warning)
+    request = UnitRequest(
+        timetable=timetable,
+        recipe=path.absolute(),
+        recipe_text=recipe.text,
+        output=recipe.output,
+        image=image or f"example.org/metafuse:{version('metafuse')}",
+        address=(address or "").rstrip("/"),
+        command=_own_command(),
+        warning=warning,
+    )
+    units = export_units(kind, request)
+    for unit in units:
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / unit.name).write_text(unit.text)
+    if as_json:
+        show_json({"units": [asdict(unit) for unit in units], "warning": warning})
+    else:
+        for unit in units:
+            show(str(out / unit.name) if out is not None else unit.text.rstrip("\n"))
+    return 0
+
+
+def _own_command() -> tuple[str, ...]:
+    """How this metafuse is called by something without our PATH."""
+    script = Path(sys.executable).with_name("metafuse")
+    return (str(script),) if script.exists() else (sys.executable, "-m", "jobs")
 
 
 def load_timetable(path: Path) -> tuple[Recipe, Timetable]:

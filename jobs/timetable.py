@@ -14,7 +14,9 @@ from jobs.recipe import Recipe
 Overlap = Literal["skip", "queue", "cancel_older"]
 # Looked back from where ticks are wanted: no clock change is larger, so none hides a tick.
 MARGIN = timedelta(hours=26)
+DAY = timedelta(days=1)
 YEAR = timedelta(days=366)
+QUARTER = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,40 +143,42 @@ def clock_change_warning(timetable: Timetable, now: float) -> str | None:
     if not changes:
         return None
     clocks = read_clocks(timetable.cron)
-    touched = {1, 2} | {hour for change in changes for hour in _hours_around(change, zone)}
+    touched = {1, 2}.union(*(_touched_hours(change, zone) for change in changes))
     hit = sorted(touched & set(clocks.hours))
     if not hit or len(clocks.hours) == 24:
         return None
-    local = changes[0].astimezone(zone)
     return (
         f"schedule.cron: {hit[0]:02d}:{clocks.minutes[0]:02d} is near the clock changes of "
-        f"{timetable.zone} (next {local:%Y-%m-%d}), where times are skipped or repeated; it runs "
-        "once all the same, but cron daemons, timers and CronJobs differ: 04:00 is safe everywhere"
+        f"{timetable.zone} (next {changes[0].astimezone(zone):%Y-%m-%d}), where times are skipped "
+        "or repeated; it runs once all the same, but cron daemons, timers and CronJobs differ: "
+        "04:00 is safe everywhere"
     )
 
 
 def _find_changes(zone: ZoneInfo, begin: datetime) -> list[datetime]:
-    """First moments of a new offset within a year, to the quarter of an hour."""
+    """First moments of a new offset within a year; clocks change at quarters of an hour in UTC."""
     found = []
-    step, moment = timedelta(days=1), begin.replace(minute=0, second=0, microsecond=0)
-    while moment < begin + YEAR:
-        low, high = moment, moment + step
-        if low.astimezone(zone).utcoffset() != high.astimezone(zone).utcoffset():
-            while high - low > timedelta(minutes=15):
-                middle = low + (high - low) / 2
-                if middle.astimezone(zone).utcoffset() == low.astimezone(zone).utcoffset():
-                    low = middle
-                else:
-                    high = middle
-            found.append(high)
-        moment += step
+    day = begin.replace(minute=0, second=0, microsecond=0)
+    while day < begin + YEAR:
+        if _offset(day, zone) != _offset(day + DAY, zone):
+            moment = day
+            while _offset(moment, zone) == _offset(day, zone):
+                moment += QUARTER
+            found.append(moment)
+        day += DAY
     return found
 
 
-def _hours_around(change: datetime, zone: ZoneInfo) -> set[int]:
-    """Hours of the clock, before and after a change, that it may skip or repeat."""
-    before = (change - timedelta(minutes=31)).astimezone(zone)
-    after = (change + timedelta(minutes=1)).astimezone(zone)
-    gap = abs((after.utcoffset() or timedelta()) - (before.utcoffset() or timedelta()))
-    skipped = (before + timedelta(minutes=31)).hour
-    return {skipped, after.hour, (after - timedelta(seconds=1) + gap).hour}
+def _touched_hours(change: datetime, zone: ZoneInfo) -> set[int]:
+    """Hours of the clock that a change skips or repeats."""
+    offsets = (_offset(change - QUARTER, zone), _offset(change, zone))
+    wall, end = change + min(offsets), change + max(offsets)
+    hours = set()
+    while wall < end:
+        hours.add(wall.hour)
+        wall += QUARTER
+    return hours
+
+
+def _offset(moment: datetime, zone: ZoneInfo) -> timedelta:
+    return moment.astimezone(zone).utcoffset() or timedelta()
