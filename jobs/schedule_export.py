@@ -21,6 +21,20 @@ WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 QUARTERS = (0, 15, 30, 45)
 UNUSUAL = "".join(chr(code) for code in range(32)) + "\x7f"
 
+HARDENING = """\
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+PrivateTmp=yes
+ProtectSystem=strict
+ProtectHome=read-only
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectControlGroups=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+UMask=0027
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class UnitRequest:
@@ -172,18 +186,7 @@ TimeoutStartSec=infinity
 # SIGTERM reaches the scheduler, which ends its night within seconds and writes that down.
 KillMode=mixed
 TimeoutStopSec=60
-{credential}{writes}NoNewPrivileges=yes
-CapabilityBoundingSet=
-PrivateTmp=yes
-ProtectSystem=strict
-ProtectHome=read-only
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-ProtectControlGroups=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-UMask=0027
-"""
+{credential}{writes}{HARDENING}"""
 
 
 def crontab_units(request: UnitRequest) -> tuple[Unit, ...]:

@@ -240,7 +240,7 @@ def test_the_state_stays_small(store):
     run_until(world, [], at("28 12:01"))
     host.start()
     run_until(world, [host], at("28 12:05"))
-    assert any("975 earlier nights" in line.reason for line in world.lines)
+    assert any("978 earlier nights" in line.reason for line in world.lines)
     assert world.begun[-1] == "2026-11-28T1200Z"
 
 
