@@ -86,6 +86,7 @@ def run_pool(
     resources: Resources,
     workers: int,
     patience: Patience,
+    on_lost: Callable[[], None] = lambda: None,
 ) -> Generator[Done[Result], None, None]:
     """Carry out `Runner.run_pool`.
 
@@ -99,6 +100,7 @@ def run_pool(
         patience,
     )
     pool = _Pool(board, items, ray.put(make_worker), resources, min(max(1, workers), len(items)))
+    pool.on_lost = on_lost
     pool.fingerprint = getattr(make_worker, "expected", "") or None
     try:
         while not board.is_done:
@@ -127,6 +129,7 @@ class _Pool:
     fingerprint: str | None = None
     refused: dict[str, str] = field(default_factory=dict)
     num_made: int = 0
+    on_lost: Callable[[], None] = lambda: None
     looked: float = float("-inf")
     passed: float = field(default_factory=time.monotonic)
     answered: float = field(default_factory=time.monotonic)
@@ -285,8 +288,7 @@ class _Pool:
         try:
             ray.get(reference, timeout=POLL_SECONDS)
         except (RayError, GetTimeoutError):
-            worker.is_lost = True
-            self.looked = float("-inf")
+            self._miss(worker)
 
     def _settle(self, worker: _Worker, lane: Lane, reference: Any) -> Iterator[Done[Any]]:
         """Take the answer of a lane: a result, an error of the function, or a lost worker."""
@@ -295,8 +297,7 @@ class _Pool:
         try:
             value, seconds, name = ray.get(reference, timeout=POLL_SECONDS)
         except (RayActorError, GetTimeoutError) as error:
-            worker.is_lost = True
-            self.looked = float("-inf")
+            self._miss(worker)
             ray.kill(worker.actor)  # its other lanes fail by themselves
             self._lose(lane, first_line(error))
             return
@@ -319,8 +320,13 @@ class _Pool:
         for lane in worker.lanes:
             self._lose(lane, reason)
         self.workers.remove(worker)
-        self.looked = float("-inf")
+        self._miss(worker)
         ray.kill(worker.actor)
+
+    def _miss(self, worker: _Worker) -> None:
+        if not worker.is_lost:
+            self.on_lost()
+        worker.is_lost, self.looked = True, float("-inf")
 
     def _lose(self, lane: Lane, reason: str) -> None:
         ended = self.board.lose(lane, reason)

@@ -24,6 +24,7 @@ from cluster import ray_pool, ray_tasks
 from cluster.errors import RunnerError
 from cluster.pool import Patience
 from cluster.ray_address import check_reachable, close_token_file
+from cluster.ray_metrics import Metrics
 from cluster.runner import Done, Item, Resources, Result
 
 OBJECT_STORE_BYTES = 256 << 20
@@ -42,8 +43,11 @@ class RayRunner:
         """
         self._patience = patience or Patience()
         self._is_ours = not ray.is_initialized()
-        if not self._is_ours:
-            return
+        if self._is_ours:
+            self._join(address)
+        self._metrics = Metrics()
+
+    def _join(self, address: str | None) -> None:
         common: dict[str, Any] = {
             "namespace": NAMESPACE,
             "log_to_driver": False,
@@ -87,9 +91,10 @@ class RayRunner:
         if not items:
             return
         _check_feasible(resources)
-        yield from ray_tasks.run_tasks(
+        results = ray_tasks.run_tasks(
             function, items, resources=resources, workers=workers, patience=self._patience
         )
+        yield from self._metrics.counted(results)
 
     def run_pool(
         self,
@@ -103,9 +108,15 @@ class RayRunner:
         if not items:
             return
         _check_feasible(resources)
-        yield from ray_pool.run_pool(
-            make_worker, items, resources=resources, workers=workers, patience=self._patience
+        results = ray_pool.run_pool(
+            make_worker,
+            items,
+            resources=resources,
+            workers=workers,
+            patience=self._patience,
+            on_lost=self._metrics.count_lost_worker,
         )
+        yield from self._metrics.counted(results)
 
     def close(self) -> None:
         if self._is_ours and ray.is_initialized():

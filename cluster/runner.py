@@ -76,7 +76,8 @@ class Resources:
 class Done(Generic[Result]):
     """How one item ended: `value`, or `error` (the exception as the function raised it).
 
-    `tries` counts how often it was begun, because workers were lost, late or silent.
+    `tries` counts how often it was begun, because workers were lost, late or silent. A value may
+    have `counts`, numbers by name, which are added to the counters of a runner that has any.
     """
 
     index: int

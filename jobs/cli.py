@@ -84,7 +84,11 @@ def plan(recipe: Path, as_json: bool) -> None:
 def run(
     recipe: Path, logical_date: str | None, address: str | None, unattended: bool, as_json: bool
 ) -> None:
-    """Evaluate, weigh, merge, judge, promote. The same command continues an interrupted run."""
+    """Evaluate, weigh, merge, judge, promote. The same command continues an interrupted run.
+
+    METAFUSE_LOG=json in the environment makes stderr JSON lines with run, unit and host, here and
+    in the logs of Ray's workers.
+    """
     from jobs.commands import run_main
 
     finish(
@@ -258,8 +262,10 @@ def report(output: str, run_name: str | None, folder: Path | None, as_json: bool
 def finish(work: Callable[[], int], *, as_json: bool) -> None:
     """Run a verb and leave with its exit status; every error ends here."""
     from jobs.console import show_error, show_json
+    from jobs.json_log import open_log, read_log
 
     try:
+        open_log(read_log())
         status = work()
     except (KeyboardInterrupt, SystemExit):
         # While it starts, Ray turns SIGTERM into SystemExit.

@@ -1,5 +1,6 @@
 """What each verb of the command line does, in order."""
 
+import logging
 import sys
 import tempfile
 import time
@@ -26,6 +27,8 @@ from jobs.report_table import show_report_table
 
 GB = 1e9
 
+
+log = logging.getLogger(__name__)
 
 def show_plan(path: Path, *, as_json: bool) -> int:
     """`metafuse plan`."""
@@ -91,6 +94,8 @@ def run_loaded(
             raise
         finally:
             progress.close()
+    ended = {"outcome": result.outcome.result, "exit_status": result.exit_status}
+    log.info("run ended", extra=ended)
     follow_up(recipe, logical_date, result)
     _show_result(result.run, asdict(result.outcome), result.report, result.output, as_json=as_json,
                  status=result.exit_status)  # fmt: skip

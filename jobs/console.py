@@ -1,15 +1,19 @@
 """What people see: results on stdout; progress, logs and errors on stderr."""
 
 import json
+import logging
 import re
 import sys
 import time
 from collections.abc import Sequence
 
+from jobs.json_log import current_log
 from jobs.pace import Figures, Pace, describe_pace, go_on
 
 LINE_SECONDS = 10.0
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+log = logging.getLogger(__name__)
 
 
 def clean(text: str) -> str:
@@ -29,6 +33,9 @@ def show_json(value: object) -> None:
 
 def show_error(code: str, message: str, hint: str) -> None:
     """An error: what, where, expected, found; what was not done; the next command."""
+    if current_log().is_json:
+        log.error(message, extra={"code": code, "hint": hint})
+        return
     first, *rest = clean(message).splitlines() or [""]
     print(f"{code}  {first}", file=sys.stderr)
     for line in rest:
@@ -39,11 +46,17 @@ def show_error(code: str, message: str, hint: str) -> None:
 
 def note(text: str) -> None:
     """One line on stderr about what is being done."""
+    if current_log().is_json:
+        log.info(text)
+        return
     print(clean(text), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
     """One line on stderr."""
+    if current_log().is_json:
+        log.warning(text)
+        return
     print(f"warning  {clean(text)}", file=sys.stderr, flush=True)
 
 
@@ -65,7 +78,8 @@ class Progress:
 
     def __init__(self, *, is_quiet: bool = False) -> None:
         self._is_quiet = is_quiet
-        self._is_terminal = sys.stderr.isatty()
+        self._is_json = current_log().is_json
+        self._is_terminal = sys.stderr.isatty() and not self._is_json
         self._pace: Pace | None = None
         self._step = ""
         self._last = 0.0
@@ -83,9 +97,16 @@ class Progress:
         if self._is_terminal:
             self._draw(step, done, total, figured or detail)
         elif step != self._step or now - self._last >= LINE_SECONDS or done == total:
-            text = f"{step}  {done}/{total}  {'  '.join(filter(None, (figured, detail)))}".rstrip()
-            print(clean(text), file=sys.stderr, flush=True)
+            self._tell(step, done, total, "  ".join(filter(None, (figured, detail))))
             self._step, self._last = step, now
+
+    def _tell(self, step: str, done: int, total: int, detail: str) -> None:
+        if self._is_json:
+            counts = {"step": step, "done": done, "total": total, "detail": detail}
+            log.info("progress", extra=counts)
+            return
+        text = f"{step}  {done}/{total}  {detail}".rstrip()
+        print(clean(text), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Leave the terminal clean."""

@@ -1,5 +1,6 @@
 """Score checkpoints on slices: one task each, one row an example, cached by pin and task."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from fusion.checkpoint import Checkpoint, checkpoint_digest
 from fusion.errors import FusionError
 from fusion.metrics import Records
 from jobs.errors import DataError, JobError, SourceChangedError
+from jobs.json_log import SILENT, LogTo, current_log, open_log
 from jobs.pace import Figures
 from jobs.process_memory import peak_bytes
 from jobs.score_files import load_records, score_key
@@ -20,20 +22,28 @@ Progress = Callable[[str, str, int, int, Figures], object]
 # Above this a tensor looks damaged: trained weights stay far below.
 SUSPICIOUS_MAGNITUDE = 1e6
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreJob:
-    """One checkpoint on one slice; `cache` is the URI where records are kept."""
+    """One checkpoint on one slice; `cache` is the URI of records, `log` how the worker logs."""
 
     checkpoint: Checkpoint
     slice: str
     task: EvaluationTask
     cache: str
+    log: LogTo = SILENT
 
     @property
     def place(self) -> tuple[str, str]:
         """(checkpoint name, slice)."""
         return self.checkpoint.name, self.slice
+
+    @property
+    def unit(self) -> str:
+        """What logs call it."""
+        return f"{self.checkpoint.name}/{self.slice}"
 
     @property
     def num_bytes(self) -> int:
@@ -69,6 +79,11 @@ class ScoreResult:
     num_truncated: int
     health: str
     is_cached: bool
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What it adds to counters."""
+        return {"evaluations": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +133,7 @@ def score_all(
         SourceChangedError: a checkpoint or the data is no longer what was pinned.
         ClusterError: all evaluations failed, none by the fault of its checkpoint.
     """
-    jobs = [ScoreJob(c, name, task, cache) for c in checkpoints for name in slices]
+    jobs = [ScoreJob(c, name, task, cache, current_log()) for c in checkpoints for name in slices]
     known = {job.place: found for job in jobs if (found := _load(job)) is not None}
     missing = [job for job in jobs if job.place not in known]
     failures: dict[str, Failure] = {}
@@ -159,15 +174,19 @@ def score_one(job: ScoreJob) -> ScoreResult:
     """Load, predict, record. Runs on a worker."""
     from jobs.scoring import score_checkpoint
 
+    if job.log.is_json:
+        open_log(job.log)
     started = time.monotonic()
     health, num_truncated = score_checkpoint(
         job.checkpoint, job.slice, job.task, cache=job.cache, key=job.key, started=started
     )
+    seconds = time.monotonic() - started
+    log.info("evaluation written", extra={"unit": job.unit, "seconds": round(seconds, 3)})
     return ScoreResult(
         name=job.checkpoint.name,
         slice=job.slice,
         key=job.key,
-        seconds=time.monotonic() - started,
+        seconds=seconds,
         peak_bytes=peak_bytes(),
         num_truncated=num_truncated,
         health=health,
@@ -176,6 +195,11 @@ def score_one(job: ScoreJob) -> ScoreResult:
 
 
 def _after(at: Figures, job: ScoreJob, done: Done[ScoreResult]) -> Figures:
+    error = {} if done.error is None else {"code": _code(done.error)}
+    log.info(
+        "evaluation failed" if error else "evaluation done",
+        extra={"unit": job.unit, "worker": done.worker, "seconds": round(done.seconds, 3), **error},
+    )
     return Figures(
         num_bytes=at.num_bytes + job.num_bytes,
         total_bytes=at.total_bytes,

@@ -77,6 +77,11 @@ class UnitRecord:
         return int(self.unit.partition("-")[0]) - 1
 
     @property
+    def counts(self) -> dict[str, int]:
+        """What it adds to counters."""
+        return {"units": 1, "read_bytes": self.read_bytes, "written_bytes": self.size}
+
+    @property
     def part(self) -> Part:
         """What the store is asked about."""
         return Part(self.number, self.offset, self.size, self.etag, self.crc64nvme, self.sha256)

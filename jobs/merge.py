@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from fusion.health import HealthMode, ModelHealth, describe_model
 from fusion.manifest import FileEntry, HostFigures
 from fusion.method_specs import METHOD_SPECS
 from fusion.plan import MergePlan, MergeUnit
+from jobs.json_log import SILENT, LogTo, current_log, open_log
 from jobs.ledger import Ledger, ShardState, UnitRecord
 from jobs.merge_memory import WorkerMemory
 from jobs.pace import Figures
@@ -24,6 +26,8 @@ Progress = Callable[[int, int, Figures], object]
 ANYWHERE = Resources()
 # Times that one merge looks at the ledger again because another driver was at work on it.
 TAKEN_UP_AT_MOST = 10
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class MergeJob:
         with_sha256: whether units get a sha256 beside their CRC64NVME.
         device: "cpu" or "cuda", where the arithmetic runs.
         known_digests: source shards whose digest is known; `merge_all` finds them.
+        log: how workers log; `merge_all` gives its own.
         health: which blocks are summed. NaN, infinity and magnitude are looked for in all.
     """
 
@@ -51,6 +56,7 @@ class MergeJob:
     device: str = "cpu"
     known_digests: frozenset[tuple[int, str]] = frozenset()
     health: HealthMode = "sampled"
+    log: LogTo = SILENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +142,7 @@ def merge_all(
     store = open_store(job.output)
     Ledger(store, job.ledger).announce(job.plan)
     known = find_digests(job.plan)
-    job = replace(job, known_digests=frozenset(known))
+    job = replace(job, known_digests=frozenset(known), log=current_log())
     tries = 0
     while True:
         tries += 1
@@ -214,6 +220,8 @@ class MergeWorkerMaker:
         """
         from jobs.merge_worker import MergeWorker
 
+        if self.job.log.is_json:
+            open_log(self.job.log)
         found = self.fingerprint()
         if self.expected and found != self.expected:
             raise RunnerError(
@@ -272,6 +280,8 @@ def _compute(
 def _after(at: Figures, done: Done[UnitRecord]) -> Figures:
     record = done.value
     assert record is not None
+    tries = {"tries": done.tries, "worker": record.worker}
+    log.info("unit done", extra={"unit": record.unit, "bytes": record.size, **tries})
     return Figures(
         num_bytes=at.num_bytes + record.size,
         total_bytes=at.total_bytes,

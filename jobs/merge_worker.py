@@ -1,6 +1,7 @@
 """One merge worker: a unit in, its bytes and its record out."""
 
 import contextlib
+import logging
 import math
 import os
 import socket
@@ -31,6 +32,7 @@ from jobs.unit_health import UnitHealth
 
 # PyTorch's setting is the process's: workers on threads of one process share it.
 THREADS_LOCK = threading.Lock()
+log = logging.getLogger(__name__)
 # The retries of a request are over within two seconds; a server takes longer to come back.
 OUTAGE_TRIES = 20
 OUTAGE_PAUSE_SECONDS = 3.0
@@ -101,6 +103,9 @@ class MergeWorker:
             arithmetic=self._arithmetic,
         )
         self._ledger.write(record)
+        sizes = {"bytes": record.size, "read_bytes": record.read_bytes}
+        seconds = {"seconds": round(record.seconds, 3)}
+        log.info("unit written", extra={"unit": record.unit, **sizes, **seconds})
         return record
 
     def _write(self, read: ReadChunk, unit: MergeUnit, writer: PartWriter) -> float:

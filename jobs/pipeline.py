@@ -19,6 +19,7 @@ from jobs.discover import find_places, open_pinned
 from jobs.errors import SourceChangedError, TooFewError
 from jobs.evaluate import ScoreBook
 from jobs.fusing import FusedModel, delete_baselines, fuse, plan_average
+from jobs.json_log import name_run
 from jobs.judgements import (
     Judgement,
     find_judgement,
@@ -164,6 +165,7 @@ def _attempt(
     ended = finish_promoted(store, plan)
     if ended is not None:
         return _end_promoted(store, plan.run, ended)
+    name_run(plan.run)
     try:
         context = RunContext(
             recipe=request.recipe,

@@ -1,5 +1,6 @@
 """What every step of a run shares."""
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from jobs.run_identity import RunPlan
 from jobs.tasks.text_classification import EvaluationTask
 
 SCORES = "scores"
+
+log = logging.getLogger(__name__)
 # What one merge worker moves from S3 to S3, read and written: measured 0.25 GB/s of one core.
 WORKER_BITS = 2e9
 
@@ -64,7 +67,9 @@ class RunContext:
         try:
             yield
         finally:
-            self.timings[step] = self.timings.get(step, 0.0) + time.monotonic() - started
+            seconds = time.monotonic() - started
+            self.timings[step] = self.timings.get(step, 0.0) + seconds
+            log.info("step ended", extra={"step": step, "seconds": round(seconds, 3)})
 
     def score(self, checkpoints: Sequence[Checkpoint], slice_name: str) -> ScoreBook:
         """Score checkpoints on one slice and keep the records in the run's folder."""

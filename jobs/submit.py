@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.errors import RunnerError
 from jobs.errors import LockedError, RecipeError
+from jobs.json_log import VARIABLE, read_log
 from jobs.recipe import Recipe, load_recipe, parse_recipe, unattended
 from jobs.runtime_env import load_runtime_env
 from jobs.strict_yaml import read_text
@@ -264,7 +265,7 @@ def ship(api: "JobsApi", job_id: str, shipment: Shipment) -> bool:
             (work / name).write_text(text, encoding="utf-8")
         env = dict(shipment.runtime_env)
         env["working_dir"] = str(work)
-        env["env_vars"] = {**KEEPALIVE, **env.get("env_vars", {})}
+        env["env_vars"] = {**KEEPALIVE, **_log_variable(), **env.get("env_vars", {})}
         if shipment.with_code:
             env["py_modules"] = [str(path) for path in copy_packages(Path(folder) / "code")]
         return submit_job(
@@ -289,6 +290,11 @@ def copy_packages(folder: Path) -> list[Path]:
         ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
         copied.append(Path(shutil.copytree(source, folder / source.name, ignore=ignore)))
     return copied
+
+
+def _log_variable() -> dict[str, str]:
+    """The driver logs as this command was asked to."""
+    return {VARIABLE: "json"} if read_log().is_json else {}
 
 
 def _shortened(text: str, most: int = 600) -> str:

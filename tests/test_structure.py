@@ -24,6 +24,7 @@ ONLY_HERE = {
         "cluster/ray_nodes.py",
         "cluster/ray_tasks.py",
         "cluster/ray_watch.py",
+        "cluster/ray_metrics.py",
         "cluster/submit.py",
     },
     "boto3": {"cluster/s3.py"},

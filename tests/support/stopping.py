@@ -2,8 +2,8 @@
 
 While `stoppable` is in force, `open_store` gives stores that count every operation: those of the
 store itself and of its uploads, part writers and readers. Once stopped, nothing reaches storage
-any more, as after a kill: no clean-up either. The heartbeat of a lease is not counted, because
-nobody knows when it beats; it stops with the rest.
+any more, as after a kill: no clean-up either. Heartbeat and progress are not counted, because
+nobody knows when they write; they stop with the rest.
 """
 
 import os
@@ -45,7 +45,7 @@ class Stopper:
 
     def strike(self, verb, key, call):
         """Do an operation, unless the process has come to its end."""
-        if threading.current_thread().name == "lease":
+        if threading.current_thread().name in ("lease", "progress"):
             self._refuse()
             return call()
         with self.lock:
