@@ -83,6 +83,7 @@ class Progress:
         self._pace: Pace | None = None
         self._step = ""
         self._last = 0.0
+        self._done = 0
         self._bar: object = None
 
     def say(
@@ -96,9 +97,14 @@ class Progress:
         figured = describe_pace(self._pace)
         if self._is_terminal:
             self._draw(step, done, total, figured or detail)
-        elif step != self._step or now - self._last >= LINE_SECONDS or done == total:
+        elif (
+            step != self._step
+            or now - self._last >= LINE_SECONDS
+            or done == total
+            or 0 == self._done < done  # what comes first shows that it goes
+        ):
             self._tell(step, done, total, "  ".join(filter(None, (figured, detail))))
-            self._step, self._last = step, now
+            self._step, self._last, self._done = step, now, done
 
     def _tell(self, step: str, done: int, total: int, detail: str) -> None:
         if self._is_json:
