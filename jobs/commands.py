@@ -30,6 +30,7 @@ GB = 1e9
 
 log = logging.getLogger(__name__)
 
+
 def show_plan(path: Path, *, as_json: bool) -> int:
     """`metafuse plan`."""
     recipe = load_recipe(path)
