@@ -103,9 +103,7 @@ class MergeWorker:
             arithmetic=self._arithmetic,
         )
         self._ledger.write(record)
-        sizes = {"bytes": record.size, "read_bytes": record.read_bytes}
-        seconds = {"seconds": round(record.seconds, 3)}
-        log.info("unit written", extra={"unit": record.unit, **sizes, **seconds})
+        _log_unit(record)
         return record
 
     def _write(self, read: ReadChunk, unit: MergeUnit, writer: PartWriter) -> float:
@@ -200,6 +198,12 @@ class MergeWorker:
     def _name(self, source: SourceTensor) -> str:
         checkpoint: Checkpoint = self._job.plan.request.checkpoints[source.owner]
         return checkpoint.name
+
+
+def _log_unit(record: UnitRecord) -> None:
+    sizes = {"bytes": record.size, "read_bytes": record.read_bytes}
+    seconds = {"seconds": round(record.seconds, 3)}
+    log.info("unit written", extra={"unit": record.unit, **sizes, **seconds})
 
 
 def _larger(known: float, found: float) -> float:
