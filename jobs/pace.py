@@ -90,13 +90,17 @@ class Pace:
 
     @property
     def seconds_left(self) -> float | None:
-        """By the mean so far, of bytes where they are known, else of units; None for unknown."""
+        """By the mean so far, of bytes where they are known, else of units; None for unknown.
+
+        The first small file says nothing: it takes a second, and a hundredth of what there is.
+        """
         with_bytes = self.figures.total_bytes > 0
-        rate = _rate(self.samples[0], self, 2 if with_bytes else 1)
-        if not rate:
+        column, total = (2, self.figures.total_bytes) if with_bytes else (1, self.total)
+        first, last = self.samples[0], self.samples[-1]
+        rate = _rate(first, self, column)
+        if not rate or last[0] - first[0] < SAMPLE_SECONDS or last[column] < total / 100:
             return None
-        left = self.figures.total_bytes - self.figures.num_bytes
-        return max(0, left if with_bytes else self.total - self.done) / rate
+        return max(0, total - last[column]) / rate
 
     @property
     def workers(self) -> tuple[str, ...]:

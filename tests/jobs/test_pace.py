@@ -37,6 +37,11 @@ def test_time_left_is_of_units_where_bytes_are_not_known():
     assert (pace.seconds_left, describe_pace(pace)) == (20, "20s left")
 
 
+def test_the_first_small_file_says_nothing_of_the_time_left():
+    assert paced([(0.0, 0, 0, ""), (5.0, 1, 610, "")]).seconds_left is None
+    assert paced([(0.0, 0, 0, ""), (0.5, 1, 9_000_000_000, "")]).seconds_left is None
+
+
 def test_a_worker_that_finished_nothing_for_a_while_is_not_at_work():
     pace = paced([(0.0, 1, 1, "h1/1"), (50.0, 2, 2, "h1/2"), (100.0, 3, 3, "h2/3")])
     assert pace.workers == ("h1/2", "h2/3")

@@ -1,5 +1,6 @@
 import pytest
 
+import jobs.submit
 from jobs.cli import main
 from jobs.errors import RecipeError
 from jobs.recipe import load_recipe, unattended
@@ -116,3 +117,11 @@ def test_what_is_no_secret_passes(tmp_path):
 def test_what_submit_sets_itself_is_refused(tmp_path, text):
     with pytest.raises(RecipeError, match="nothing was submitted"):
         load_runtime_env(write(tmp_path, text, "env.yaml"))
+
+
+@pytest.mark.parametrize(("asked", "sent"), [({}, None), ({"METAFUSE_LOG": "json"}, "json")])
+def test_how_to_log_travels_with_a_job(monkeypatch, asked, sent):
+    monkeypatch.delenv("METAFUSE_LOG", raising=False)
+    for name, value in asked.items():
+        monkeypatch.setenv(name, value)
+    assert jobs.submit._log_variable().get("METAFUSE_LOG") == sent
