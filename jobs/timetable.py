@@ -110,15 +110,13 @@ def ticks(timetable: Timetable, after: float, until: float | None = None) -> Ite
         rest = timetable.cron.split()[2:]
         cron = " ".join([str(clocks.minutes[0]), str(clocks.hours[0]), *rest])
     begin = datetime.fromtimestamp(after, timetable.tzinfo) - MARGIN
-    last = ""
     for moment in CronSim(cron, begin):
         at = moment.timestamp()
         if until is not None and at > until:
             return
         date = _logical_date(moment, is_daily=clocks.is_daily)
-        if date > last and at > after:
+        if at > after:
             yield Tick(at, date)
-        last = max(last, date)
 
 
 @lru_cache(maxsize=64)

@@ -139,12 +139,11 @@ LONG = {"2026-11-21": (30 * 3600, 0)}
         ("cancel_older", {"2026-11-21": "cancelled", "2026-11-22": "done", "2026-11-23": "done"}),
     ],
 )
-@pytest.mark.parametrize("count", [1, 2])
-def test_a_night_that_is_due_while_another_runs(store, overlap, expected, count):
+def test_a_night_that_is_due_while_another_runs(store, overlap, expected):
     table = timetable(overlap=overlap)
     world = World(START)
     plan = lambda date: LONG.get(date, (60, 0))  # noqa: E731
-    hosts = [Host(world, store, table, f"h{n}", plan=plan) for n in range(count)]
+    hosts = [Host(world, store, table, f"h{n}", plan=plan) for n in range(2)]
     run_until(world, hosts, at("23 12:00"))
     assert nights(store) == expected
     assert world.begun == [date for date in expected if expected[date] != "skipped"]
@@ -194,6 +193,36 @@ def test_a_scheduler_that_was_stopped_puts_its_night_back_and_the_next_goes_on(s
     host.start()
     run_until(world, [host], at("21 12:00"))
     assert told(world)[-2:] == [("start", "2026-11-21"), ("done", "2026-11-21")]
+
+
+def test_two_schedulers_that_decide_at_the_same_moment_start_one_night(store):
+    world = World(START)
+    a, b = (Host(world, store, timetable(), name) for name in "ab")
+    run_until(world, [a, b], at("21 03:59"))
+
+    def outrun():
+        b.wake = world.now
+        b.step()
+
+    world.now = at("21 04:00")
+    a.wake, a.store.outrun = world.now, outrun
+    a.step()
+    assert world.begun == ["2026-11-21"]
+    assert [line.by for line in world.lines] == ["b-1"]
+    run_until(world, [a, b], at("21 06:00"))
+    assert told(world) == [("start", "2026-11-21"), ("done", "2026-11-21")]
+
+
+@pytest.mark.parametrize("overlap", ["skip", "queue", "cancel_older"])
+def test_a_claim_of_the_dead_does_not_cost_the_next_night(store, overlap):
+    """Tonight waits until it is known whether the scheduler of last night lives."""
+    world, host = play(store, timetable(overlap=overlap), plan=lambda _: (3600, 0))
+    run_until(world, [host], at("21 04:10"))
+    host.power_off()
+    run_until(world, [], at("22 04:00") + 1)
+    host.start()
+    run_until(world, [host], at("22 06:00"))
+    assert nights(store) == {"2026-11-21": "failed", "2026-11-22": "done"}
 
 
 def test_a_scheduler_that_froze_leaves_the_night_to_whoever_took_over(store):

@@ -66,7 +66,12 @@ def test_two_schedulers_start_each_date_once_through_a_clock_change(zone, first)
     assert settled(world) == Counter((date, "done") for date in dates)
 
 
-TROUBLES = ("none", "before", "after", "unheard", "at_begin", "off", "both_off", "restart")
+TROUBLES = ("none", "before", "after", "unheard", "at_begin", "off", "both_off", "restart", "race")
+
+
+def wake(host):
+    host.wake = host.world.now
+    host.step()
 
 
 def trouble(generator, hosts):
@@ -82,6 +87,9 @@ def trouble(generator, hosts):
     elif kind == "both_off":
         for each in hosts:
             each.power_off()
+    elif kind == "race":
+        other = hosts[1 - hosts.index(host)]
+        host.store.outrun = lambda: wake(other)
     elif kind == "restart" and host.scheduler is not None:
         host.scheduler.stop(host.world.now + host.skew, host.world.now)
         host.start()

@@ -281,9 +281,9 @@ def crontab_line(**changes):
 @pytest.mark.parametrize("cron", ["30 4 * * *", "7 23 * * mon", "*/20 7-9 * * *"])
 def test_a_daemon_in_any_zone_asks_at_every_tick(daemon, cron):
     fields, _ = crontab_line(cron=cron)
-    begin = datetime(2027, 3, 1, tzinfo=UTC).astimezone(ZoneInfo(daemon))
-    asked = {at.timestamp() for at in itertools.islice(CronSim(fields, begin), 20000)}
-    due = year(cron, begin="2027-03-02", end="2027-04-10")
+    begin = datetime(2027, 3, 20, tzinfo=UTC).astimezone(ZoneInfo(daemon))
+    asked = {at.timestamp() for at in itertools.islice(CronSim(fields, begin), 5000)}
+    due = year(cron, begin="2027-03-22", end="2027-04-06")
     assert due
     assert set(due) <= asked
 

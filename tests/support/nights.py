@@ -60,14 +60,18 @@ class FakeChild:
 
 
 class CrashingStore:
-    """A store whose caller dies before or after a write, or does not hear the answer."""
+    """A store whose caller dies before or after a write, does not hear the answer, or is outrun."""
 
     def __init__(self, store):
         self._store = store
         self.crash = ""
+        self.outrun = None
 
     def put(self, *words, **named):
         crash, self.crash = self.crash, ""
+        outrun, self.outrun = self.outrun, None
+        if outrun is not None:
+            outrun()  # somebody else acts between our reading and our writing
         if crash == "before":
             raise Crash
         info = self._store.put(*words, **named)
