@@ -9,6 +9,7 @@ import click
 import pytest
 
 import jobs.operate_cli
+import jobs.schedule_cli
 import jobs.submit_cli
 from cluster.store import open_store
 from jobs.cli import EXIT_STATUSES, cli
@@ -17,7 +18,7 @@ from tests.support.calling import call
 from tests.support.light_runs import begin, drive
 from tests.support.tiny_lstm import RECIPE
 
-VERBS_COME_FROM = (jobs.operate_cli, jobs.submit_cli)
+VERBS_COME_FROM = (jobs.operate_cli, jobs.schedule_cli, jobs.submit_cli)
 PAGE = Path("docs/operations.md").read_text()
 COMMANDS = re.findall(r"^    \$ (.+)$", PAGE, re.MULTILINE)
 MENTIONED = re.findall(r"`(metafuse [a-z]+ [^`]+)`", PAGE)
