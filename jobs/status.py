@@ -11,7 +11,7 @@ from cluster.errors import NotFoundError
 from cluster.store import ObjectInfo, Store
 from fusion.canonical import from_json
 from fusion.manifest import Pointer
-from jobs.commit import MODEL_MANIFEST, is_fresh, read_history
+from jobs.commit import MODEL_MANIFEST, POINTER_KEY, is_fresh, read_history
 from jobs.errors import NoCandidatesError, PointerError
 from jobs.judgements import find_judgements
 from jobs.lease import BEAT_SECONDS, Holder, is_gone, read_lease
@@ -131,7 +131,6 @@ def look(
     Raises:
         NoCandidatesError: there is no such run.
     """
-    pointers, lost = _find_pointers(store)
     names = find_runs(store)
     if run is not None and run not in names:
         raise NoCandidatesError(
@@ -141,6 +140,8 @@ def look(
     wanted = run or (names[-1] if names else None)
     lease = _watch(store, watch_seconds, sleep)
     described = describe_run(store, wanted, now=now()) if wanted else None
+    # After the outcome, which is written after the pointer.
+    pointers, lost = _find_pointers(store, described)
     return OutputStatus(
         pointer=pointers[0] if pointers else None,
         history=pointers[1:],
@@ -215,15 +216,30 @@ def describe_run(store: Store, run: str, *, now: float | None = None) -> RunStat
     )
 
 
-def _find_pointers(store: Store) -> tuple[tuple[Pointer, ...], LostPointer | None]:
+def _find_pointers(
+    store: Store, run: RunStatus | None
+) -> tuple[tuple[Pointer, ...], LostPointer | None]:
     """The newest pointers, or why there is none although there were some."""
     while True:
         pointers = tuple(islice(read_history(store), NUM_SHOWN + 1))
         try:
-            if pointers or is_fresh(store):
+            if pointers:
                 return pointers, None
+            if is_fresh(store):
+                return (), _miss_first(store, run)
         except PointerError as error:
             return (), LostPointer(error.code, str(error), error.hint)
+
+
+def _miss_first(store: Store, run: RunStatus | None) -> LostPointer | None:
+    """The log begins when a pointer is replaced: of the first one the outcome of its run tells."""
+    if run is None or run.outcome is None or run.outcome.result != "promoted":
+        return None
+    return LostPointer(
+        PointerError.code,
+        f"{store.uri}/{POINTER_KEY} is gone, but {run.run} ended as promoted; nothing was changed",
+        f"metafuse promote {store.uri} {run.run} --reason TEXT points at it again",
+    )
 
 
 def _find_progress(store: Store, run: RunStatus | None, lease: LeaseStatus) -> ProgressNote | None:

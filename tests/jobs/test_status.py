@@ -9,6 +9,7 @@ from jobs.lease import held_lease
 from jobs.ledger import Ledger, PlannedUnits
 from jobs.status import describe_run, find_runs, look
 from jobs.status_command import follow
+from jobs.steer import promote
 from tests.jobs.test_lease import put as put_lease
 from tests.support.light_runs import begin, drive
 
@@ -98,6 +99,19 @@ def test_a_pointer_that_was_removed_is_not_taken_for_none(store):
     assert found.pointer is None
     assert found.lost.code == "E-POINTER"
     assert "pointer-log/" in found.lost.message
+
+
+def test_the_first_pointer_is_missed_by_the_outcome_of_its_run(store):
+    drive(store, "2026-11-21", "HOLD")
+    assert look(store, None, watch_seconds=0).lost is None
+    run, *_ = drive(store, "2026-11-22")
+    assert look(store, None, watch_seconds=0).lost is None
+    store.delete("latest.json")
+    lost = look(store, None, watch_seconds=0).lost
+    assert lost.code == "E-POINTER"
+    assert run in lost.message
+    promote(store, run, reason="latest.json was lost", is_dry_run=False)
+    assert look(store, None, watch_seconds=0).pointer.run == run
 
 
 def test_following_says_lines_until_nobody_works_on_it(store):
