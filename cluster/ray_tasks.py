@@ -124,6 +124,8 @@ class _Tasks:
     reasons: dict[int, str] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     known: set[str] = field(default_factory=set)
+    heard: list[Node] = field(default_factory=list)
+    room: dict[str, int] = field(default_factory=dict)
     silent: frozenset[str] = frozenset()
     looked: float = float("-inf")
     passed: float = field(default_factory=time.monotonic)
@@ -158,33 +160,30 @@ class _Tasks:
         if (silent := self.watch.find_silent(now)) != self.silent:
             self.silent = silent
             log.warning("silent nodes: %s", ", ".join(sorted(silent)) or "none")
-        if any(a.node and not a.is_written_off for a in self.running.values()):
-            self.answered = now
-        elif now - self.answered > self.patience.start:
-            raise self._none_begins()
         if now - self.looked >= FILL_SECONDS:
             self.looked = now
             self.nodes = find_nodes()
             self.known |= {node.id for node in self.nodes}
             # Where there is one node, nothing can be done elsewhere.
             self.watch.keep([n.id for n in self.nodes] if len(self.nodes) > 1 else [], now)
+        self.heard = [node for node in self.nodes if node.id not in self.silent]
+        self.room = count_room(self.heard, self.resources)
+        self._check_standstill(now)
 
     def send(self) -> None:
         """Hand to Ray what the nodes have room for; the rest waits here."""
-        heard = [node for node in self.nodes if node.id not in self.silent]
-        room = count_room(heard, self.resources)
-        free = min(self.workers, sum(room.values()))
+        free = min(self.workers, sum(self.room.values()))
         free -= sum(not a.is_written_off for a in self.running.values())
         # Ray counts what is free; it is told where not to look.
         closed = self.silent | {
-            n.id for n in heard if (n.is_head or n.is_draining) and n.id not in room
+            n.id for n in self.heard if (n.is_head or n.is_draining) and n.id not in self.room
         }
         while self.todo and free > 0:
             free -= 1
             index = self.todo.pop()
             lost = self.losses.get(index, [])
             been = {attempt.node for attempt in lost} - {""}
-            avoided = closed | been if set(room) - been else closed
+            avoided = closed | been if set(self.room) - been else closed
             options = dict(self.options)
             if avoided:
                 options["label_selector"] = {NODE_LABEL: f"!in({','.join(sorted(avoided))})"}
@@ -306,8 +305,15 @@ class _Tasks:
         self.running.pop(stream)
         ray.cancel(stream, force=True)
 
-    def _none_begins(self) -> RunnerError:
-        return RunnerError(
-            f"no task could begin for {self.patience.start:g} s",
-            "check `ray status`: other work may hold the cluster's CPUs, or all nodes are gone",
+    def _check_standstill(self, now: float) -> None:
+        """Work of others is waited for; where no node is left, not for long."""
+        if any(a.node and not a.is_written_off for a in self.running.values()):
+            self.answered = now
+        limit = self.patience.longest if self.room else self.patience.start
+        if now - self.answered <= limit:
+            return
+        why = "other work holds the cluster" if self.room else "no node that fits is left"
+        raise RunnerError(
+            f"no task could begin for {limit:g} s: {why}. What is finished is kept",
+            "check `ray status`, then run the same command again",
         )

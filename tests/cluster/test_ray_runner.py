@@ -5,8 +5,10 @@ import time
 from pathlib import Path
 
 import pytest
+import ray
 
 from cluster.errors import RunnerError
+from cluster.pool import Patience
 from cluster.ray_address import check_reachable
 from cluster.ray_runner import RayRunner
 from cluster.runner import Resources
@@ -133,6 +135,26 @@ def test_waiting_for_a_cpu_does_not_use_up_the_time_limit(runner):
     limit = Resources(limit_seconds=2.5)
     done = list(runner.run_tasks(time.sleep, [1.0] * 6, resources=limit, workers=6))
     assert [d.error for d in done] == [None] * 6
+
+
+def test_tasks_wait_for_the_work_of_others_but_not_for_ever(runner):
+    @ray.remote
+    class Other:
+        def answer(self):
+            pass
+
+    there = int(ray.cluster_resources()["CPU"])
+    other = Other.options(num_cpus=there).remote()
+    ray.get(other.answer.remote())
+    hasty = RayRunner(patience=Patience(start=0.5, longest=2.0))
+    try:
+        with pytest.raises(RunnerError, match="for 2 s: other work holds the cluster"):
+            list(hasty.run_tasks(abs, [1], resources=Resources(), workers=1))
+        results = RayRunner().run_tasks(abs, [-1], resources=Resources(), workers=1)
+        threading.Timer(2.0, ray.kill, [other]).start()
+        assert [d.value for d in results] == [1]
+    finally:
+        ray.kill(other)
 
 
 def test_an_address_where_nothing_listens_is_refused_at_once():

@@ -153,6 +153,24 @@ def test_tasks_of_a_silent_node_are_done_on_another_well_within_a_minute(machine
 
 
 @slow
+def test_a_node_that_was_silent_for_a_while_is_used_again_and_each_task_counts_once(
+    machines, tmp_path
+):
+    nodes = {n.node_id: n for n in (machines.add_node(num_cpus=1, **STORE) for _ in range(2))}
+    thread, done = in_background(run(tmp_path, 20, seconds=3.0))
+    wait_until(lambda: len({node for node, _, _ in seen(tmp_path)}) == 2)
+    time.sleep(6.0)  # its heartbeat has been heard
+    cut = min(nodes)
+    with silenced(nodes[cut]):
+        time.sleep(25.0)
+    before = {item for node, _, item in seen(tmp_path) if node == cut}
+    thread.join(120)
+    assert sorted(d.index for d in done) == list(range(20))
+    assert [d.error for d in done] == [None] * 20
+    assert {item for node, _, item in seen(tmp_path) if node == cut} > before
+
+
+@slow
 def test_tasks_of_a_node_that_goes_are_done_on_another(machines, tmp_path):
     nodes = [machines.add_node(num_cpus=1, **STORE) for _ in range(2)]
     thread, done = in_background(run(tmp_path, 8, seconds=2.0))
