@@ -25,10 +25,12 @@ def start(project, *arguments):
 
 
 def wait_for(process, words):
+    said = []
     for line in process.stderr:
+        said.append(line)
         if words in line:
             return
-    pytest.fail(f"ended without saying {words!r}")
+    pytest.fail(f"ended without saying {words!r}, but {''.join(said)}")
 
 
 def test_a_merge_on_ray_gives_the_bytes_of_a_merge_in_this_process(tmp_path):
