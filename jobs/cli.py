@@ -1,5 +1,7 @@
 """The command line: thin verbs over the other modules, and the one table of exit statuses."""
 
+import os
+import select
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -272,6 +274,8 @@ def finish(work: Callable[[], int], *, as_json: bool) -> None:
         code, message, hint = "E-INTERRUPTED", "stopped; what was done is kept", CONTINUE
         status = INTERRUPTED
     except Exception as error:  # noqa: BLE001  # the last resort: a clear line instead of a trace
+        if isinstance(error, BrokenPipeError) and _has_no_reader():
+            sys.exit(0)
         code, message, hint, status = _describe(error)
     else:
         sys.exit(status)
@@ -279,6 +283,16 @@ def finish(work: Callable[[], int], *, as_json: bool) -> None:
     if as_json:
         show_json({"error": code, "message": message, "hint": hint, "exit_status": status})
     sys.exit(status)
+
+
+def _has_no_reader() -> bool:
+    """`metafuse status OUT | head` has seen enough; what is still to be flushed goes nowhere."""
+    watch = select.poll()
+    watch.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in watch.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 CONTINUE = "the same command continues"

@@ -110,3 +110,11 @@ def test_a_missing_data_bucket_points_at_the_data_too(capsys, project, moto, use
     assert "s3://no-such-bucket/eval.parquet" in err
     assert "check the path or URI under task.data" in err
     assert "columns" not in err
+
+
+def test_a_reader_that_has_seen_enough_is_no_bug(project):
+    ask = [sys.executable, "-m", "jobs", "plan", str(project / "recipe.yaml")]
+    with subprocess.Popen(ask, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
+        asked.stdout.close()
+        err = asked.stderr.read()
+    assert (asked.returncode, "E-BUG" in err, "BrokenPipe" in err) == (0, False, False)
