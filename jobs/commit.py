@@ -5,6 +5,7 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -94,6 +95,15 @@ def _tells_the_same(content: bytes, manifest: ModelManifest) -> bool:
     except ManifestError:
         return False
     return to_json(replace(known, health=None)) == to_json(replace(manifest, health=None))
+
+
+def keep_first(store: Store, key: str, content: bytes) -> None:
+    """Write what a run says once; what another driver of the run wrote stands.
+
+    A driver that wakes up after the run was finished thus changes nothing.
+    """
+    with suppress(PreconditionError):
+        store.put(key, content, if_absent=True)
 
 
 def read_pointer(store: Store) -> SeenPointer | None:

@@ -1,7 +1,7 @@
 """From weights to a committed model: merge, side files, card, manifest."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -93,6 +93,7 @@ def fuse(
     device: str = "cpu",
     with_card: bool = True,
     with_tokenizer: bool = True,
+    check: Callable[[], None] = lambda: None,
 ) -> FusedModel:
     """Merge, complete and commit; safe to repeat after any crash.
 
@@ -115,19 +116,20 @@ def fuse(
         device: where the arithmetic runs.
         with_card: whether README.md is written.
         with_tokenizer: whether the tokenizer files of the first source are copied.
+        check: raises if this driver may no longer write.
     """
     uri = store.uri
     memory = fit_worker(plan, uri, memory_bytes, threads=threads)
     job = MergeJob(
         plan, uri, folder, ledger, memory, with_sha256=with_sha256, device=device, health=health
     )
-    outcome = merge_all(
-        job, runner=runner, workers=workers, resources=resources, on_progress=on_progress
-    )
+    outcome = merge_all(job, runner=runner, workers=workers, resources=resources,
+                        on_progress=on_progress, check=check)  # fmt: skip
     manifest = _describe(plan, outcome.health)
     sides = _make_side_files(plan, config, with_tokenizer=with_tokenizer)
     if with_card:
         sides["README.md"] = format_card(manifest, title=title).encode()
+    check()
     sha256 = commit_model(store, folder, side_files=sides, shards=outcome.files, manifest=manifest)
     base = Base(plan.request.base, {}) if plan.request.base is not None else None
     checkpoint, _ = pin_checkpoint(f"{uri}/{folder}", name=name, base=base)

@@ -14,6 +14,7 @@ from cluster.errors import NotFoundError, PreconditionError
 from cluster.store import Store
 from fusion.canonical import digest, from_json, to_json
 from fusion.manifest import RunManifest, RunReport
+from jobs.commit import keep_first
 from jobs.report import write_report
 
 
@@ -61,7 +62,7 @@ def write_pages(store: Store, run: str, judgement: Judgement) -> None:
     """report.html and report.md, which follow from report.json alone. Safe to repeat."""
     for name, content in write_report(judgement.report).items():
         if name != "report.json":
-            store.put(judgement_key(run, name, judgement.number), content)
+            keep_first(store, judgement_key(run, name, judgement.number), content)
 
 
 def keep_manifest(

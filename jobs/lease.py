@@ -26,7 +26,10 @@ SILENT_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the lease. `beat` grows while the holder lives; `released` ends it early."""
+    """Who holds the lease. `beat` grows while the holder lives; `released` ends it early.
+
+    `epoch` counts the drivers that held it, one after the other.
+    """
 
     owner: str
     run: str
@@ -35,6 +38,7 @@ class Holder:
     born: str
     beat: int = 0
     released: bool = False
+    epoch: int = 1
 
 
 class Lease:
@@ -127,7 +131,7 @@ def held_lease(
     holder = Holder(
         uuid.uuid4().hex, run, socket.gethostname(), os.getpid(), process_birth(os.getpid())
     )
-    lease = Lease(store, holder, _acquire(store, holder, sleep, clock))
+    lease = Lease(store, *_acquire(store, holder, sleep, clock))
     try:
         yield lease
     finally:
@@ -136,19 +140,27 @@ def held_lease(
 
 def _acquire(
     store: Store, holder: Holder, sleep: Callable[[float], None], clock: Callable[[], float]
-) -> str:
+) -> tuple[Holder, str]:
+    """Wait for the lease; returns the holder as written, and its etag.
+
+    Only this process's own clock counts, and only how long it saw the same heartbeat: what other
+    hosts take for the time of day does not matter. A watcher that slept itself sees the heartbeat
+    changed and does not take a live lease for a silent one.
+    """
     seen: Holder | None = None
     since = clock()
     while True:
         current = read_lease(store)
         try:
             if current is None:
-                return store.put(LEASE_KEY, _format(holder), if_absent=True).etag
+                return holder, store.put(LEASE_KEY, _format(holder), if_absent=True).etag
             other, etag = current
             if other.owner == holder.owner:
-                return etag
-            if other.released or is_gone(other) or (seen and clock() - since >= SILENT_SECONDS):
-                return store.put(LEASE_KEY, _format(holder), if_match=etag).etag
+                return other, etag  # an answer to our own put was lost
+            is_silent = other == seen and clock() - since >= SILENT_SECONDS
+            if other.released or is_silent or is_gone(other):
+                taken = replace(holder, epoch=other.epoch + 1)
+                return taken, store.put(LEASE_KEY, _format(taken), if_match=etag).etag
         except PreconditionError:
             seen = None
             continue
@@ -181,8 +193,14 @@ def _format(holder: Holder) -> bytes:
 
 
 def is_gone(holder: Holder) -> bool:
-    """True if the holder ran on this host and its process no longer exists."""
+    """True if the holder ran where this process can see it, and is not there any more.
+
+    Hosts and containers of one name, or a host that was started anew, do not count: process ids of
+    elsewhere say nothing here.
+    """
     if holder.host != socket.gethostname():
+        return False
+    if holder.born.partition("@")[2] != process_birth(os.getpid()).partition("@")[2]:
         return False
     return process_birth(holder.pid) != holder.born
 
@@ -190,16 +208,17 @@ def is_gone(holder: Holder) -> bool:
 def process_birth(pid: int) -> str:
     """What tells a process from a later one with the same id; "" if there is none.
 
-    Linux: the start time in clock ticks since boot, with the boot's id. Elsewhere: only whether
-    the process exists.
+    Linux: the start time in clock ticks since boot, "@", the boot's id and that of the namespace in
+    which process ids count. Elsewhere: only whether the process exists.
     """
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
         try:
             ticks = stat.read_text().rpartition(")")[2].split()[19]
-            return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + ":" + ticks
         except (FileNotFoundError, ProcessLookupError):
             return ""
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{ticks}@{boot}/{Path('/proc/self/ns/pid').readlink()}"
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

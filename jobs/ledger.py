@@ -146,14 +146,29 @@ class Ledger:
         self._folder = folder
 
     def write(self, record: UnitRecord) -> None:
-        """Note a unit as done."""
-        self._store.put(f"{self._folder}/{record.unit}.json", to_json(record), is_durable=False)
+        """Note a unit as done; a record of the very same part stands.
+
+        A worker that slept while others finished the run thus changes nothing.
+        """
+        key, content = f"{self._folder}/{record.unit}.json", to_json(record)
+        try:
+            self._store.put(key, content, if_absent=True, is_durable=False)
+        except PreconditionError:
+            with contextlib.suppress(ManifestError, NotFoundError):
+                there = from_json(UnitRecord, self._store.read(key))
+                if (there.upload, there.part) == (record.upload, record.part):
+                    return
+            self._store.put(key, content, is_durable=False)
 
     def announce(self, plan: MergePlan) -> None:
         """Say how much there is to do."""
         planned = PlannedUnits(plan.unit_bytes, tuple(shard.size for shard in plan.shards))
-        key = f"{self._folder}/{UNITS_KEY}"
-        self._store.put(key, to_json(planned), is_durable=False)
+        key, content = f"{self._folder}/{UNITS_KEY}", to_json(planned)
+        try:
+            self._store.put(key, content, if_absent=True, is_durable=False)
+        except PreconditionError:
+            if self._store.read(key) != content:  # left empty by a power failure
+                self._store.put(key, content, is_durable=False)
 
     def read(self, shard: int) -> tuple[UnitRecord, ...]:
         """Records of one output shard, current or not; what cannot be read counts as not done."""

@@ -121,6 +121,7 @@ def merge_all(
     workers: int,
     resources: Resources = ANYWHERE,
     on_progress: Progress | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> MergeOutcome:
     """Compute what is missing of a merge and make its shards appear.
 
@@ -133,6 +134,8 @@ def merge_all(
         workers: how many.
         resources: where they may be; lanes and memory are the job's.
         on_progress: called with (units done, units, figures), first with what was there already.
+        check: raises if this driver may no longer write; asked before anything is begun anew,
+            completed or thrown away.
 
     Raises:
         SourceChangedError, NonFiniteError, IntegerError: as a worker found them.
@@ -140,6 +143,7 @@ def merge_all(
     """
     started = time.monotonic()
     store = open_store(job.output)
+    check()
     Ledger(store, job.ledger).announce(job.plan)
     known = find_digests(job.plan)
     job = replace(job, known_digests=frozenset(known), log=current_log())
@@ -147,7 +151,7 @@ def merge_all(
     while True:
         tries += 1
         try:
-            outcome = _merge(job, known, store, runner, workers, resources, on_progress)
+            outcome = _merge(job, known, store, runner, workers, resources, on_progress, check)
         except UploadGoneError:
             # Another driver completed it, or wrote a part anew: the ledger tells what is left.
             if tries == TAKEN_UP_AT_MOST:
@@ -165,15 +169,18 @@ def _merge(
     workers: int,
     resources: Resources,
     on_progress: Progress | None,
+    check: Callable[[], None],
 ) -> MergeOutcome:
     started = time.monotonic()
     ledger = Ledger(store, job.ledger)
     num_retried = 0
     while True:
+        check()
         states = ledger.find_shards(job.plan, store, job.model)
         resumed = [record for state in states for record in state.records.values()]
         made, retried = _compute(job, states, resumed, runner, workers, resources, on_progress)
         num_retried += retried
+        check()
         checked = _check_sources(job, known, ledger, states, resumed, made)
         if checked is not None:
             break

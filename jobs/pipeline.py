@@ -14,7 +14,7 @@ from fusion.plan import MergePlan
 from fusion.weights import uniform_weights
 from jobs.adapters import find_doubts
 from jobs.choosing import ChosenWeights, choose_weights
-from jobs.commit import check_owner, read_pointer
+from jobs.commit import check_owner, keep_first, read_pointer
 from jobs.discover import find_places, open_pinned
 from jobs.errors import SourceChangedError, TooFewError
 from jobs.evaluate import ScoreBook
@@ -50,7 +50,7 @@ from jobs.run_identity import (
     run_name,
     write_outcome,
 )
-from jobs.run_names import FUSED, UNIFORM
+from jobs.run_names import FUSED, INCUMBENT, UNIFORM
 from jobs.tasks.text_classification import EvaluationTask, load_examples
 
 
@@ -106,7 +106,7 @@ def run_recipe(request: RunRequest) -> RunResult:
         seen = read_pointer(store)
         if seen is not None:
             check_owner(seen.pointer, recipe.name)
-        begun = _take_up(request, store) or _begin(request, store, ())
+        begun = _take_up(request, store) or _begin(request, store, lease, ())
         while True:
             request.say("find and pin", 1, 1, f"{len(begun.identity.plan.candidates)} candidates")
             identity = begun.identity
@@ -116,7 +116,7 @@ def run_recipe(request: RunRequest) -> RunResult:
             found = _attempt(request, begun, output, lease)
             if isinstance(found, RunResult):
                 return found
-            begun = _begin(request, store, found)
+            begun = _begin(request, store, lease, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +146,10 @@ def _take_up(request: RunRequest, store: Store) -> Begun | None:
     return Begun(identity, None, None, later)
 
 
-def _begin(request: RunRequest, store: Store, excluded: tuple[str, ...]) -> Begun:
+def _begin(request: RunRequest, store: Store, lease: Lease, excluded: tuple[str, ...]) -> Begun:
     """A new attempt with what is there now, unless there is nothing new."""
     prepared = prepare(request.recipe, clock=request.clock)
+    lease.confirm()
     wanted = _wanted(request, prepared, read_incumbent(store), excluded)
     identity = identify_run(store, wanted)
     if identity.state == "resumed":
@@ -208,7 +209,7 @@ def _end_promoted(store: Store, run: str, outcome: Outcome) -> RunResult:
 
 def _run_steps(context: RunContext, request: RunRequest, begun: Begun) -> RunResult:
     store, plan = context.store, context.plan
-    store.put(f"{context.folder}/recipe.yaml", context.recipe.text.encode())
+    keep_first(store, f"{context.folder}/recipe.yaml", context.recipe.text.encode())
     with context.timed("evaluate"):
         ranked = context.score(context.candidates, "rank")
         chosen = choose_weights(context, ranked)
@@ -305,6 +306,7 @@ def _fuse_all(
             resources=context.merge_resources(),
             # Nobody looks at the tensors of a baseline.
             health=context.recipe.merge.health if name == FUSED else "sampled",
+            check=context.lease.confirm,
             on_progress=lambda done, total, figures: context.say(
                 f"merge {name.strip('()')}", done, total, figures.unit, figures
             ),
@@ -331,9 +333,8 @@ def _keep_judgement(
     judged: Judged,
 ) -> Judgement:
     """Write what was seen and decided; nobody overwrites it afterwards."""
-    for book in (ranked, judged.book):
-        for name, slice_name in book.results:
-            context.keep_records(name, slice_name, book)
+    context.lease.confirm()
+    _keep_records(context, ranked, judged)
     examples = load_examples(context.task)
     notes = [*context.notes, *find_doubts(context.candidates)]
     if examples.num_repeated:
@@ -363,9 +364,18 @@ def _keep_judgement(
     return keep_judgement(context.store, context.plan.run, report)
 
 
+def _keep_records(context: RunContext, ranked: ScoreBook, judged: Judged) -> None:
+    for book in (ranked, judged.book):
+        for name, slice_name in book.results:
+            # A run may be judged again, against another incumbent.
+            against = f" {judged.incumbent.run}" if name == INCUMBENT and judged.incumbent else ""
+            context.keep_records(name, slice_name, book, stored_as=name + against)
+
+
 def _publish(context: RunContext, fused: FusedModel, judgement: Judgement) -> str:
     """Pages and manifest of a judgement; returns the manifest's sha256."""
     context.say("report", 0, 1, "")
+    context.lease.confirm()
     plan, report = context.plan, judgement.report
     write_pages(context.store, plan.run, judgement)
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from cluster.runner import Resources, Runner
 from cluster.store import Store
 from fusion.checkpoint import Checkpoint
+from jobs.commit import keep_first
 from jobs.evaluate import ScoreBook, score_all
 from jobs.lease import Lease
 from jobs.pace import Say
@@ -62,7 +63,7 @@ class RunContext:
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
         """Measure a step, and make sure before it that this driver may still write."""
-        self.lease.check()
+        self.lease.confirm()
         started = time.monotonic()
         try:
             yield
@@ -94,9 +95,16 @@ class RunContext:
         most = max(1, round(wanted.nic_bits / WORKER_BITS))
         return Resources(use_head=wanted.on_head, most_a_node=most)
 
-    def keep_records(self, name: str, slice_name: str, book: ScoreBook) -> None:
-        """Copy a score file into the run's folder, so that the run is whole by itself."""
+    def keep_records(self, name: str, slice_name: str, book: ScoreBook, *, stored_as: str) -> None:
+        """Copy a score file into the run's folder, so that the run is whole by itself.
+
+        Args:
+            name: of what was scored.
+            slice_name: on which slice.
+            book: has the result.
+            stored_as: what the file is called, before the slice.
+        """
         result = book.results[name, slice_name]
-        safe = quote(name, safe="")
+        safe = quote(stored_as, safe="")
         content = self.store.read(f"{SCORES}/{result.key}")
-        self.store.put(f"{self.folder}/scores/{safe}-{slice_name}.parquet", content)
+        keep_first(self.store, f"{self.folder}/scores/{safe}-{slice_name}.parquet", content)

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -59,15 +60,38 @@ def test_a_silent_holder_is_replaced_after_fifteen_seconds(request):
         assert 15 <= time.now <= 17
 
 
-def test_a_holder_whose_process_is_gone_is_replaced_at_once(request):
+def test_a_watcher_that_slept_itself_does_not_take_a_live_lease_for_a_silent_one(request):
+    store = MemoryStore(f"memory://{request.node.name}")
+    put(store)
+    time = Time(on_sleep=lambda: put(store, beat=5))
+    with (
+        pytest.raises(LockedError, match="advanced while we watched"),
+        held_lease(store, "r-1", sleep=lambda _: time.sleep(40), clock=time.clock),
+    ):
+        pass
+
+
+def test_the_epoch_counts_the_holders(request):
+    store = MemoryStore(f"memory://{request.node.name}")
+    for epoch in (1, 2, 3):
+        with held_lease(store, "r-1"):
+            assert json.loads(store.read("lease.json"))["epoch"] == epoch
+
+
+@pytest.mark.parametrize(
+    ("place", "is_seen"), [("here", True), ("another container", False), ("", False)]
+)
+def test_a_holder_is_replaced_at_once_only_where_its_process_would_be_seen(request, place, is_seen):
     store = MemoryStore(f"memory://{request.node.name}")
     ended = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
     )
-    put(store, host=jobs.lease.socket.gethostname(), pid=int(ended.stdout))
+    here = jobs.lease._born(os.getpid()).partition("@")[2]
+    born = f"7@{here if place == 'here' else place}"
+    put(store, host=jobs.lease.socket.gethostname(), pid=int(ended.stdout), born=born)
     time = Time()
     with held_lease(store, "r-1", sleep=time.sleep, clock=time.clock):
-        assert time.now == 0
+        assert (time.now == 0) == is_seen
 
 
 def test_a_lease_that_was_taken_over_stops_its_driver(request, monkeypatch):

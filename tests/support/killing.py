@@ -21,6 +21,18 @@ from tests.support.running import run_project
 with stoppable(stopper):
     run_project(Path(sys.argv[1]), date=sys.argv[2])
 """
+# The same, but it stops by SIGSTOP and goes on when it is woken; with the real exit status.
+ASLEEP = """
+import os, signal, sys
+from pathlib import Path
+from jobs.cli import finish
+from tests.support.running import run_project
+from tests.support.stopping import Stopper, stoppable
+at, project, day = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+stopper = Stopper(at, sleep=lambda: os.kill(os.getpid(), signal.SIGSTOP))
+with stoppable(stopper):
+    finish(lambda: run_project(project, date=day).exit_status, as_json=False)
+"""
 # The command line with its Ray: operations of the driver are counted.
 COMMAND = f"""{ARM}
 from jobs.cli import main

@@ -98,7 +98,8 @@ def bury(output: str) -> None:
         holder = json.loads(store.read("lease.json"))
     except FileNotFoundError:
         return
-    store.put("lease.json", json.dumps({**holder, "born": "in another life"}).encode())
+    place = holder["born"].partition("@")[2]
+    store.put("lease.json", json.dumps({**holder, "born": f"0@{place}"}).encode())
 
 
 def copy_output(source: str, target: str) -> None:

@@ -9,6 +9,7 @@ nobody knows when they write; they stop with the rest.
 import os
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -32,6 +33,7 @@ class Stopper:
         at: the operation, from 1; 0 for none.
         is_after: whether the operation still takes effect.
         is_kill: whether the process really ends, by SIGKILL.
+        sleep: where it is given, the process does not end but calls this, and goes on after it.
         seen: (verb, key) of every operation.
         is_stopped: whether it was reached.
     """
@@ -39,6 +41,7 @@ class Stopper:
     at: int = 0
     is_after: bool = False
     is_kill: bool = False
+    sleep: Callable[[], None] | None = None
     seen: list[tuple[str, str]] = field(default_factory=list)
     is_stopped: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -46,11 +49,14 @@ class Stopper:
     def strike(self, verb, key, call):
         """Do an operation, unless the process has come to its end."""
         if threading.current_thread().name in ("lease", "progress"):
-            self._refuse()
+            with self.lock:  # it sleeps with the rest
+                self._refuse()
             return call()
         with self.lock:
             self._refuse()
             self.seen.append((verb, key))
+            if len(self.seen) == self.at and self.sleep is not None:
+                return self._sleep_around(call)
             if len(self.seen) == self.at:
                 # Under the lock, so that no other thread gets past the last operation.
                 try:
@@ -59,6 +65,15 @@ class Stopper:
                 finally:
                     self._stop()  # whatever the operation answered, nobody hears it
         return call()
+
+    def _sleep_around(self, call):
+        if not self.is_after:
+            self.sleep()
+            return call()
+        try:
+            return call()
+        finally:
+            self.sleep()
 
     def _refuse(self):
         if self.is_stopped:
