@@ -268,7 +268,8 @@ def open_store(uri: str) -> Store:
 
         return LocalStore(rest)
     raise UnsupportedError(
-        f"{scheme}:// is not a store that metafuse reads: {uri}. Nothing was read.",
+        f"{scheme}:// is not a store that metafuse reads: {uri.partition('?')[0]}. Nothing was "
+        "read.",
         OTHER_SCHEMES.get(scheme, "use a folder or an s3:// URI"),
     )
 

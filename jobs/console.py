@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from jobs.json_log import current_log
 from jobs.pace import Figures, Pace, describe_pace, go_on
+from jobs.secret_texts import mask
 
 LINE_SECONDS = 10.0
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -17,8 +18,8 @@ log = logging.getLogger(__name__)
 
 
 def clean(text: str) -> str:
-    """Text from checkpoints cannot move the cursor or change colours."""
-    return CONTROL.sub("\ufffd", text)
+    """Text that can neither move the cursor or change colours, nor give a secret away."""
+    return CONTROL.sub("\ufffd", mask(text))
 
 
 def show(text: str) -> None:
@@ -28,7 +29,7 @@ def show(text: str) -> None:
 
 def show_json(value: object) -> None:
     """One object for machines, on stdout."""
-    print(json.dumps(value, sort_keys=True), flush=True)
+    print(mask(json.dumps(value, sort_keys=True)), flush=True)
 
 
 def show_error(code: str, message: str, hint: str) -> None:

@@ -16,6 +16,7 @@ from jobs.json_log import SILENT, LogTo, current_log, open_log
 from jobs.pace import Figures
 from jobs.process_memory import peak_bytes
 from jobs.score_files import load_records, score_key
+from jobs.secret_texts import mask
 from jobs.tasks.text_classification import EvaluationTask
 
 Progress = Callable[[str, str, int, int, Figures], object]
@@ -151,7 +152,7 @@ def score_all(
             raise done.error
         if done.error is not None:
             errors.append(done.error)
-            failures[name] = Failure(name, _code(done.error), str(done.error))
+            failures[name] = Failure(name, _code(done.error), mask(str(done.error)))
         elif done.value is not None:
             known[job.place] = (_read(job), done.value)
         at = _after(at, job, done)

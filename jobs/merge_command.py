@@ -30,6 +30,7 @@ from jobs.mergekit import (
     parse_mergekit,
 )
 from jobs.mergekit_flags import MergeOptions
+from jobs.secret_texts import check_no_secrets
 from jobs.sizes import parse_size
 from jobs.strict_yaml import read_text
 
@@ -90,6 +91,7 @@ def _start_importing() -> None:
 
 def _read(config: Path) -> Wanted:
     text = read_text(config)
+    check_no_secrets(text, name=config.name)
     folder = str(config.absolute().parent)
     if is_mergekit(text, name=config.name):
         return _from_mergekit(text, config.name, folder)

@@ -34,6 +34,7 @@ from jobs.recipe_fields import (
 )
 from jobs.recipe_mistakes import describe_mistake, mistake_path
 from jobs.schedule_fields import check_cron, check_zone
+from jobs.secret_texts import check_no_secrets
 from jobs.strict_yaml import Document, read_text, read_yaml
 
 MAX_PROBLEMS = 50
@@ -322,6 +323,7 @@ def parse_recipe(text: str, *, name: str, folder: str) -> Recipe:
     Raises:
         RecipeError: one line a mistake, in line order.
     """
+    check_no_secrets(text, name=name)
     document = read_yaml(text, name=name)
     recipe = _validated(Recipe, document)
     task = recipe.task.model_copy(update={"data": _located(recipe.task.data, folder)})
@@ -338,6 +340,7 @@ def parse_recipe(text: str, *, name: str, folder: str) -> Recipe:
 
 def parse_merge_block(text: str, *, name: str, folder: str) -> MergeBlock:
     """The merge block of a recipe, or a document with candidates, weights and merge alone."""
+    check_no_secrets(text, name=name)
     document = read_yaml(text, name=name)
     if isinstance(document.value, dict):
         kept = {

@@ -1,24 +1,15 @@
 """The runtime environment of a submitted job: what the user asks for, without secrets in it."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jobs.errors import RecipeError
+from jobs.secret_texts import SECRET_VALUE, is_secret_name
 from jobs.strict_yaml import load_yaml, read_text
 
-# Whoever may list the jobs of a cluster reads their runtime environments, and so do its logs.
-SECRET_NAME = re.compile(
-    r"(SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|KEY|ACCESS_KEY_ID)(_[0-9]+)?$|"
-    r"SECRET_|PASSWORD_|WEBHOOK|(API|ACCESS|PRIVATE)_?KEY_"
-)
-PLACE_NAME = re.compile(r"_(PATH|FILE|DIR|FOLDER)$")
-SECRET_VALUE = re.compile(
-    r"://[^/\s:@]*:[^/\s@]+@|-----BEGIN [A-Z ]*PRIVATE KEY|\b(AKIA|ASIA)[A-Z0-9]{16}\b|"
-    r"\b(hf_|ghp_|github_pat_|xox[abp]-)[A-Za-z0-9_-]{16,}"
-)
 OURS = ("working_dir", "py_modules")
+# Whoever may list the jobs of a cluster reads their runtime environments, and so do its logs.
 HINT = (
     "give the hosts a role, or put it into the container's environment from a Kubernetes secret "
     "or a file that only they can read; jobs find it there"
@@ -64,7 +55,4 @@ def find_secrets(value: Any, place: str = "") -> Iterator[str]:
 
 
 def _is_secret(name: str, value: str) -> bool:
-    if SECRET_VALUE.search(value):
-        return True
-    upper = name.upper()
-    return bool(SECRET_NAME.search(upper)) and not PLACE_NAME.search(upper)
+    return bool(SECRET_VALUE.search(value)) or is_secret_name(name)

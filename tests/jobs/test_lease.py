@@ -86,7 +86,7 @@ def test_a_holder_is_replaced_at_once_only_where_its_process_would_be_seen(reque
     ended = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
     )
-    here = jobs.lease._born(os.getpid()).partition("@")[2]
+    here = jobs.lease.process_birth(os.getpid()).partition("@")[2]
     born = f"7@{here if place == 'here' else place}"
     put(store, host=jobs.lease.socket.gethostname(), pid=int(ended.stdout), born=born)
     time = Time()
