@@ -16,6 +16,7 @@ from fusion.health import HealthMode, ModelHealth, describe_model
 from fusion.manifest import FileEntry, HostFigures
 from fusion.method_specs import METHOD_SPECS
 from fusion.plan import MergePlan, MergeUnit
+from jobs.commit import MODEL_MANIFEST
 from jobs.json_log import SILENT, LogTo, current_log, open_log
 from jobs.ledger import Ledger, ShardState, UnitRecord
 from jobs.merge_memory import WorkerMemory
@@ -315,6 +316,8 @@ def _check_sources(
         return len(check_sources(job.plan, known, [*resumed, *made]))
     except DigestError:
         store = open_store(job.output)
+        if any(store.list(f"{job.model}/{MODEL_MANIFEST}")):
+            raise  # it was checked when it was committed, and may be promoted: nothing of it goes
         for shard, state in zip(job.plan.shards, states, strict=True):
             key = f"{job.model}/{shard.name}"
             store.resume_upload(key, state.upload, size=shard.size).abort()

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster.errors import AccessError, RunnerError
+from cluster.digests import crc64nvme
+from cluster.errors import AccessError, DigestError, RunnerError
 from cluster.memory import MemoryStore
 from cluster.runner import SerialRunner, ThreadRunner
 from cluster.store import open_store
 from fusion.canonical import from_json, to_json
+from fusion.manifest import FileEntry, ModelManifest
 from fusion.plan import linear_request, plan_merge
 from fusion.probe import digest_arithmetic
 from jobs.ledger import UnitRecord
@@ -183,6 +185,31 @@ def test_a_completed_shard_that_is_gone_or_another_object_is_written_again(
     outcome = merge_all(job, runner=SerialRunner(), workers=1)
     assert outcome.num_units - outcome.num_resumed == units_of(job, 1)
     assert read_shards(job) == whole(job)
+
+
+def tell_digests(sources, *, is_right):
+    """A manifest beside every source, as metafuse leaves it."""
+    for source in sources:
+        store, (file,) = open_store(source.uri), source.shards
+        crc = crc64nvme(store.read(file.name)) if is_right else "0" * 16
+        entry = FileEntry(file.name, file.pin.size, "", crc64nvme=crc)
+        manifest = ModelManifest(plan="p", method="linear", files=(entry,), sources=())
+        store.put("manifest.json", to_json(manifest))
+
+
+def test_nothing_of_a_committed_model_is_thrown_away_for_a_digest_that_changed_since(
+    sources, output
+):
+    job = make_job(sources, output)
+    tell_digests(sources, is_right=True)
+    assert merge_all(job, runner=SerialRunner(), workers=1).num_checked == 2
+    store = open_store(output)
+    store.put("model/manifest.json", b"{}")
+    before = {entry.key: entry.etag for entry in store.list()}
+    tell_digests(sources, is_right=False)
+    with pytest.raises(DigestError):
+        merge_all(job, runner=SerialRunner(), workers=1)
+    assert {entry.key: entry.etag for entry in store.list()} == before
 
 
 def test_another_plan_writes_elsewhere_and_takes_nothing_over(sources, output):
