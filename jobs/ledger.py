@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cluster.digests import RunningDigest, combine_crc64nvme
 from cluster.errors import NotFoundError, PreconditionError
-from cluster.store import ObjectInfo, Part, Store
+from cluster.store import ObjectInfo, Part, Store, Upload
 from fusion.canonical import from_json, to_json
 from fusion.errors import ManifestError
 from fusion.health import PieceSums
@@ -145,20 +145,22 @@ class Ledger:
         self._store = store
         self._folder = folder
 
-    def write(self, record: UnitRecord) -> None:
-        """Note a unit as done; a record of the very same part stands.
+    def write(self, record: UnitRecord, *, upload: Upload) -> None:
+        """Note a unit as done.
 
-        A worker that slept while others finished the run thus changes nothing.
+        What another worker noted is replaced only while the upload is open: a worker that slept
+        while others finished the run changes nothing.
+
+        Args:
+            record: of the unit.
+            upload: that its part belongs to.
         """
         key, content = f"{self._folder}/{record.unit}.json", to_json(record)
         try:
             self._store.put(key, content, if_absent=True, is_durable=False)
         except PreconditionError:
-            with contextlib.suppress(ManifestError, NotFoundError):
-                there = from_json(UnitRecord, self._store.read(key))
-                if (there.upload, there.part) == (record.upload, record.part):
-                    return
-            self._store.put(key, content, is_durable=False)
+            if upload.is_open():
+                self._store.put(key, content, is_durable=False)
 
     def announce(self, plan: MergePlan) -> None:
         """Say how much there is to do."""

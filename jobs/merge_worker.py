@@ -102,7 +102,7 @@ class MergeWorker:
             health=self._health.sums(),
             arithmetic=self._arithmetic,
         )
-        self._ledger.write(record)
+        self._ledger.write(record, upload=upload)
         _log_unit(record)
         return record
 
