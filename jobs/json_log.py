@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from jobs.errors import UsageError
+from jobs.secret_texts import mask
 
 VARIABLE = "METAFUSE_LOG"
 ROOMS = ("jobs", "cluster")
@@ -118,7 +119,7 @@ def format_line(record: logging.LogRecord, run: str) -> str:
 
 
 def _without_secrets(value: object) -> object:
-    return SECRET.sub("***", value) if isinstance(value, str) else value
+    return SECRET.sub("***", mask(value)) if isinstance(value, str) else value
 
 
 def _find_handler(logger: logging.Logger) -> JsonLines | None:
