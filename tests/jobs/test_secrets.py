@@ -49,7 +49,7 @@ def signed(uri):
 @pytest.mark.ray
 @pytest.mark.s3
 @pytest.mark.xdist_group("ray")
-def test_a_run_and_its_failures_leave_no_secret_anywhere(moto, place, tmp_path):
+def test_a_run_and_its_failures_leave_no_secret_anywhere(moto, seaweedfs, place, tmp_path):
     (tmp_path / "recipe.yaml").write_text(recipe_of(place, "merged"))
     with (
         listening_hook() as hook,
@@ -60,11 +60,23 @@ def test_a_run_and_its_failures_leave_no_secret_anywhere(moto, place, tmp_path):
         away = "http://night:canary-endpoint-pass-51d9@127.0.0.1:9"
         unreachable = scene.call("run", "recipe.yaml", "--date", DAY, AWS_ENDPOINT_URL_S3=away)
         assert unreachable.returncode == 21, unreachable.stderr
+        key, secret = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
+        by_profile = {key: None, secret: None, "AWS_SESSION_TOKEN": None, "AWS_PROFILE": "night"}
+        same = scene.call("run", "recipe.yaml", "--date", "2026-11-26", "--json", **by_profile)
+        assert same.returncode == 3, same.stderr
+        # This server knows none of these keys.
+        strange = {"AWS_ENDPOINT_URL_S3": seaweedfs["AWS_ENDPOINT_URL_S3"]}
+        refused = scene.call("run", "recipe.yaml", "--date", DAY, **strange)
+        assert (refused.returncode, "E-ACCESS" in refused.stderr) == (21, True), refused.stderr
+        head = scene.call("submit", "recipe.yaml", "--address", "http://127.0.0.1:9")
+        assert head.returncode == 40, head.stderr
         bug = scene.run_script(BUG, "run", "recipe.yaml", "--date", "2026-11-25", "--json")
         found = scene.find(place)
         kept = [where for where, _ in scene.texts(place)]
     assert CANARIES["METAFUSE_WEBHOOK"] == SECRET
-    assert [body["event"] for body in hook.bodies] == ["promoted", "failed", "failed"]
+    assert [body["event"] for body in hook.bodies] == [
+        "promoted", "failed", "failed", "failed", "failed",
+    ]  # fmt: skip
     assert bug.returncode == 70
     assert '"E-BUG"' in bug.stdout
     assert any("/logs/" in where for where in kept)
