@@ -177,7 +177,7 @@ def _merge(
     num_retried = 0
     while True:
         check()
-        states = ledger.find_shards(job.plan, store, job.model)
+        states = ledger.find_shards(job.plan, store, job.model, check=check)
         resumed = [record for state in states for record in state.records.values()]
         made, retried = _compute(job, states, resumed, runner, workers, resources, on_progress)
         num_retried += retried
