@@ -1,11 +1,12 @@
 """From weights to a committed model: merge, side files, card, manifest."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from cluster.errors import NotFoundError, PreconditionError, UnreachableError
+from cluster.errors import ClusterError, NotFoundError, PreconditionError, UnreachableError
 from cluster.runner import Resources, Runner
 from cluster.store import Store, open_store
 from fusion.adapter_request import ADAPTER_STEM, adapter_request, format_adapter_config
@@ -19,8 +20,10 @@ from jobs.card import format_card
 from jobs.changed import changed
 from jobs.commit import commit_model
 from jobs.discover import pin_checkpoint
+from jobs.lease import Lease
 from jobs.merge import ANYWHERE, MergeJob, MergeOutcome, Progress, merge_all
 from jobs.merge_memory import fit_worker
+from jobs.run_identity import read_outcome
 from jobs.side_files import ADAPTER_CONFIG
 
 # Side files that say how the model computes and generates; the others are the tokenizer's.
@@ -162,6 +165,23 @@ def delete_baselines(store: Store, run: str) -> None:
     """Remove the models that a run made for comparison only."""
     for entry in list(store.list(f"runs/{run}/baseline-")):
         store.delete(entry.key)
+
+
+@contextmanager
+def nothing_late(store: Store, lease: Lease, run: str) -> Iterator[None]:
+    """Whoever fails after another driver has finished the run leaves no baseline behind in it.
+
+    Raises:
+        LockedError: in place of the failure, as the lease is another driver's.
+    """
+    try:
+        yield
+    except Exception:
+        with suppress(ClusterError):
+            if read_outcome(store, run) is not None:
+                delete_baselines(store, run)
+            lease.confirm()
+        raise
 
 
 def read_side_files(checkpoint: Checkpoint) -> Mapping[str, bytes]:

@@ -18,7 +18,7 @@ from jobs.commit import check_owner, keep_first, read_pointer
 from jobs.discover import find_places, open_pinned
 from jobs.errors import SourceChangedError, TooFewError
 from jobs.evaluate import ScoreBook
-from jobs.fusing import FusedModel, delete_baselines, fuse, plan_average
+from jobs.fusing import FusedModel, delete_baselines, fuse, nothing_late, plan_average
 from jobs.json_log import name_run
 from jobs.judgements import (
     Judgement,
@@ -180,8 +180,9 @@ def _attempt(
             say=request.say,
             notes=output.notes,
         )
-        with kept_progress(store, lease, plan.run, request.say) as say:
-            return _run_steps(replace(context, say=say), request, begun)
+        say = kept_progress(store, lease, plan.run, request.say)
+        with nothing_late(store, lease, plan.run), say as told:
+            return _run_steps(replace(context, say=told), request, begun)
     except SourceChangedError as error:
         lease.confirm()
         write_outcome(store, plan.run, Outcome("source_changed", str(error), 20))
