@@ -43,14 +43,20 @@ def find_judgement(store: Store, run: str, incumbent: str) -> Judgement | None:
     return next(found, None)
 
 
-def keep_judgement(store: Store, run: str, report: RunReport) -> Judgement:
-    """Write a report under the next number, or adopt one against the same incumbent."""
+def keep_judgement(
+    store: Store, run: str, report: RunReport, *, check: Callable[[], None] = lambda: None
+) -> Judgement:
+    """Write a report under the next number, or adopt one against the same incumbent.
+
+    `check` raises if this driver may no longer write; it is asked when the number is known.
+    """
     while True:
         known = find_judgement(store, run, report.incumbent)
         if known is not None:
             return known
         number = sum(1 for _ in find_judgements(store, run)) + 1
         content = to_json(report)
+        check()
         try:
             store.put(judgement_key(run, "report.json", number), content, if_absent=True)
         except PreconditionError:

@@ -362,7 +362,7 @@ def _keep_judgement(
         notes=tuple(notes),
         published=request.published,
     )
-    return keep_judgement(context.store, context.plan.run, report)
+    return keep_judgement(context.store, context.plan.run, report, check=context.lease.confirm)
 
 
 def _keep_records(context: RunContext, ranked: ScoreBook, judged: Judged) -> None:
