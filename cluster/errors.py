@@ -111,6 +111,11 @@ class UnsupportedError(ClusterError):
     code = "E-UNSUPPORTED"
 
 
+def first_line(error: Exception) -> str:
+    """What a library says, without the paragraphs that follow."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 class RunnerError(ClusterError):
     """A worker, or the cluster that runs it, failed."""
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cluster.errors import RunnerError
-from cluster.runner import Resources
+from cluster.runner import ACCELERATOR, Resources, host_of
 
 MOST_A_NODE = 64
 USABLE_MEMORY = 0.7
@@ -53,6 +53,7 @@ class Node:
 
     id: str
     resources: Mapping[str, float]
+    host: str = ""
     is_head: bool = False
     is_draining: bool = False
 
@@ -102,8 +103,7 @@ class Board:
         """Seconds an attempt may take: five times the usual for its size, doubled at every try."""
         if len(self.paces) < self.patience.samples:
             return self.patience.longest
-        usual = statistics.median(self.paces[-50:]) * self.efforts[attempt.index]
-        limit = max(self.patience.shortest, self.patience.factor * usual)
+        limit = max(self.patience.shortest, self.patience.factor * self._usual(attempt.index))
         return min(limit * 2.0 ** (attempt.number - 1), self.patience.longest)
 
     def take(self, lane: Lane, host: str, now: float) -> int | None:
@@ -189,12 +189,11 @@ class Board:
         """The item that is latest on another host, and on no second one yet."""
         if len(self.paces) < self.patience.samples:
             return None
-        usual = statistics.median(self.paces[-50:])
         late = []
         for attempt in self.running.values():
             index = attempt.index
-            limit = max(1.0, self.patience.straggler * usual * self.efforts[index])
-            is_elsewhere = host.partition("/")[0] != self.places[index][-1].partition("/")[0]
+            limit = max(1.0, self.patience.straggler * self._usual(index))
+            is_elsewhere = host_of(host) != host_of(self.places[index][-1])
             is_open = index not in self.finished and self.tries[index] < self.patience.tries
             if (
                 is_open
@@ -204,6 +203,10 @@ class Board:
             ):
                 late.append((attempt.started, index))
         return min(late)[1] if late else None
+
+    def _usual(self, index: int) -> float:
+        """Seconds that an item of this size usually takes."""
+        return statistics.median(self.paces[-50:]) * self.efforts[index]
 
     def _copies(self, index: int) -> int:
         """Attempts at an item that are not given up."""
@@ -232,12 +235,18 @@ def find_room(nodes: Sequence[Node], resources: Resources) -> dict[str, int]:
 
 
 def _count(node: Node, resources: Resources) -> int:
-    asked = {
-        "CPU": resources.num_cpus,
-        "GPU": resources.num_gpus,
-        "memory": float(resources.memory_bytes),
-    }
-    counts = [int(node.resources.get(k, 0) // v) for k, v in asked.items() if v]
+    if not resources.fit(node.resources):
+        return 0
+    share, asked = resources.num_gpus, resources.asked
+    # A type of accelerator is there or not, however many there are.
+    counts = [
+        int(node.resources[name] // amount)
+        for name, amount in asked.items()
+        if not name.startswith(ACCELERATOR) and not (name == "GPU" and share < 1)
+    ]
+    if 0 < share < 1:
+        # Shares of one worker are on one GPU: two of 0.6 need two GPUs.
+        counts.append(int(1 / share + 1e-9) * int(node.resources["GPU"]))
     if resources.resident_bytes and node.resources.get("memory"):
         fitting = USABLE_MEMORY * node.resources["memory"] // resources.resident_bytes
         # A node that is too small for one still has the bounds that the worker keeps by itself.

@@ -1,7 +1,7 @@
 """One question to every host of a Ray cluster, answered there."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Generic
@@ -10,6 +10,8 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.pool import Node
+from cluster.ray_pool import find_nodes
 from cluster.ray_runner import RayRunner
 from cluster.runner import Item, Result
 
@@ -21,16 +23,12 @@ class NodeAnswer(Generic[Result]):
     """What one host said.
 
     Attributes:
-        host: its name or address.
-        is_head: the cluster's head runs there.
-        resources: what Ray may hand out there: CPU, GPU, memory in bytes ...
+        node: who was asked.
         value: the answer, None where none came.
         problem: why none came, "".
     """
 
-    host: str
-    is_head: bool
-    resources: Mapping[str, float]
+    node: Node
     value: Result | None
     problem: str
 
@@ -54,7 +52,7 @@ def ask_every_node(
         RunnerError: the cluster does not answer.
     """
     with closing(RayRunner(address)):
-        nodes = sorted((n for n in ray.nodes() if n["Alive"]), key=lambda n: str(n["NodeID"]))
+        nodes = sorted(find_nodes(), key=lambda node: node.id)
         asked = {_start(ask, item, node): node for node in nodes}
         until = time.monotonic() + limit_seconds
         waiting = list(asked)
@@ -66,15 +64,13 @@ def ask_every_node(
         )
 
 
-def _start(ask: Callable[[Any], Any], item: Any, node: Mapping[str, Any]) -> Any:
-    place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+def _start(ask: Callable[[Any], Any], item: Any, node: Node) -> Any:
+    place = NodeAffinitySchedulingStrategy(node.id, soft=False)
     task = ray.remote(ask).options(num_cpus=0, max_retries=0, scheduling_strategy=place)
     return task.remote(item)
 
 
-def _answer(
-    reference: Any, node: Mapping[str, Any], limit_seconds: float, *, is_late: bool
-) -> NodeAnswer[Any]:
+def _answer(reference: Any, node: Node, limit_seconds: float, *, is_late: bool) -> NodeAnswer[Any]:
     value, problem = None, ""
     if is_late:
         problem = f"no answer in {limit_seconds:g} s"
@@ -84,6 +80,4 @@ def _answer(
             value = ray.get(reference)
         except RayError as error:
             problem = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-    there = dict(node["Resources"])
-    is_head = "node:__internal_head__" in there
-    return NodeAnswer(str(node["NodeManagerHostname"]), is_head, there, value, problem)
+    return NodeAnswer(node, value, problem)

@@ -5,8 +5,6 @@ of its own, and items of a silent one are done elsewhere.
 """
 
 import logging
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -17,9 +15,9 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.errors import RunnerError
+from cluster.errors import RunnerError, first_line
 from cluster.pool import Board, Lane, Node, Patience, choose_nodes, find_room, usual_fingerprint
-from cluster.runner import Done, Item, Resources, Result
+from cluster.runner import Done, Item, Resources, Result, host_of, this_worker
 
 POLL_SECONDS = 1.0
 BEAT_SECONDS = 3.0
@@ -41,7 +39,7 @@ class WorkerActor:
     def answer(self) -> tuple[str, str]:
         """Says that the actor has started: host/process, and how it computes ("" if unasked)."""
         fingerprint = getattr(self._make_worker, "fingerprint", None)
-        return f"{socket.gethostname()}/{os.getpid()}", fingerprint() if fingerprint else ""
+        return this_worker(), fingerprint() if fingerprint else ""
 
     def beat(self) -> None:
         """Says that the host is there; runs beside the lanes."""
@@ -72,7 +70,7 @@ class _Worker:
 
     @property
     def host(self) -> str:
-        return self.name.partition("/")[0]
+        return host_of(self.name)
 
     def is_silent(self, now: float, patience: Patience) -> bool:
         return self.beat is not None and now - self.asked > patience.silent
@@ -359,6 +357,7 @@ def find_nodes() -> list[Node]:
         Node(
             node["NodeID"],
             node["Resources"],
+            host=str(node["NodeManagerHostname"]),
             is_head=HEAD_RESOURCE in node["Resources"],
             is_draining=node["NodeID"] in draining,
         )
@@ -372,6 +371,8 @@ def ray_options(resources: Resources) -> dict[str, Any]:
     options: dict[str, Any] = {"num_cpus": resources.num_cpus, "num_gpus": resources.num_gpus}
     if resources.memory_bytes:
         options["memory"] = resources.memory_bytes
+    if resources.accelerator_type:
+        options["accelerator_type"] = resources.accelerator_type
     return options
 
 
@@ -379,7 +380,7 @@ def timed(function: Callable[[Any], Any], item: Any) -> tuple[Any, float, str]:
     """The value, the seconds it took, and host/process."""
     started = time.monotonic()
     value = function(item)
-    return value, time.monotonic() - started, f"{os.uname().nodename}/{os.getpid()}"
+    return value, time.monotonic() - started, this_worker()
 
 
 def cause(error: RayError) -> Exception:
@@ -389,8 +390,3 @@ def cause(error: RayError) -> Exception:
         if isinstance(inner, Exception):
             return inner
     return RunnerError(f"the worker was lost: {first_line(error)}")
-
-
-def first_line(error: Exception) -> str:
-    """What Ray says, without the paragraphs that follow."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -6,7 +6,6 @@ has begun, and its result.
 """
 
 import logging
-import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from cluster.errors import RunnerError
+from cluster.errors import RunnerError, first_line
 from cluster.pool import Node, Patience, find_room
 from cluster.ray_pool import (
     FILL_SECONDS,
@@ -32,12 +31,11 @@ from cluster.ray_pool import (
     SLEPT_SECONDS,
     cause,
     find_nodes,
-    first_line,
     ray_options,
     timed,
 )
 from cluster.ray_watch import Watch
-from cluster.runner import Done, Item, Resources, Result
+from cluster.runner import Done, Item, Resources, Result, this_worker
 
 LOST_HOST_RETRIES = 2
 NODE_LABEL = "ray.io/node-id"
@@ -93,21 +91,8 @@ def run_tasks(
 
 def perform(function: Callable[[Any], Any], item: Any) -> Iterator[tuple[Any, ...]]:
     """Says where it has begun, then the value, the seconds it took, and host/process."""
-    yield ray.get_runtime_context().get_node_id(), f"{os.uname().nodename}/{os.getpid()}"
+    yield ray.get_runtime_context().get_node_id(), this_worker()
     yield timed(function, item)
-
-
-def count_room(nodes: Sequence[Node], resources: Resources) -> dict[str, int]:
-    """Tasks that each node can have at a time; the head only where no other node has room."""
-    fitting = [n for n in nodes if resources.fit(n.resources)]
-    room = find_room(fitting, resources)
-    share = resources.num_gpus
-    if not 0 < share < 1:
-        return room
-    # Shares of one task are on one GPU: two of 0.6 need two GPUs.
-    on_one = int(1 / share + 1e-9)
-    gpus = {node.id: int(node.resources["GPU"]) for node in fitting}
-    return {node: min(count, on_one * gpus[node]) for node, count in room.items()}
 
 
 @dataclass
@@ -121,7 +106,6 @@ class _Tasks:
     running: dict[Any, _Attempt] = field(default_factory=dict)
     finished: set[int] = field(default_factory=set)
     losses: dict[int, list[_Attempt]] = field(default_factory=dict)
-    reasons: dict[int, str] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     known: set[str] = field(default_factory=set)
     heard: list[Node] = field(default_factory=list)
@@ -142,8 +126,6 @@ class _Tasks:
             "name": getattr(self.function, "__name__", "task"),
             **ray_options(self.resources),
         }
-        if self.resources.accelerator_type:
-            self.options["accelerator_type"] = self.resources.accelerator_type
 
     def look(self) -> None:
         """See which nodes there are, and which of them have gone silent.
@@ -167,7 +149,7 @@ class _Tasks:
             # Where there is one node, nothing can be done elsewhere.
             self.watch.keep([n.id for n in self.nodes] if len(self.nodes) > 1 else [], now)
         self.heard = [node for node in self.nodes if node.id not in self.silent]
-        self.room = count_room(self.heard, self.resources)
+        self.room = find_room(self.heard, self.resources)
         self._check_standstill(now)
 
     def send(self) -> None:

@@ -206,6 +206,16 @@ class ThreadRunner:
         pass
 
 
+def this_worker() -> str:
+    """How results name this process: host/process."""
+    return f"{socket.gethostname()}/{os.getpid()}"
+
+
+def host_of(worker: str) -> str:
+    """The host in the name of a worker."""
+    return worker.partition("/")[0]
+
+
 def _describe(name: str, amount: float) -> str:
     if name.startswith(ACCELERATOR):
         return f"accelerator {name.removeprefix(ACCELERATOR)}"
@@ -214,7 +224,7 @@ def _describe(name: str, amount: float) -> str:
 
 def _attempt(function: Callable[[Item], Result], index: int, item: Item) -> Done[Result]:
     started = time.monotonic()
-    worker = f"{socket.gethostname()}/{os.getpid()}"
+    worker = this_worker()
     try:
         value = function(item)
     except Exception as error:  # noqa: BLE001  # a failing item must not stop the others

@@ -19,7 +19,7 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
-from cluster.errors import ClusterAwayError, RunnerError
+from cluster.errors import ClusterAwayError, RunnerError, first_line
 from cluster.ray_address import Token, check_jobs_reachable, find_token
 
 # They tell of every package that is uploaded.
@@ -109,7 +109,7 @@ def connect(address: str) -> JobsApi:
         return JobsApi(address, token)
     except (RuntimeError, ValueError, ConnectionError) as error:
         raise RunnerError(
-            f"{address} does not answer as a Jobs API does: {_first_line(error)}",
+            f"{address} does not answer as a Jobs API does: {first_line(error)[:300]}",
             "name the head's dashboard, http://host:8265, by --address",
         ) from None
 
@@ -381,10 +381,6 @@ def _failed(error: Exception, doing: str) -> RunnerError:
     return RunnerError(
         f"{doing}: the cluster refused: {_last_line(error)}", "ray's own log on the head says more"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _last_line(error: Exception) -> str:

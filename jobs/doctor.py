@@ -86,9 +86,9 @@ def examine_store(output: str) -> list[Finding]:
     store = open_store(output)
     facts = probe_store(store)
     if not facts.is_writable:
-        return [Finding("store", False, facts.problem)]  # noqa: FBT003  # a field
+        return [Finding("store", is_good=False, text=facts.problem)]
     return [
-        Finding("store", True, f"{store.uri} can be written"),  # noqa: FBT003  # a field
+        Finding("store", is_good=True, text=f"{store.uri} can be written"),
         Finding("promotion", is_safe(facts), describe_promotion(facts)),
         _uploads(store),
     ]

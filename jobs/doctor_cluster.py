@@ -135,17 +135,21 @@ def check_resources(recipe: Recipe, answers: Sequence[NodeAnswer[HostFacts]]) ->
 
 
 def _fit(what: str, one: Resources, answers: Sequence[NodeAnswer[HostFacts]]) -> Finding:
-    hosts = [answer.resources for answer in answers]
+    hosts = [answer.node.resources for answer in answers]
     count = sum(one.fit(host) for host in hosts)
     if count:
-        return Finding(f"resources of one {what}", True, f"{one.describe()}: {count} hosts have it")  # noqa: FBT003  # a field
+        return Finding(
+            f"resources of one {what}",
+            is_good=True,
+            text=f"{one.describe()}: {count} hosts have it",
+        )
     text = f"no host has {one.describe_lack(hosts)}. It would wait for ever"
-    return Finding(f"resources of one {what}", False, text)  # noqa: FBT003  # a field
+    return Finding(f"resources of one {what}", is_good=False, text=text)
 
 
 def _hosts(answers: Sequence[NodeAnswer[HostFacts]]) -> Finding:
-    silent = [f"{answer.host}: {answer.problem}" for answer in answers if answer.value is None]
-    workers = sum(answer.resources.get("CPU", 0) > 0 for answer in answers)
+    silent = [f"{answer.node.host}: {answer.problem}" for answer in answers if answer.value is None]
+    workers = sum(answer.node.resources.get("CPU", 0) > 0 for answer in answers)
     text = f"{len(answers)} alive, {workers} of them with CPUs for work"
     if silent:
         text = f"{len(silent)} of {len(answers)} did not answer: " + "; ".join(silent)
@@ -155,10 +159,14 @@ def _hosts(answers: Sequence[NodeAnswer[HostFacts]]) -> Finding:
 
 
 def _access(what: str, where: str, answers: Sequence[NodeAnswer[HostFacts]], name: str) -> Finding:
-    bad = [f"{a.host}: {text}" for a in answers if a.value and (text := getattr(a.value, name))]
+    bad = [
+        f"{a.node.host}: {text}" for a in answers if a.value and (text := getattr(a.value, name))
+    ]
     if bad:
-        return Finding(what, False, f"{where} from {len(bad)} hosts: " + "; ".join(bad))  # noqa: FBT003  # a field
-    return Finding(what, True, f"{where} can be used from every host that answered")  # noqa: FBT003  # a field
+        return Finding(
+            what, is_good=False, text=f"{where} from {len(bad)} hosts: " + "; ".join(bad)
+        )
+    return Finding(what, is_good=True, text=f"{where} can be used from every host that answered")
 
 
 def _try_output(look: Look) -> str:

@@ -41,7 +41,7 @@ def examine_jobs_api(
         found = [_door(address)]
         api = connect(address)
     except RunnerError as error:
-        return [Finding("jobs api", False, f"{error}. {error.hint}")]  # noqa: FBT003  # a field
+        return [Finding("jobs api", is_good=False, text=f"{error}. {error.hint}")]
     job_id = f"metafuse-doctor-{uuid.uuid4().hex[:12]}"
     files = {recipe.name: recipe.read_text(encoding="utf-8")} if recipe else {}
     ship(
@@ -55,7 +55,7 @@ def examine_jobs_api(
         if not job.has_ended:
             stop_job(api, job_id)
             text = f"the job did not end in {JOB_SECONDS:g} s: {job.status}. {job.message}"
-            return [*found, Finding("job", False, text)]  # noqa: FBT003  # a field
+            return [*found, Finding("job", is_good=False, text=text)]
         log = read_log(api, job_id)
     finally:
         if wait_for_job(api, job_id, on_line=lambda _: None, limit_seconds=10.0).has_ended:
@@ -77,13 +77,15 @@ def _door(address: str) -> Finding:
     if status in (401, 403):
         if token is None:
             text = f"{address} wants a token and none was found"
-            return Finding("jobs api", False, text)  # noqa: FBT003  # a field
-        return Finding("jobs api", True, f"{address} wants a token; ours is from {token.source}")  # noqa: FBT003  # a field
+            return Finding("jobs api", is_good=False, text=text)
+        return Finding(
+            "jobs api", is_good=True, text=f"{address} wants a token; ours is from {token.source}"
+        )
     text = f"{address} is open: whoever reaches it can run code on the cluster (status {status})"
     if token is not None:
         text += f"; the token from {token.source} protects nothing there"
     hint = "start the head with RAY_AUTH_MODE=token, and let only trusted networks reach it"
-    return Finding("jobs api", False, f"{text}. {hint}")  # noqa: FBT003  # a field
+    return Finding("jobs api", is_good=False, text=f"{text}. {hint}")
 
 
 def _inside(log: str) -> list[Finding]:
@@ -93,7 +95,7 @@ def _inside(log: str) -> list[Finding]:
             said = json.loads(line)
     if "findings" not in said:
         text = said.get("message") or log.strip()[-400:] or "it said nothing"
-        return [Finding("job", False, f"the job in the cluster failed: {text}")]  # noqa: FBT003  # a field
+        return [Finding("job", is_good=False, text=f"the job in the cluster failed: {text}")]
     findings = [Finding(f["what"], f["is_good"], f["text"]) for f in said["findings"]]
     return [*_skew(said["driver"]), *findings]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from cluster.digests import combine_crc64nvme
 from cluster.errors import ClusterError, DigestError, RunnerError, UploadGoneError
-from cluster.runner import Done, Resources, Runner
+from cluster.runner import Done, Resources, Runner, host_of
 from cluster.store import Part, Store, open_store
 from fusion.health import HealthMode, ModelHealth, describe_model
 from fusion.manifest import FileEntry, HostFigures
@@ -204,7 +204,7 @@ def _merge(
 
 
 def _count_hosts(records: Sequence[UnitRecord]) -> tuple[HostFigures, ...]:
-    counts = Counter((record.worker.partition("/")[0], record.arithmetic) for record in records)
+    counts = Counter((host_of(record.worker), record.arithmetic) for record in records)
     return tuple(HostFigures(host, n, digest) for (host, digest), n in sorted(counts.items()))
 
 

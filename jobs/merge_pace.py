@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from cluster.errors import NotFoundError
+from cluster.runner import host_of
 from cluster.store import ObjectInfo, Store
 from fusion.canonical import from_json
 from fusion.errors import ManifestError
@@ -81,7 +82,7 @@ def find_pace(
         seconds_left=left / mean if mean else None,
         idle_seconds=idle,
         workers=tuple(sorted(workers)),
-        hosts=tuple(sorted({worker.partition("/")[0] for worker in workers})),
+        hosts=tuple(sorted({host_of(worker) for worker in workers})),
         slowest=_slow(slowest) if slowest else None,
     )
 
@@ -109,4 +110,4 @@ def _read(store: Store, keys: Sequence[str]) -> dict[str, UnitRecord]:
 
 
 def _slow(record: UnitRecord) -> SlowUnit:
-    return SlowUnit(record.unit, record.seconds, record.worker.partition("/")[0])
+    return SlowUnit(record.unit, record.seconds, host_of(record.worker))

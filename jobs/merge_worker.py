@@ -3,8 +3,6 @@
 import contextlib
 import logging
 import math
-import os
-import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -12,6 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from cluster.errors import AwayError
+from cluster.runner import this_worker
 from cluster.store import PartWriter, open_store
 from fusion.adapter_kernel import concatenate
 from fusion.checkpoint import Checkpoint
@@ -97,7 +96,7 @@ class MergeWorker:
             seconds=time.monotonic() - started,
             peak_bytes=peak_bytes(),
             largest=largest,
-            worker=f"{socket.gethostname()}/{os.getpid()}",
+            worker=this_worker(),
             reads=self._reader.seen.ranges,
             health=self._health.sums(),
             arithmetic=self._arithmetic,

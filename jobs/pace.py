@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from cluster.runner import host_of
 from jobs.sizes import format_size, format_wait
 
 # Rates "now" are of this long.
@@ -149,18 +150,40 @@ def go_on(
 
 def describe_pace(pace: Pace) -> str:
     """Bytes, rates, time left, workers and retries in one line; what is not known is left out."""
-    figures, parts = pace.figures, []
-    if figures.total_bytes:
-        done, total = format_size(figures.num_bytes), format_size(figures.total_bytes)
-        parts.append(f"{done} of {total}")
-        parts += describe_rates(pace.rate_now, pace.rate_mean)
-    if pace.seconds_left is not None and pace.done < pace.total:
-        parts.append(f"{format_wait(pace.seconds_left)} left")
-    if pace.workers:
-        parts.append(plural(len(pace.workers), "worker"))
-    if figures.num_retried:
-        parts.append(f"{figures.num_retried} retried")
+    workers = plural(len(pace.workers), "worker") if pace.workers else ""
+    is_open = pace.done < pace.total
+    parts = describe_figures(
+        pace.figures.num_bytes,
+        pace.figures.total_bytes,
+        rates=(pace.rate_now, pace.rate_mean),
+        seconds_left=pace.seconds_left if is_open else None,
+        workers=workers,
+        num_retried=pace.figures.num_retried,
+    )
     return ", ".join(parts)
+
+
+def describe_figures(
+    num_bytes: int,
+    total_bytes: int,
+    *,
+    rates: tuple[float | None, float | None],
+    seconds_left: float | None,
+    workers: str,
+    num_retried: int,
+) -> list[str]:
+    """What is known of a step, each in its words: `rates` are those of now and on the whole."""
+    parts = []
+    if total_bytes:
+        parts.append(f"{format_size(num_bytes)} of {format_size(total_bytes)}")
+        parts += describe_rates(*rates)
+    if seconds_left is not None:
+        parts.append(f"{format_wait(seconds_left)} left")
+    if workers:
+        parts.append(workers)
+    if num_retried:
+        parts.append(f"{num_retried} retried")
+    return parts
 
 
 def describe_rates(now: float | None, mean: float | None) -> list[str]:
@@ -180,7 +203,7 @@ def _meet(pace: Pace, figures: Figures) -> Pace:
         return pace
     slowest = pace.slowest
     if slowest is None or figures.seconds > slowest.seconds:
-        slowest = SlowUnit(figures.unit, figures.seconds, figures.worker.partition("/")[0])
+        slowest = SlowUnit(figures.unit, figures.seconds, host_of(figures.worker))
     return replace(pace, seen={**pace.seen, figures.worker: pace.now}, slowest=slowest)
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cluster.errors import ClusterError, NotFoundError
+from cluster.runner import host_of
 from cluster.store import Store
 from fusion.canonical import from_json, to_json
 from fusion.errors import ManifestError
@@ -136,7 +137,7 @@ def _note(pace: Pace, run: str, owner: str) -> ProgressNote:
         num_retried=pace.figures.num_retried,
         num_workers=len(workers),
         workers=workers[:WORKERS_NAMED],
-        hosts=tuple(sorted({worker.partition("/")[0] for worker in workers}))[:WORKERS_NAMED],
+        hosts=tuple(sorted({host_of(worker) for worker in workers}))[:WORKERS_NAMED],
         slowest=pace.slowest,
     )
 

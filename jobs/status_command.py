@@ -8,7 +8,7 @@ from cluster.store import Store, open_store
 from fusion.manifest import Pointer
 from jobs.console import note, show, show_error, show_json
 from jobs.merge_pace import MergePace
-from jobs.pace import SlowUnit, describe_rates, plural
+from jobs.pace import SlowUnit, describe_figures, describe_rates, plural
 from jobs.progress_note import ProgressNote
 from jobs.sizes import format_size, format_wait
 from jobs.status import LeaseStatus, OutputStatus, RunStatus, look
@@ -96,25 +96,28 @@ def _line(run: RunStatus, said: ProgressNote | None, lease: LeaseStatus) -> str:
 
 
 def _said(said: ProgressNote) -> list[str]:
-    parts = []
-    if said.total_bytes:
-        parts.append(f"{format_size(said.num_bytes)} of {format_size(said.total_bytes)}")
-        parts += describe_rates(said.rate_now, said.rate_mean)
-    if said.seconds_left is not None and said.done < said.total:
-        parts.append(f"{format_wait(said.seconds_left)} left")
-    if said.num_workers:
-        hosts = plural(len(said.hosts), "host")
-        parts.append(f"{plural(said.num_workers, 'worker')} on {hosts}")
-    if said.num_retried:
-        parts.append(f"{said.num_retried} retried")
+    is_open = said.done < said.total
+    parts = describe_figures(
+        said.num_bytes,
+        said.total_bytes,
+        rates=(said.rate_now, said.rate_mean),
+        seconds_left=said.seconds_left if is_open else None,
+        workers=_placed(said.num_workers, len(said.hosts)),
+        num_retried=said.num_retried,
+    )
     return [*parts, *_slow(said.slowest)]
+
+
+def _placed(num_workers: int, num_hosts: int) -> str:
+    if not num_workers:
+        return ""
+    return f"{plural(num_workers, 'worker')} on {plural(num_hosts, 'host')}"
 
 
 def _paced(pace: MergePace) -> list[str]:
     parts = describe_rates(pace.rate_now, pace.rate_mean)
     if pace.workers:
-        hosts = plural(len(pace.hosts), "host")
-        parts.append(f"{plural(len(pace.workers), 'worker')} on {hosts}")
+        parts.append(_placed(len(pace.workers), len(pace.hosts)))
         if pace.seconds_left:
             parts.append(f"{format_wait(pace.seconds_left)} left")
     else:

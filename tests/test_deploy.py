@@ -5,10 +5,11 @@ import re
 import tomllib
 from pathlib import Path
 
-import boto3
 import kubernetes_validate
 import pytest
 import yaml
+
+from tests.support.servers import make_client
 
 FOLDER = Path("examples/deploy")
 PINS = dict(
@@ -145,13 +146,7 @@ def test_the_image_is_pinned_runs_as_nobody_special_and_holds_no_secret():
 
 
 def put_lifecycle(environment, name):
-    client = boto3.client(
-        "s3",
-        endpoint_url=environment["AWS_ENDPOINT_URL_S3"],
-        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-        region_name="us-east-1",
-    )
+    client = make_client(environment)
     client.create_bucket(Bucket=name)
     wanted = json.loads((FOLDER / "lifecycle.json").read_text())
     client.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration=wanted)

@@ -4,32 +4,28 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 import ray
-from ray.cluster_utils import Cluster
 
 from cluster.errors import RunnerError
 from cluster.pool import Patience
 from cluster.ray_pool import find_nodes
 from cluster.ray_runner import RayRunner
 from cluster.runner import Resources
+from tests.support.ray_head import wait_until
+from tests.support.ray_machines import STORE, in_background, ray_machines, seen
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("ray")]
-STORE = {"object_store_memory": 80 << 20}
 
 
 @pytest.fixture
 def machines():
     """A head with CPUs of its own, to which tests add nodes."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **STORE})
-    ray.init(address=made.address, log_to_driver=False, logging_level="error")
-    yield made
-    ray.shutdown()
-    made.shutdown()
+    with ray_machines() as made:
+        yield made
 
 
 def make_slow(folder, seconds):
@@ -55,26 +51,6 @@ def run(runner, folder, count, *, seconds=0.5, workers=2, **resources):
         resources=Resources(**resources),
         workers=workers,
     )
-
-
-def seen(folder):
-    """(node, process, item) of all that was begun."""
-    return {tuple(path.name.split(".")) for path in Path(folder).iterdir()}
-
-
-def wait_until(condition, seconds=60.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
-def in_background(results):
-    """Take the results on a thread, as a driver would."""
-    done = []
-    thread = threading.Thread(target=lambda: done.extend(results))
-    thread.start()
-    return thread, done
 
 
 def test_the_head_is_spared_as_long_as_another_node_has_cpus(machines, tmp_path):

@@ -3,24 +3,22 @@
 import os
 import signal
 import subprocess
-import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import ray
-from ray.cluster_utils import Cluster
 
 from cluster.errors import RunnerError
-from cluster.pool import Node
+from cluster.pool import Node, find_room
 from cluster.ray_pool import find_nodes
 from cluster.ray_runner import RayRunner
-from cluster.ray_tasks import count_room
 from cluster.runner import Resources
+from tests.support.ray_head import wait_until
+from tests.support.ray_machines import STORE, in_background, ray_machines, seen
 
 pytestmark = [pytest.mark.xdist_group("ray")]
-STORE = {"object_store_memory": 80 << 20}
 
 
 def slow(test):
@@ -30,11 +28,8 @@ def slow(test):
 @pytest.fixture
 def machines():
     """A head with CPUs of its own, to which tests add nodes."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **STORE})
-    ray.init(address=made.address, log_to_driver=False, logging_level="error")
-    yield made
-    ray.shutdown()
-    made.shutdown()
+    with ray_machines() as made:
+        yield made
 
 
 def stay(order):
@@ -54,25 +49,6 @@ def die(folder):
 def run(folder, count, *, seconds=0.5, workers=8, **resources):
     orders = [(str(folder), n, seconds) for n in range(count)]
     return RayRunner().run_tasks(stay, orders, resources=Resources(**resources), workers=workers)
-
-
-def seen(folder):
-    """(node, process, item) of all that was begun."""
-    return {tuple(path.name.split(".")) for path in Path(folder).iterdir()}
-
-
-def wait_until(condition, seconds=60.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
-def in_background(results):
-    done = []
-    thread = threading.Thread(target=lambda: done.extend(results))
-    thread.start()
-    return thread, done
 
 
 @contextmanager
@@ -102,13 +78,13 @@ def test_room_is_counted_by_what_ray_can_place():
         node("gpus", CPU=8.0, GPU=4.0, **{"accelerator_type:A100": 1.0}),
         node("old", CPU=8.0, GPU=4.0, **{"accelerator_type:T4": 1.0}),
     ]
-    assert count_room(nodes, Resources()) == {"plain": 8, "gpus": 8, "old": 8}
-    assert count_room(nodes[:1], Resources()) == {"head": 8}
+    assert find_room(nodes, Resources()) == {"plain": 8, "gpus": 8, "old": 8}
+    assert find_room(nodes[:1], Resources()) == {"head": 8}
     # A GPU has room for one share of 0.6, however many GPUs there are.
-    assert count_room(nodes, Resources(num_gpus=0.6)) == {"gpus": 4, "old": 4}
-    assert count_room(nodes, Resources(num_gpus=0.2)) == {"gpus": 8, "old": 8}
-    assert count_room(nodes, Resources(num_gpus=2, accelerator_type="A100")) == {"gpus": 2}
-    assert count_room(nodes, Resources(accelerator_type="H100")) == {}
+    assert find_room(nodes, Resources(num_gpus=0.6)) == {"gpus": 4, "old": 4}
+    assert find_room(nodes, Resources(num_gpus=0.2)) == {"gpus": 8, "old": 8}
+    assert find_room(nodes, Resources(num_gpus=2, accelerator_type="A100")) == {"gpus": 2}
+    assert find_room(nodes, Resources(accelerator_type="H100")) == {}
 
 
 def test_a_lack_says_what_was_asked_and_the_most_there_is():
@@ -195,13 +171,8 @@ def test_a_task_that_kills_its_workers_is_tried_on_other_nodes_and_then_named(ma
 @slow
 def test_a_task_that_the_memory_killer_takes_does_not_loop(monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")  # every task is too much
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **STORE})
-    ray.init(address=made.address, log_to_driver=False, logging_level="error")
-    try:
+    with ray_machines(num_cpus=1):
         (done,) = run(tmp_path, 1, seconds=60.0)
-    finally:
-        ray.shutdown()
-        made.shutdown()
     assert "the worker was lost 3 times" in str(done.error)
     assert "memory" in str(done.error)
     assert len(seen(tmp_path)) <= 3

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ray_head import ray_head
 from tests.support.tiny_lstm import write_project
 
 
@@ -13,6 +14,13 @@ def _template(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     write_project(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory):
+    """The head of a Ray cluster with a token, for all tests of a module."""
+    with ray_head(tmp_path_factory.mktemp("head")) as running:
+        yield running
 
 
 @pytest.fixture

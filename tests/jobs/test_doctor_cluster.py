@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from cluster.pool import Node
 from cluster.ray_nodes import NodeAnswer
 from cluster.submit import connect, list_jobs
 from jobs.doctor_cluster import Look, check_resources, compare_versions, look_around
@@ -101,9 +102,7 @@ def test_a_host_that_cannot_reach_the_bucket_is_found(tmp_path, moto):
 
 def answers(*facts, resources=None):
     there = {"CPU": 4.0, "memory": 8e9} if resources is None else resources
-    return [
-        NodeAnswer(one.host, is_head=False, resources=there, value=one, problem="") for one in facts
-    ]
+    return [NodeAnswer(Node("", there, host=one.host), value=one, problem="") for one in facts]
 
 
 def test_versions_that_differ_are_told_by_host():

@@ -11,17 +11,11 @@ from cluster.submit import connect, find_job, list_jobs, stop_job, submit_job, w
 from jobs.errors import LockedError
 from jobs.submit import exit_status, load_submission, submit
 from tests.servers.fault_proxy import FaultProxy
-from tests.support.ray_head import metafuse, ray_head, start_metafuse, wait_until
+from tests.support.ray_head import metafuse, start_metafuse, wait_until
 from tests.support.tiny_lstm import RECIPE, write_project
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 DATE = "2026-11-24"
-
-
-@pytest.fixture(scope="module")
-def head(tmp_path_factory):
-    with ray_head(tmp_path_factory.mktemp("head")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

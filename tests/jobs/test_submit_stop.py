@@ -25,12 +25,6 @@ ROWS = 2_000_000
 
 
 @pytest.fixture(scope="module")
-def head(tmp_path_factory):
-    with ray_head(tmp_path_factory.mktemp("head")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def large(tmp_path_factory):
     """Candidates that are good and large: most rows of their embedding stand for no word."""
     folder = tmp_path_factory.mktemp("large")

@@ -136,7 +136,7 @@ def end(process: subprocess.Popen, how: int = signal.SIGTERM) -> None:
     psutil.wait_procs(family, timeout=5)
 
 
-def wait_until(is_so, seconds: float):
+def wait_until(is_so, seconds: float = 60.0):
     """The first true answer."""
     end_of_patience = time.monotonic() + seconds
     while time.monotonic() < end_of_patience:

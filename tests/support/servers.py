@@ -80,14 +80,19 @@ def script_server(name: str, port: int, settings: dict[str, str]):
         subprocess.run([script, "stop"], env=settings, capture_output=True, check=True)
 
 
-def make_buckets(environment) -> None:
-    client = boto3.client(
+def make_client(environment):
+    """boto3's client of a server, by what it said of itself."""
+    return boto3.client(
         "s3",
         endpoint_url=environment["AWS_ENDPOINT_URL_S3"],
         aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
         region_name="us-east-1",
     )
+
+
+def make_buckets(environment) -> None:
+    client = make_client(environment)
     client.create_bucket(Bucket="plain")
     client.create_bucket(Bucket="versioned")
     client.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
