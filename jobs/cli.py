@@ -264,6 +264,7 @@ def report(output: str, run_name: str | None, folder: Path | None, as_json: bool
 def finish(work: Callable[[], int], *, as_json: bool) -> None:
     """Run a verb and leave with its exit status; every error ends here."""
     from jobs.console import show_error, show_json
+    from jobs.entry import SAID
     from jobs.json_log import open_log, read_log
 
     try:
@@ -278,7 +279,9 @@ def finish(work: Callable[[], int], *, as_json: bool) -> None:
             sys.exit(0)
         code, message, hint, status = _describe(error)
     else:
+        SAID.set()
         sys.exit(status)
+    SAID.set()
     show_error(code, message, hint)
     if as_json:
         show_json({"error": code, "message": message, "hint": hint, "exit_status": status})

@@ -12,6 +12,8 @@ INTERRUPTED = 130
 # Ray, systemd and Kubernetes follow SIGTERM with SIGKILL; Ray waits 3 s only.
 LEAVE_SECONDS = 2.5
 IMPORTER = "<frozen importlib._bootstrap>"
+# The verb has said how it ended: nothing is left but to go.
+SAID = threading.Event()
 
 
 def main() -> None:
@@ -40,7 +42,8 @@ def _watch(reading: int) -> None:
     while signal.SIGTERM not in os.read(reading, 64):
         pass
     time.sleep(LEAVE_SECONDS)
-    os.write(2, b"E-INTERRUPTED  stopped at once: something did not answer\n")
+    if not SAID.is_set():
+        _say_interrupted("stopped at once: something did not answer; what was done is kept")
     os._exit(INTERRUPTED)
 
 
@@ -52,15 +55,15 @@ def interrupt(signum: int, frame: FrameType | None) -> None:
     """
     while frame is not None:
         if frame.f_code.co_filename == IMPORTER:
-            _say_interrupted()
+            _say_interrupted("stopped; what was done is kept")
             os._exit(INTERRUPTED)
         frame = frame.f_back
     signal.default_int_handler(signum, None)
 
 
-def _say_interrupted() -> None:
+def _say_interrupted(message: str) -> None:
     """As `jobs.console` would: that may be what is being imported."""
-    message, hint = "stopped; what was done is kept", "the same command continues"
+    hint = "the same command continues"
     os.write(2, f"E-INTERRUPTED  {message}\nhint     {hint}\n".encode())
     if "--json" in sys.argv:
         said = {"error": "E-INTERRUPTED", "message": message, "hint": hint}

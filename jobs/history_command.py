@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from cluster.store import open_store
-from jobs.console import show, show_json, show_table
+from jobs.console import note, show, show_json, show_table
 from jobs.history import HistoryRow, keep_history, plain, read_history
 from jobs.operate_commands import parse_age, size
 from jobs.report import format_gain, format_loss, format_seconds
@@ -32,6 +32,8 @@ def show_history(
     shown = rows[-last:] if last else rows
     if not shown:
         show(f"no run ended within {within}" if age is not None else "no run yet")
+        if age is not None:
+            note(f"hint     metafuse status {output} shows whether one is at work")
         return status
     show_table(HEAD, [_cells(row) for row in shown])
     for row in shown:

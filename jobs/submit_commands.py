@@ -149,6 +149,9 @@ def _wait(api: "JobsApi", job_id: str, where: str, *, path: Path, date: str, as_
     else:
         meaning = f": {MEANINGS[status]}" if status in MEANINGS else ""
         show(f"{job_id}  {job.status}  exit status {status}{meaning}")
+        if status not in MEANINGS:
+            hint = f"metafuse logs {job_id} --address {where} says why and what to do"
+            note(f"hint     {hint}; the same metafuse submit continues")
     return status
 
 

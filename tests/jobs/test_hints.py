@@ -118,3 +118,26 @@ def test_a_reader_that_has_seen_enough_is_no_bug(project):
         asked.stdout.close()
         err = asked.stderr.read()
     assert (asked.returncode, "E-BUG" in err, "BrokenPipe" in err) == (0, False, False)
+
+
+DEAF = """
+import signal, sys, time
+import jobs.entry
+signal.signal(signal.SIGTERM, lambda *_: None)
+jobs.entry.leave_in_time()
+{said}
+print("ready", file=sys.stderr, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("said", "lines"), [("", 1), ("jobs.entry.SAID.set()", 0)])
+def test_what_hangs_after_a_signal_is_left_with_one_object_and_what_to_do(said, lines):
+    ask = [sys.executable, "-c", DEAF.format(said=said), "--json"]
+    with subprocess.Popen(ask, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
+        asked.stderr.readline()
+        asked.send_signal(signal.SIGTERM)
+        out, err = asked.communicate(timeout=30)
+    assert asked.returncode == 130
+    assert err.count("hint     the same command continues") == lines
+    assert [json.loads(line)["error"] for line in out.splitlines()] == ["E-INTERRUPTED"] * lines

@@ -109,6 +109,7 @@ def test_a_storage_that_hangs_does_not_keep_the_driver(tmp_path, moto, use):
         assert time.monotonic() - started < 3.0
     driver.stderr.close()
     assert "stopped at once: something did not answer" in said
+    assert "hint     the same command continues" in said
     use(moto)
     assert not json.loads(open_store("s3://plain/leaving").read("lease.json"))["released"]
 
