@@ -34,16 +34,24 @@ class LocalUpload:
             try:
                 descriptor = os.open(self._aside, os.O_WRONLY | os.O_CLOEXEC)
             except FileNotFoundError:
-                raise UploadGoneError(
-                    f"upload {self.id} of {self._uri}/{self.key} is gone"
-                ) from None
+                raise self._gone() from None
         place = f"{self._uri}/{self.key}"
         return LocalPartWriter(
-            descriptor, place, number, offset=offset, size=size, with_sha256=with_sha256
-        )
+            descriptor, place, number, offset=offset, size=size, with_sha256=with_sha256,
+            upload=self,
+        )  # fmt: skip
 
     def is_open(self) -> bool:
         return self._aside.exists()
+
+    def check_open(self) -> None:
+        """Refuse to go on with an upload that somebody else has completed or thrown away.
+
+        Raises:
+            UploadGoneError: it is.
+        """
+        if not self.is_open():
+            raise self._gone()
 
     def find_parts(self, parts: Iterable[Part], /) -> frozenset[int]:
         with translated(self._uri, self.key):
@@ -89,8 +97,11 @@ class LocalUpload:
         except FileNotFoundError:
             entry = None
         if entry is None or entry.size != self._size:
-            raise UploadGoneError(f"upload {self.id} of {self._uri}/{self.key} is gone")
+            raise self._gone()
         return entry
+
+    def _gone(self) -> UploadGoneError:
+        return UploadGoneError(f"upload {self.id} of {self._uri}/{self.key} is gone")
 
 
 class LocalPartWriter:
@@ -105,6 +116,7 @@ class LocalPartWriter:
         offset: int,
         size: int,
         with_sha256: bool,
+        upload: LocalUpload,
     ) -> None:
         self._descriptor = descriptor
         self._where = where
@@ -112,8 +124,11 @@ class LocalPartWriter:
         self._offset = offset
         self._size = size
         self._digest = RunningDigest(with_sha256=with_sha256)
+        self._upload = upload
 
     def append(self, data: memoryview, /) -> None:
+        # A file that was renamed into place is still open here: its bytes are nobody's to write.
+        self._upload.check_open()
         position = self._offset + self._digest.size
         done = 0
         try:
