@@ -37,17 +37,6 @@ def tensor_bytes(dtype: str, shape: Sequence[int]) -> int:
     return size
 
 
-def torch_name(dtype: str) -> str:
-    """What torch calls a dtype: "BF16" -> "bfloat16".
-
-    Raises:
-        ValueError: one that tensors are not computed in.
-    """
-    if dtype not in TORCH_NAMES:
-        raise ValueError(f"{dtype!r} is not one of {', '.join(TORCH_NAMES)}")
-    return TORCH_NAMES[dtype]
-
-
 def parse_dtype(name: str) -> str:
     """The safetensors name of a floating dtype: "bfloat16", "torch.bfloat16" or "BF16" -> "BF16".
 

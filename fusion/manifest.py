@@ -1,10 +1,9 @@
-"""What is written beside a model, and what a run tells: values <-> canonical JSON, digests."""
+"""What is written beside a model, and what a run tells."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from fusion.canonical import from_json, to_json
 from fusion.health import ModelHealth
 from fusion.metrics import Score
 from fusion.verdict import AccuracyChange, Verdict
@@ -309,45 +308,3 @@ class RunReport:
     accuracies: tuple[AccuracyRow, ...] = ()
     health: ModelHealth | None = None
     schema: int = SCHEMA
-
-
-def report_to_json(report: RunReport) -> bytes:
-    """`report.json`: canonical, so equal reports are equal bytes."""
-    return to_json(report)
-
-
-def report_from_json(content: bytes) -> RunReport:
-    """The report that `report_to_json` wrote.
-
-    Raises:
-        ManifestError: it isn't one, or has another schema version.
-    """
-    return from_json(RunReport, content)
-
-
-def manifest_to_json(manifest: ModelManifest) -> bytes:
-    """A model's `manifest.json`."""
-    return to_json(manifest)
-
-
-def manifest_from_json(content: bytes) -> ModelManifest:
-    """The manifest that `manifest_to_json` wrote.
-
-    Raises:
-        ManifestError: it isn't one, or has another schema version.
-    """
-    return from_json(ModelManifest, content)
-
-
-def pointer_to_json(pointer: Pointer) -> bytes:
-    """`latest.json`."""
-    return to_json(pointer)
-
-
-def pointer_from_json(content: bytes) -> Pointer:
-    """The pointer that `pointer_to_json` wrote.
-
-    Raises:
-        ManifestError: it isn't one, or has another schema version.
-    """
-    return from_json(Pointer, content)

@@ -155,12 +155,6 @@ def _make_side_files(
     return sides
 
 
-def delete_folder(store: Store, folder: str) -> None:
-    """Remove all objects below a folder."""
-    for entry in list(store.list(f"{folder}/")):
-        store.delete(entry.key)
-
-
 def delete_baselines(store: Store, run: str) -> None:
     """Remove the models that a run made for comparison only."""
     for entry in list(store.list(f"runs/{run}/baseline-")):
