@@ -29,7 +29,7 @@ BUCKET = "plain"
 
 def upload_inputs(folder: Path) -> None:
     """Put the models where the merge reads them, with a digest each, as the product writes."""
-    from cluster.store import open_store
+    from cluster.stores.open_store import open_store
 
     store = open_store(f"s3://{BUCKET}/bench")
     for path in sorted(folder.glob("m*/*")):
@@ -53,7 +53,7 @@ def upload_inputs(folder: Path) -> None:
 
 def bare_transfer(written: int) -> dict[str, float]:
     """Download all inputs, then upload as many bytes as the merge writes."""
-    from cluster.store import open_store
+    from cluster.stores.open_store import open_store
 
     store = open_store(f"s3://{BUCKET}/bench")
     entries = [e for e in store.list("m") if e.key.endswith(".safetensors")]
@@ -90,9 +90,9 @@ def bare_transfer(written: int) -> dict[str, float]:
 
 def merge_once(folder: Path, number: int) -> dict[str, float]:
     """One merge in this process, its requests counted as they leave."""
-    from cluster.s3 import S3Store
-    from cluster.store import open_store
-    from jobs.merge_command import run_merge
+    from cluster.stores.open_store import open_store
+    from cluster.stores.s3.store import S3Store
+    from jobs.commands.merge import run_merge
 
     requests: Counter[str] = Counter()
 
@@ -124,11 +124,12 @@ def in_a_process(*arguments: str) -> dict[str, float]:
 
 def planned_reads(folder: Path) -> tuple[int, int]:
     """(GETs, PUTs) that the merge plans for tensors and parts."""
-    from cluster.store import open_store
-    from fusion.plan import plan_merge
-    from jobs.discover import pin_checkpoint
-    from jobs.merge_memory import fit_worker
-    from jobs.mergekit import mergekit_request, parse_mergekit
+    from cluster.stores.open_store import open_store
+    from fusion.plans.layout import plan_merge
+    from jobs.candidates.pin import pin_checkpoint
+    from jobs.merge.memory import fit_worker
+    from jobs.mergekit.document import parse_mergekit
+    from jobs.mergekit.request import mergekit_request
 
     text = (folder / "merge.yml").read_text()
     document = parse_mergekit(text, name="merge.yml", folder=str(folder))

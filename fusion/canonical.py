@@ -13,6 +13,9 @@ from typing import Any, TypeVar, cast
 
 from fusion.errors import ManifestError
 
+SCHEMA = 1
+
+
 Value = TypeVar("Value")
 NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 

@@ -1,5 +1,5 @@
 """`python -m jobs` is `metafuse`."""
 
-from jobs.entry import main
+from jobs.cli.entry import main
 
 main()

@@ -8,17 +8,19 @@ from pathlib import Path
 import click
 import pytest
 
-import jobs.operate_cli
-import jobs.schedule_cli
-import jobs.submit_cli
-from cluster.store import open_store
-from jobs.cli import EXIT_STATUSES, cli
-from jobs.judgements import find_judgements, write_pages
+import jobs.cli.operate
+import jobs.cli.schedule
+import jobs.cli.submit
+from cluster.stores.open_store import open_store
+from jobs.cli.group import cli
+from jobs.exits import EXIT_STATUSES
+from jobs.outputs.judgements import find_judgements
+from jobs.run.publish import write_pages
 from tests.support.calling import call
 from tests.support.light_runs import begin, drive
 from tests.support.tiny_lstm import RECIPE
 
-VERBS_COME_FROM = (jobs.operate_cli, jobs.schedule_cli, jobs.submit_cli)
+VERBS_COME_FROM = (jobs.cli.operate, jobs.cli.schedule, jobs.cli.submit)
 PAGE = Path("docs/operations.md").read_text()
 COMMANDS = re.findall(r"^    \$ (.+)$", PAGE, re.MULTILINE)
 MENTIONED = re.findall(r"`(metafuse [a-z]+ [^`]+)`", PAGE)

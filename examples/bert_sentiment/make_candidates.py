@@ -57,7 +57,7 @@ def fine_tune(folder: Path, base: str, learning_rate: float, epochs: int, seed: 
         dtype=torch.float32,
     )  # fmt: skip
     torch.manual_seed(seed)
-    with resources.as_file(resources.files("jobs") / "demo_data" / "train.parquet") as path:
+    with resources.as_file(resources.files("jobs.demo") / "demo_data" / "train.parquet") as path:
         table = parquet.read_table(path)
     texts, targets = table.column("text").to_pylist(), table.column("label").to_pylist()
     steps = epochs * -(-len(texts) // BATCH)
@@ -115,7 +115,7 @@ def main() -> None:
         fine_tune(wanted.folder / "candidates" / name, base, learning_rate, epochs, seed)
     data = wanted.folder / "data" / "evaluation.parquet"
     data.parent.mkdir(parents=True, exist_ok=True)
-    source = resources.files("jobs") / "demo_data" / "evaluation.parquet"
+    source = resources.files("jobs.demo") / "demo_data" / "evaluation.parquet"
     data.write_bytes(source.read_bytes())
     place = wanted.place or str(wanted.folder.absolute())
     (wanted.folder / "recipe.yaml").write_text(RECIPE.format(place=place))

@@ -1,6 +1,6 @@
 """Kernels: n tensors of one shape and a weight each -> one tensor, in blocks that stay in cache."""
 
-from fusion.methods.kernel import TORCH_DTYPES, Kernel
+from fusion.methods.contract import TORCH_DTYPES, Kernel
 from fusion.methods.linear import weighted_sum
 
 METHODS: dict[str, Kernel] = {"linear": weighted_sum}

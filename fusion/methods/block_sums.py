@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from fusion.health import BLOCK_ELEMENTS
+from fusion.plans.health import BLOCK_ELEMENTS
 
 # Squares that float32 adds up without overflow, and without losing more than 2**-46 to underflow.
 LEAST_SQUARE, LARGEST_SQUARE = 2.0**-64, 2.0**100

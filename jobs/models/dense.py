@@ -4,12 +4,14 @@ from pathlib import Path
 
 import torch
 
-from cluster.runner import SerialRunner
-from fusion.checkpoint import Checkpoint
-from fusion.plan import format_index, linear_request, plan_merge
-from jobs.merge import MergeJob, merge_all
-from jobs.merge_memory import fit_worker
-from jobs.shards import INDEX
+from cluster.workers.runner import SerialRunner
+from fusion.checkpoints.checkpoint import Checkpoint
+from fusion.plans.layout import format_index, plan_merge
+from fusion.plans.requests import linear_request
+from jobs.candidates.shards import INDEX
+from jobs.merge.driver import merge_all
+from jobs.merge.job import MergeJob
+from jobs.merge.memory import fit_worker
 
 MEMORY_BYTES = 2 << 30
 FOLDER = "dense"

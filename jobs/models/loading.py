@@ -1,24 +1,20 @@
 """From a pinned checkpoint to a model: pinned bytes, checked tensors, no code of its own."""
 
-import contextlib
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 
-from cluster.errors import NotFoundError, PreconditionError
-from cluster.store import Store, open_store
-from fusion.checkpoint import Checkpoint, PinnedFile
+from fusion.checkpoints.checkpoint import Checkpoint
 from fusion.errors import NonFiniteError
-from jobs.errors import ModelError, SourceChangedError
-from jobs.models.huggingface import load_huggingface
+from jobs.errors import ModelError
+from jobs.models.contract import Model, Predictions
+from jobs.models.encoders import load_huggingface
+from jobs.models.local_copy import local_copy
 from jobs.models.lstm import MODEL_TYPE, load_lstm
-from jobs.models.prediction import Model, Predictions
 
-COPY_BYTES = 8 << 20
 Loader = Callable[[Path, Mapping[str, object], tuple[str, ...]], Model]
 MODELS: dict[str, Loader] = {
     MODEL_TYPE: load_lstm,
@@ -94,49 +90,6 @@ def read_labels(checkpoint: Checkpoint) -> tuple[str, ...]:
     if {str(key) for key in table} != {str(i) for i in range(len(table))}:
         raise ModelError(f"{checkpoint.name}: id2label does not number labels from 0: {table}")
     return tuple(str(table.get(str(i), table.get(i))) for i in range(len(table)))
-
-
-@contextlib.contextmanager
-def local_copy(checkpoint: Checkpoint) -> Iterator[Path]:
-    """A private folder with the pinned files, while the block runs.
-
-    Of an adapter it holds the base with what the adapter adds, and the base's side files.
-    """
-    with tempfile.TemporaryDirectory(prefix="metafuse-") as folder:
-        if checkpoint.adapter is None:
-            _copy_all(checkpoint, (*checkpoint.shards, *checkpoint.side_files), Path(folder))
-            yield Path(folder)
-        else:
-            from jobs.models.dense import write_dense
-
-            dense = write_dense(checkpoint, Path(folder))
-            base = checkpoint.adapter.base
-            _copy_all(base, base.side_files, dense)
-            yield dense
-
-
-def _copy_all(checkpoint: Checkpoint, files: Sequence[PinnedFile], folder: Path) -> None:
-    store = open_store(checkpoint.uri)
-    for file in files:
-        try:
-            _copy(store, file, folder / file.name)
-        except (PreconditionError, NotFoundError):
-            raise SourceChangedError(
-                f"{checkpoint.uri}/{file.name} is no longer what was pinned "
-                f"({file.pin.etag}). Nothing was published.",
-                "run the same command again: it plans anew with what is there now",
-            ) from None
-
-
-def _copy(store: Store, file: PinnedFile, target: Path) -> None:
-    buffer = memoryview(bytearray(min(COPY_BYTES, max(1, file.pin.size))))
-    with target.open("xb") as stream:
-        for start in range(0, file.pin.size, COPY_BYTES):
-            part = buffer[: min(COPY_BYTES, file.pin.size - start)]
-            store.read_into(
-                file.name, part, start=start, if_match=file.pin.etag, version=file.pin.version
-            )
-            stream.write(part)
 
 
 def _check_tensors(checkpoint: Checkpoint, folder: Path) -> tuple[float, str]:

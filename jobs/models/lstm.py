@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from jobs.errors import ModelError
-from jobs.models.prediction import Predictions, predict_in_batches
+from jobs.models.contract import Predictions, predict_in_batches
 
 MODEL_TYPE = "lstm-classifier"
 TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[^\w\s]")

@@ -2,8 +2,8 @@ import uuid
 
 import pytest
 
-from cluster.probe import probe_store
-from cluster.store import open_store
+from cluster.stores.open_store import open_store
+from cluster.stores.probe import probe_store
 from tests.support.stores import SERVERS, STORES
 
 FACTS = {}

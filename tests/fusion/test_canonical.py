@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from fusion.canonical import digest, from_json, to_json
 from fusion.errors import ManifestError
-from fusion.manifest import Pointer, RunReport
+from fusion.manifests.pointer import Pointer
+from fusion.manifests.report import RunReport
 from tests.support.sample_report import make_report
 
 

@@ -15,12 +15,13 @@ import boto3
 import torch
 
 from cluster.errors import ClusterError
-from cluster.store import open_store
+from cluster.stores.open_store import open_store
 from fusion.canonical import from_json
-from jobs.commit import POINTER_LOG, read_pointer
-from jobs.ledger import UNITS_KEY, UnitRecord
+from jobs.merge.ledger import UNITS_KEY, UnitRecord
 from jobs.models.lstm import LSTMClassifier, save_lstm
-from jobs.run_identity import read_outcome
+from jobs.outputs.keys import POINTER_LOG
+from jobs.outputs.pointer import read_pointer
+from jobs.outputs.runs import read_outcome
 from tests.hosts.machines import JOBS_ADDRESS, Machines, until
 from tests.support.tiny_lstm import LABELS, train_base, write_data
 

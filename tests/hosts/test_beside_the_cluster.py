@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from cluster.store import open_store
+from cluster.stores.open_store import open_store
 from tests.hosts.stage import DATE
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.cli import main
+from jobs.cli.main import main
 
 
 def call(capsys, *arguments):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cluster.store import open_store
+from cluster.stores.open_store import open_store
 from tests.support.ray_head import ROOT
 
 # By the place where each is found.

@@ -8,10 +8,10 @@ import zipfile
 from pathlib import Path
 
 NEEDED = {
-    "jobs/cli.py", "jobs/report_template.html.j2", "jobs/report_template.md.j2",
-    "jobs/page_style.css.j2", "jobs/history_template.html.j2",
-    "jobs/demo_data/train.parquet", "jobs/demo_data/evaluation.parquet",
-    "jobs/demo_data/LICENCE.md", "fusion/header.py", "cluster/store.py",
+    "jobs/cli/main.py", "jobs/report/page.html.j2", "jobs/report/page.md.j2",
+    "jobs/report/style.css.j2", "jobs/report/history.html.j2",
+    "jobs/demo/demo_data/train.parquet", "jobs/demo/demo_data/evaluation.parquet",
+    "jobs/demo/demo_data/LICENCE.md", "fusion/checkpoints/header.py", "cluster/stores/store.py",
 }  # fmt: skip
 ROOMS = ("jobs/", "fusion/", "cluster/", "metafuse-")
 COMMANDS = (["--version"], ["--help"], ["doctor"])

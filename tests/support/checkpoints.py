@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from cluster.store import open_store
-from fusion.checkpoint import Checkpoint
+from cluster.stores.open_store import open_store
+from fusion.checkpoints.checkpoint import Checkpoint
+from fusion.checkpoints.header import format_header
 from fusion.dtypes import tensor_bytes
-from fusion.header import format_header
-from jobs.discover import Found, find_candidates, pin_checkpoint
+from jobs.candidates.find import Found, find_candidates
+from jobs.candidates.pin import pin_checkpoint
 
 BERT = {
     "model_type": "bert",

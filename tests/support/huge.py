@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from fusion.header import format_header
+from fusion.checkpoints.header import format_header
 
 BLOCK = 4096  # elements
 

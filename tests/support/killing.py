@@ -39,7 +39,7 @@ from jobs.cli import main
 with stoppable(stopper):
     main()
 """
-PLAIN = "from jobs.cli import main; main()"
+PLAIN = "from jobs.cli.main import main; main()"
 
 
 def kill_at(operation: int, when: str, script: str, *arguments: str) -> None:

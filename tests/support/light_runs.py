@@ -4,12 +4,13 @@ from dataclasses import replace
 
 from cluster.digests import RunningDigest
 from fusion.canonical import digest
-from fusion.checkpoint import Pin
-from fusion.manifest import FileEntry, ModelManifest, RunManifest
-from jobs.commit import commit_model
-from jobs.judgements import find_judgement, keep_judgement, keep_manifest
-from jobs.publish import Ruling, conclude, finish_promoted
-from jobs.run_identity import RunPlan, find_unfinished, identify_run, read_incumbent, read_outcome
+from fusion.checkpoints.checkpoint import Pin
+from fusion.manifests.model import FileEntry, ModelManifest
+from fusion.manifests.run import RunManifest
+from jobs.outputs.judgements import find_judgement, keep_judgement, keep_manifest
+from jobs.outputs.model import commit_model
+from jobs.outputs.runs import RunPlan, find_unfinished, identify_run, read_incumbent, read_outcome
+from jobs.run.conclude import Ruling, conclude, finish_promoted
 from tests.support.sample_report import make_report
 
 RECIPE = "nightly"

@@ -7,11 +7,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from cluster.runner import SerialRunner
-from fusion.plan import linear_request, plan_merge
-from jobs.discover import pin_checkpoint
-from jobs.merge import MergeJob, merge_all
-from jobs.merge_memory import fit_worker
+from cluster.workers.runner import SerialRunner
+from fusion.plans.layout import plan_merge
+from fusion.plans.requests import linear_request
+from jobs.candidates.pin import pin_checkpoint
+from jobs.merge.driver import merge_all
+from jobs.merge.job import MergeJob
+from jobs.merge.memory import fit_worker
 
 # Odd sizes, a scalar, an empty tensor, and one of several units.
 SHAPES = {

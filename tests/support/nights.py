@@ -6,9 +6,9 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from cluster.errors import UnreachableError
-from jobs.lease import Holder
-from jobs.schedule import Scheduler, read_state
-from jobs.timetable import Timetable
+from jobs.outputs.lease import Holder
+from jobs.schedule.scheduler import Scheduler, read_state
+from jobs.schedule.timetable import Timetable
 
 KEY = "schedule/nightly.json"
 

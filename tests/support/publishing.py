@@ -5,16 +5,16 @@ import itertools
 import json
 import shutil
 
-from cluster.memory import ROOMS, MemoryStore, Room
-from cluster.runner import SerialRunner
-from cluster.store import open_store
-from fusion.manifest import RunManifest
-from jobs.commit import move_pointer, read_pointer
-from jobs.fusing import fuse
-from jobs.judgements import keep_judgement, keep_manifest
-from jobs.lease import held_lease
-from jobs.operate import block_bytes, is_whole, resolve
-from jobs.run_identity import Outcome, read_outcome, write_outcome
+from cluster.stores.memory import ROOMS, MemoryStore, Room
+from cluster.stores.open_store import open_store
+from cluster.workers.runner import SerialRunner
+from fusion.manifests.run import RunManifest
+from jobs.consume.resolve import block_bytes, is_whole, resolve
+from jobs.merge.fuse import fuse
+from jobs.outputs.judgements import keep_judgement, keep_manifest
+from jobs.outputs.lease import held_lease
+from jobs.outputs.pointer import move_pointer, read_pointer
+from jobs.outputs.runs import Outcome, read_outcome, write_outcome
 from tests.support.sample_report import make_report
 
 

@@ -1,8 +1,9 @@
 """Run a recipe in this process, without Ray."""
 
-from cluster.runner import SerialRunner
-from jobs.pipeline import RunRequest, RunResult, run_recipe
-from jobs.recipe import load_recipe
+from cluster.workers.runner import SerialRunner
+from jobs.recipes.recipe import load_recipe
+from jobs.run.pipeline import run_recipe
+from jobs.run.request import RunRequest, RunResult
 
 
 def run_project(folder, date="2026-11-24", runner=None, **changes) -> RunResult:

@@ -1,17 +1,10 @@
 """A report of a plausible night, for tests and for looking at."""
 
-from fusion.health import CandidateHealth, HealthSummary, ModelHealth, TensorHealth
-from fusion.manifest import (
-    CandidateRow,
-    ForestRow,
-    MergeFigures,
-    ModelRow,
-    PublishedFigure,
-    RunReport,
-    SourceEntry,
-)
-from fusion.metrics import Score
-from fusion.verdict import Comparison, Verdict
+from fusion.evidence.verdict import Comparison, Verdict
+from fusion.manifests.model import MergeFigures, SourceEntry
+from fusion.manifests.report import CandidateRow, ForestRow, ModelRow, PublishedFigure, RunReport
+from fusion.plans.health import CandidateHealth, HealthSummary, ModelHealth, TensorHealth
+from fusion.scores.records import Score
 
 
 def make_score(name, loss, accuracy, slice_name="gate", n=480):

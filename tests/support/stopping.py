@@ -13,11 +13,15 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import cluster.local
-import cluster.memory
-import cluster.s3
+import cluster.stores.local.store
+import cluster.stores.memory
+import cluster.stores.s3.store
 
-CLASSES = {"memory": cluster.memory, "local": cluster.local, "s3": cluster.s3}
+CLASSES = {
+    "memory": cluster.stores.memory,
+    "local": cluster.stores.local.store,
+    "s3": cluster.stores.s3.store,
+}
 NAMES = {"memory": "MemoryStore", "local": "LocalStore", "s3": "S3Store"}
 
 

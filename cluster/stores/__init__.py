@@ -1,0 +1,1 @@
+"""Stores of objects: one protocol, one folder or file a kind."""

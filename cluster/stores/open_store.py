@@ -1,0 +1,48 @@
+"""A store by its URI: the one place that knows every kind."""
+
+from cluster.errors import UnsupportedError
+from cluster.stores.store import Store
+
+
+def open_store(uri: str) -> Store:
+    """The store behind a URI; nothing is asked of it yet.
+
+    Args:
+        uri: a path, file:///path, s3://bucket/prefix, or memory://name (this process only).
+
+    Raises:
+        UnsupportedError: another scheme, or a URI that carries a user name or password.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        scheme, rest = "file", uri
+    elif "@" in rest.partition("/")[0]:
+        raise UnsupportedError(
+            f"a {scheme}:// URI carries credentials; nothing was read",
+            "credentials come from the environment or a profile, never from a URI",
+        )
+    if scheme == "s3":
+        from cluster.stores.s3.store import S3Store
+
+        return S3Store(uri)
+    if scheme == "memory":
+        from cluster.stores.memory import MemoryStore
+
+        return MemoryStore(uri)
+    if scheme == "file":
+        from cluster.stores.local.store import LocalStore
+
+        return LocalStore(rest)
+    raise UnsupportedError(
+        f"{scheme}:// is not a store that metafuse reads: {uri.partition('?')[0]}. Nothing was "
+        "read.",
+        OTHER_SCHEMES.get(scheme, "use a folder or an s3:// URI"),
+    )
+
+
+OTHER_SCHEMES = {
+    "gs": "Google Cloud Storage speaks S3: use s3://BUCKET/... with an HMAC key and "
+    "AWS_ENDPOINT_URL_S3=https://storage.googleapis.com",
+    "az": "put an S3 gateway in front of Azure and use s3://BUCKET/... with AWS_ENDPOINT_URL_S3",
+    "hf": "download the repository once (hf download) and give the folder or an s3:// URI",
+}

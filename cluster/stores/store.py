@@ -1,0 +1,236 @@
+"""Objects by key: one protocol over memory, a local folder and S3."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+# How a part is verified on its way. crc64nvme, md5: the store refuses one whose checksum does not
+# fit. etag: it answers with the MD5 of what arrived, which is compared here. none: neither.
+# local: it does not travel.
+PartCheck = Literal["crc64nvme", "md5", "etag", "none", "local"]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a store says about one object.
+
+    Attributes:
+        key: relative to the store's URI, "/" between parts.
+        size: bytes.
+        etag: changes whenever the content does; pass it back as `if_match`.
+        version: S3 VersionId where the bucket keeps versions, else None.
+        modified: seconds since 1970, by the store's own clock.
+        metadata: what `start_upload` was given, where the store keeps it (only from `head`).
+        crc64nvme: of the whole object, 16 hexadecimal digits, where the store keeps it (only from
+            `head`), else "".
+    """
+
+    key: str
+    size: int
+    etag: str
+    version: str | None
+    modified: float
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    crc64nvme: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One written part of an upload: enough to find out later whether it is really there.
+
+    `sha256` is "" where it was not asked for.
+    """
+
+    number: int
+    offset: int
+    size: int
+    etag: str
+    crc64nvme: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadInfo:
+    """An upload that was begun and neither completed nor aborted.
+
+    Attributes:
+        key: of the object it would become, relative to the store's URI.
+        id: pass it to `resume_upload`.
+        started: seconds since 1970, by the store's own clock.
+        size: bytes that are kept for it, where the store tells, else 0.
+    """
+
+    key: str
+    id: str
+    started: float
+    size: int = 0
+
+
+class Reader(Protocol):
+    """One pinned object, read in ranges. Safe between threads."""
+
+    def read_into(self, buffer: memoryview, /, *, start: int) -> None:
+        """Fill `buffer` from byte `start`, or raise as `Store.read_into` does."""
+
+    def close(self) -> None:
+        """Let go of it. Safe to repeat."""
+
+
+class PartWriter(Protocol):
+    """The bytes of one part, in order. Not shared between threads."""
+
+    def append(self, data: memoryview, /) -> None:
+        """Take the next bytes; the buffer is free again when this returns.
+
+        Raises:
+            UploadGoneError: aborted or completed meanwhile.
+            FullError: no space.
+        """
+
+    def finish(self) -> Part:
+        """Make sure that the store has all bytes of the part. Raises as `append`.
+
+        Raises:
+            ValueError: not as many bytes as announced.
+        """
+
+    def discard(self) -> None:
+        """Let go of an unfinished part. Safe to repeat, and after `finish`."""
+
+
+class Upload(Protocol):
+    """A large object in the making. Nobody sees it under its key before `complete`."""
+
+    key: str
+    id: str
+
+    def start_part(
+        self, number: int, /, *, offset: int, size: int, with_sha256: bool
+    ) -> PartWriter:
+        """Begin one part; parts may come in any order, from several processes, twice.
+
+        Args:
+            number: from 1, in the order of offsets.
+            offset: where the part starts in the object.
+            size: bytes; all parts but the last have one size.
+            with_sha256: whether the part's sha256 is made too (a CRC64NVME always is).
+
+        Raises:
+            UploadGoneError: aborted or completed meanwhile.
+        """
+
+    def is_open(self) -> bool:
+        """False once the upload was completed or aborted, or if it never was."""
+
+    def find_parts(self, parts: Iterable[Part], /) -> frozenset[int]:
+        """Numbers of those `parts` that are stored just as described.
+
+        S3 asks ListParts for size and ETag; a folder reads the range again and compares digests.
+        """
+
+    def complete(self, parts: Sequence[Part], /) -> ObjectInfo:
+        """Make the object appear, whole, under its key. Safe to repeat.
+
+        Raises:
+            UploadGoneError: the upload is gone and the object is not there.
+        """
+
+    def abort(self) -> None:
+        """Forget the upload and its parts. Safe to repeat."""
+
+
+class Store(Protocol):
+    """Objects under one URI. Instances are cheap, safe between threads, and picklable.
+
+    `is_remote` says that an answer takes milliseconds: few large requests, several at a time.
+    """
+
+    uri: str
+    is_remote: bool
+
+    def head(self, key: str, /, *, version: str | None = None) -> ObjectInfo:
+        """What is known about one object, or about one version of it.
+
+        Raises:
+            NotFoundError: no such object.
+        """
+
+    def list(self, prefix: str = "", /) -> Iterator[ObjectInfo]:
+        """All objects whose key starts with `prefix`, at any depth, sorted by key.
+
+        Raises:
+            MissingPlaceError: the bucket does not exist. (A missing folder lists nothing.)
+        """
+
+    def read(
+        self, key: str, /, *, if_match: str | None = None, version: str | None = None
+    ) -> bytes:
+        """One small object, whole. Errors as `read_into`."""
+
+    def read_into(
+        self,
+        key: str,
+        buffer: memoryview,
+        /,
+        *,
+        start: int,
+        if_match: str | None = None,
+        version: str | None = None,
+    ) -> None:
+        """Fill `buffer` from byte `start` of the object, or raise.
+
+        With `version` that version is read and `if_match` is not asked.
+
+        Raises:
+            NotFoundError: no such object.
+            PreconditionError: its etag is not `if_match`. Never retried.
+            UnreachableError: the range is not there in full, or the store does not answer.
+        """
+
+    def open_reader(
+        self, key: str, /, *, if_match: str | None = None, version: str | None = None
+    ) -> Reader:
+        """One object for many ranged reads under one pin; errors as `read_into`, some only then."""
+
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        /,
+        *,
+        if_match: str | None = None,
+        if_absent: bool = False,
+        is_durable: bool = True,
+    ) -> ObjectInfo:
+        """Write one small object atomically: readers see the old bytes or the new.
+
+        Args:
+            key: of the object.
+            data: its content.
+            if_match: etag of what is there now.
+            if_absent: nothing is there now.
+            is_durable: False for what may be lost, or left empty, when the power fails.
+
+        Raises:
+            PreconditionError: `if_match` does not hold, or `if_absent` and it exists. After a
+                lost answer this can be our own first try: read the object and ask "is it mine?".
+        """
+
+    def delete(self, key: str, /) -> None:
+        """Remove one object; nothing happens if there is none."""
+
+    def start_upload(self, key: str, /, *, size: int, metadata: Mapping[str, str]) -> Upload:
+        """Begin an object of `size` bytes, written in parts."""
+
+    def resume_upload(self, key: str, upload_id: str, /, *, size: int) -> Upload:
+        """The upload that `start_upload` began, here or in another process. Asks nothing yet."""
+
+    def list_uploads(self, prefix: str = "", /) -> Iterator[UploadInfo]:
+        """All unfinished uploads whose key starts with `prefix`, sorted by key."""
+
+    def find_part_check(self, key: str, /) -> PartCheck:
+        """How what is written is verified on its way; tried out once a process and endpoint.
+
+        Args:
+            key: of any object that may be written; nothing appears there.
+        """

@@ -1,0 +1,1 @@
+"""Who does the work: the runner protocol, serial, threads, the policy of a pool."""

@@ -1,0 +1,1 @@
+"""Checkpoints by their headers: tensors, pins, adapters, agreement."""

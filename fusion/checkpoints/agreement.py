@@ -1,0 +1,235 @@
+"""Can these checkpoints be averaged? Every difference that forbids it, found from headers alone."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from fusion.checkpoints.checkpoint import Checkpoint, TensorSpec, model_tensors
+from fusion.dtypes import FLOATS
+from fusion.errors import MismatchError
+
+# Config keys that do not change what the model computes at inference; keys of dropout too.
+HARMLESS_KEYS = frozenset({
+    "_name_or_path", "name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache",
+    "problem_type", "finetuning_task", "initializer_range", "initializer_factor",
+    "gradient_checkpointing", "output_attentions", "output_hidden_states", "return_dict",
+    "task_specific_params", "label2id", "_commit_hash", "training", "_attn_implementation",
+    "_attn_implementation_autoset", "torchscript", "tokenizer_class",
+})  # fmt: skip
+HARMLESS_ENDS = ("dropout", "pdrop", "dropout_prob", "dropout_p", "layerdrop")
+# More lines than anyone reads, fewer than a terminal scrolls away for ever.
+LISTED = 500
+SEVERITY = ("E-TENSORS", "E-SHAPE", "E-DTYPE", "E-VOCABULARY", "E-CONFIG")
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """One difference.
+
+    Attributes:
+        checkpoint: the one that differs from most of the others.
+        code: E-TENSORS, E-SHAPE, E-DTYPE, E-VOCABULARY or E-CONFIG.
+        text: what differs and how, for people.
+        tensor: its name, "" where it is not about a tensor.
+        key: of config.json, "" where it is not about that.
+    """
+
+    checkpoint: str
+    code: str
+    text: str
+    tensor: str = ""
+    key: str = ""
+
+
+def find_mismatches(
+    checkpoints: Sequence[Checkpoint],
+    *,
+    cast: bool,
+    vocabularies: Mapping[str, Mapping[str, int]] | None = None,
+) -> tuple[Mismatch, ...]:
+    """All differences between checkpoints, each named by the one that stands against the most.
+
+    Where as many say one thing as another, the first checkpoint is taken to be right.
+
+    Args:
+        checkpoints: with names that differ.
+        cast: floating dtypes may differ (the merge casts); whole numbers never.
+        vocabularies: token -> id by checkpoint name, to name a token that differs.
+    """
+    if len(checkpoints) < 2:
+        return ()
+    tables = {c.name: {t.name: t for t in model_tensors(c)} for c in checkpoints}
+    found: list[Mismatch] = []
+    for tensor in dict.fromkeys(name for table in tables.values() for name in table):
+        found += _tensor_mismatches(tensor, tables, cast=cast)
+    found += _vocabulary_mismatches(checkpoints, vocabularies or {})
+    found += _config_mismatches(checkpoints)
+    return tuple(found)
+
+
+def check_agree(
+    checkpoints: Sequence[Checkpoint],
+    *,
+    cast: bool,
+    vocabularies: Mapping[str, Mapping[str, int]] | None = None,
+) -> None:
+    """Raise one error that lists all differences.
+
+    Raises:
+        MismatchError: its code is that of the gravest difference.
+    """
+    refuse_mismatches(
+        find_mismatches(checkpoints, cast=cast, vocabularies=vocabularies), checkpoints
+    )
+
+
+def refuse_mismatches(found: Sequence[Mismatch], checkpoints: Sequence[Checkpoint]) -> None:
+    """Raise one error that lists these differences; nothing happens if there are none.
+
+    Raises:
+        MismatchError: its code is that of the gravest difference.
+    """
+    if not found:
+        return
+    num_tensors = len({tensor.name for c in checkpoints for tensor in model_tensors(c)})
+    counts = _describe_counts(found, num_tensors)
+    if len(found) == 1:
+        listed = f"{counts}: {found[0].text}."
+    else:
+        lines = [f"  {m.code}  {m.text}" for m in found[:LISTED]]
+        if len(found) > LISTED:
+            lines.append(f"  ... and {len(found) - LISTED:,} more")
+        listed = f"{len(checkpoints)} candidates cannot be averaged, {counts}:\n" + "\n".join(lines)
+    raise MismatchError(
+        f"{listed}\nNo tensor data was read.",
+        _describe_way_out(found),
+        min((m.code for m in found), key=SEVERITY.index),
+    )
+
+
+def _describe_counts(found: Sequence[Mismatch], num_tensors: int) -> str:
+    tensors = len({m.tensor for m in found if m.tensor})
+    tokenizers = sum(m.code == "E-VOCABULARY" for m in found)
+    configs = sum(m.code == "E-CONFIG" for m in found)
+    parts = [
+        f"{tensors} of {num_tensors} tensors" if tensors else "",
+        f"{tokenizers} tokenizer{'s' * (tokenizers > 1)}" if tokenizers else "",
+        f"{configs} config value{'s' * (configs > 1)}" if configs else "",
+    ]
+    verb = "differ" if (num_tensors > 1 and tensors) or len(found) > 1 else "differs"
+    return " and ".join(part for part in parts if part) + f" {verb}"
+
+
+def _describe_way_out(found: Sequence[Mismatch]) -> str:
+    names = ", ".join(dict.fromkeys(m.checkpoint for m in found))
+    way_out = f"leave out {names} (or set select.on_mismatch: drop), or export it like the others"
+    if {m.code for m in found} == {"E-DTYPE"}:
+        return f"set merge.dtype, which casts floating tensors; or {way_out}"
+    return way_out
+
+
+def _tensor_mismatches(
+    tensor: str, tables: Mapping[str, Mapping[str, TensorSpec]], *, cast: bool
+) -> list[Mismatch]:
+    presence = {name: "there" if tensor in table else "" for name, table in tables.items()}
+    found = [
+        Mismatch(name, "E-TENSORS", f"{tensor} is {'only' if value else 'not'} in {name}", tensor)
+        for name, value, _ in _odd_ones(presence)
+    ]
+    there = {name: table[tensor] for name, table in tables.items() if tensor in table}
+    if {m.checkpoint for m in found} >= there.keys():
+        return found
+    shapes = {name: str(list(spec.shape)) for name, spec in there.items()}
+    dtypes = {
+        name: "float" if cast and spec.dtype in FLOATS else spec.dtype
+        for name, spec in there.items()
+    }
+    return found + [
+        Mismatch(name, code, f"{tensor} is {value} in {name}, {usual}", tensor)
+        for code, values in (("E-SHAPE", shapes), ("E-DTYPE", dtypes))
+        for name, value, usual in _odd_ones(values)
+    ]
+
+
+def _odd_ones(values: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """(name, its value, "the usual value elsewhere") of those that differ from most.
+
+    Ties favour the first.
+    """
+    counts = Counter(values.values())
+    if len(counts) == 1:
+        return []
+    usual = counts.most_common(1)[0][0]
+    where = "elsewhere" if len(counts) == 2 else "in most others"
+    return [
+        (name, value, f"{usual:.160} {where}") for name, value in values.items() if value != usual
+    ]
+
+
+def _vocabulary_mismatches(
+    checkpoints: Sequence[Checkpoint], vocabularies: Mapping[str, Mapping[str, int]]
+) -> list[Mismatch]:
+    digests = {c.name: c.tokenizer_digest for c in checkpoints}
+    odd = [name for name, _, _ in _odd_ones(digests)]
+    model = next(name for name in digests if name not in odd)
+    found = []
+    for name in odd:
+        if not digests[name] or not digests[model]:
+            without, other = (model, name) if digests[name] else (name, model)
+            text = f"{without} has no tokenizer, {other} has one"
+        else:
+            difference = _token_difference(
+                vocabularies.get(name, {}), vocabularies.get(model, {}), name, model
+            )
+            text = f"the tokenizer of {name} differs: {difference}"
+        found.append(Mismatch(name, "E-VOCABULARY", text))
+    return found
+
+
+def _token_difference(
+    odd: Mapping[str, int], usual: Mapping[str, int], name: str, model: str
+) -> str:
+    if not odd or not usual:
+        return f"{len(odd)} tokens are known of {name}, {len(usual)} of {model}"
+    by_id_odd = {index: token for token, index in odd.items()}
+    by_id_usual = {index: token for token, index in usual.items()}
+    for index in sorted(by_id_odd.keys() | by_id_usual.keys()):
+        a, b = (
+            f"{table[index]!r:.60}" if index in table else "no token"
+            for table in (by_id_odd, by_id_usual)
+        )
+        if a != b:
+            return f"id {index} is {a} in {name}, {b} in {model}; rows would be mixed"
+    return "same tokens, other merges or scores"
+
+
+def _config_mismatches(checkpoints: Sequence[Checkpoint]) -> list[Mismatch]:
+    tables = {c.name: dict(_flatten(c.config)) for c in checkpoints}
+    found = []
+    for key in sorted({key for table in tables.values() for key in table}):
+        values = {name: table.get(key, "not set") for name, table in tables.items()}
+        found += [
+            Mismatch(name, "E-CONFIG", f"config {key} is {value:.160} in {name}, {usual}", key=key)
+            for name, value, usual in _odd_ones(values)
+        ]
+    return found
+
+
+def _flatten(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """(path, value as JSON) of all that may change the mathematics; null is the same as absent."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key not in HARMLESS_KEYS and not str(key).endswith(HARMLESS_ENDS):
+                yield from _flatten(inner, f"{path}.{key}" if path else str(key))
+    elif value is not None:
+        yield path, json.dumps(_plain(value), sort_keys=True, ensure_ascii=False)
+
+
+def _plain(value: object) -> object:
+    """10000.0 as 10000: writers of config.json differ in that."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    return value

@@ -1,0 +1,1 @@
+"""From scores to decisions: weights, selection, differences, gate."""

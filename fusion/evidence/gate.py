@@ -1,0 +1,260 @@
+"""Is the fused model better? A verdict from paired differences, with nothing hidden.
+
+The rules are those of a one-sided, paired, clustered t-test against two references.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fusion.evidence.differences import (
+    detectable,
+    difference_of,
+    interval,
+    lower_bound,
+    paired_difference,
+    upper_bound,
+)
+from fusion.evidence.verdict import Comparison, GuardResult, Role, Verdict
+from fusion.scores.classification import macro_f1
+from fusion.scores.records import SMALLEST_CLUSTERS, Records
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A metric that must not get worse by more than `margin` (in its own unit)."""
+
+    metric: str
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class GateRules:
+    """How much evidence a promotion needs.
+
+    Attributes:
+        smallest_effect: the smallest gain worth having, in units of the primary loss.
+        alpha: one-sided error rate of each bound.
+        mode: "superior", or "non_inferior" with `margin` (for cheaper models).
+        margin: how much worse is still good enough in mode "non_inferior".
+        first: what a passing first model does when there is no incumbent.
+        guards: further metrics, all of which must pass.
+    """
+
+    smallest_effect: float = 0.01
+    alpha: float = 0.05
+    mode: Literal["superior", "non_inferior"] = "superior"
+    margin: float = 0.0
+    first: Literal["promote", "hold"] = "promote"
+    guards: Sequence[Guard] = ()
+
+
+SMALLEST_EXAMPLES = 100
+MISSING_SHARE = 0.001
+LARGEST_NEED = 10_000_000
+BOOTSTRAP_ROUNDS = 2000
+
+
+def judge(
+    fused: Records,
+    *,
+    best_candidate: tuple[str, Records],
+    incumbent: tuple[str, Records] | None,
+    rules: GateRules,
+    problems: Sequence[tuple[str, str]] = (),
+) -> Verdict:
+    """Decide whether the fused model replaces what is there.
+
+    In this order: a test that is not valid is REFUSE; a failed guard is HOLD; both lower bounds
+    above 0 (above -margin in mode "non_inferior") is PROMOTE; an upper bound below the smallest
+    effect against either reference is HOLD; anything else is REFUSE, "undecided".
+
+    Args:
+        fused: records on the gate slice.
+        best_candidate: name and records of the candidate that was best on the rank slice.
+        incumbent: the promoted model on the same slice; None before the first promotion.
+        rules: how much evidence is asked for.
+        problems: (reason, sentence) found by the caller that make the test invalid.
+    """
+    pairs: list[tuple[Role, str, Records]] = [("best_candidate", *best_candidate)]
+    if incumbent is not None:
+        pairs.insert(0, ("incumbent", *incumbent))
+    found = [*problems, *_problems(fused, [records for _, _, records in pairs])]
+    if found:
+        reason, sentence = found[0]
+        return Verdict("REFUSE", reason, f"the test is not valid: {sentence}", ())
+    aligned = [(role, name, *_aligned(records, fused)) for role, name, records in pairs]
+    comparisons = tuple(
+        _compare(role, name, reference, model, rules.alpha)
+        for role, name, reference, model in aligned
+    )
+    guards = tuple(
+        _guard(guard, name, reference, model, rules.alpha)
+        for guard in rules.guards
+        for _, name, reference, model in aligned
+    )
+    return _decide(comparisons, guards, rules, is_first=incumbent is None)
+
+
+def _decide(
+    comparisons: tuple[Comparison, ...],
+    guards: tuple[GuardResult, ...],
+    rules: GateRules,
+    *,
+    is_first: bool,
+) -> Verdict:
+    failed = [guard for guard in guards if not guard.passed]
+    if failed:
+        guard = failed[0]
+        text = (
+            f"guard {guard.metric} failed against {guard.reference}: its lower bound "
+            f"{guard.lower:+.4f} is not above {-guard.margin:+.4f}"
+        )
+        return Verdict("HOLD", "guard", text, comparisons, guards)
+    floor = -rules.margin if rules.mode == "non_inferior" else 0.0
+    if all(c.lower > floor for c in comparisons):
+        text = "; ".join(map(_describe, comparisons))
+        if is_first and rules.first == "hold":
+            return Verdict("HOLD", "first_held", f"{text}; gate.first is hold", comparisons, guards)
+        return Verdict("PROMOTE", "better", text, comparisons, guards)
+    worthwhile = rules.smallest_effect if rules.mode == "superior" else floor
+    hopeless = [c for c in comparisons if c.upper < worthwhile]
+    if hopeless:
+        text = (
+            f"{_describe(hopeless[0])}; the one-sided {100 * (1 - rules.alpha):g} % upper bound, "
+            f"{hopeless[0].upper:+.4f}, is below {worthwhile:g}, the smallest effect worth having"
+        )
+        return Verdict("HOLD", "not_better", text, comparisons, guards)
+    weakest = min(comparisons, key=lambda c: c.lower)
+    needed = _examples_needed(weakest, rules)
+    text = f"{_describe(weakest)}; needs about {needed:,} examples"
+    return Verdict("REFUSE", "undecided", text, comparisons, guards, needed)
+
+
+def _problems(fused: Records, references: Sequence[Records]) -> list[tuple[str, str]]:
+    found = []
+    for records in (fused, *references):
+        if not np.isfinite(records.losses).all():
+            found.append(("not_finite", "a loss is not finite"))
+        if len(records.ids) < SMALLEST_EXAMPLES:
+            needed = f"{len(records.ids)} gate examples, at least {SMALLEST_EXAMPLES} are needed"
+            found.append(("too_few_examples", needed))
+        num_clusters = len(set(records.clusters))
+        if num_clusters < SMALLEST_CLUSTERS:
+            needed = (
+                f"{num_clusters} cluster in the gate slice, at least {SMALLEST_CLUSTERS} are needed"
+            )
+            found.append(("too_few_clusters", needed))
+    for records in references:
+        here, there = set(records.ids), set(fused.ids)
+        if len(here ^ there) > MISSING_SHARE * len(here | there):
+            text = f"{len(here ^ there)} of {len(here | there)} examples scored on one side only"
+            found.append(("missing_examples", text))
+    return found
+
+
+def _aligned(reference: Records, fused: Records) -> tuple[Records, Records]:
+    """Both over the union of examples; one that is missing counts with its side's worst loss."""
+    if reference.ids == fused.ids:
+        return reference, fused
+    order = tuple(dict.fromkeys((*fused.ids, *reference.ids)))
+    both = (*reference.ids, *fused.ids)
+    cluster_of = dict(zip(both, (*reference.clusters, *fused.clusters), strict=True))
+    label_of = dict(zip(both, (*reference.labels, *fused.labels), strict=True))
+
+    def filled(records: Records) -> Records:
+        row = {name: i for i, name in enumerate(records.ids)}
+        worst = int(records.losses.argmax())
+        rows = np.array([row.get(name, worst) for name in order])
+        labels = np.array([label_of[name] for name in order], dtype=np.int64)
+        return Records(
+            ids=order,
+            clusters=tuple(cluster_of[name] for name in order),
+            losses=records.losses[rows],
+            labels=labels,
+            predictions=records.predictions[rows],
+            probabilities=records.probabilities[rows],
+        )
+
+    return filled(reference), filled(fused)
+
+
+def _compare(role: Role, name: str, reference: Records, fused: Records, alpha: float) -> Comparison:
+    difference = paired_difference(reference, fused)
+    low95, high95 = interval(difference)
+    return Comparison(
+        reference=name,
+        role=role,
+        mean=difference.mean,
+        standard_error=difference.standard_error,
+        lower=lower_bound(difference, alpha),
+        upper=upper_bound(difference, alpha),
+        low95=low95,
+        high95=high95,
+        degrees=difference.degrees,
+        num_examples=difference.num_examples,
+        num_clusters=difference.num_clusters,
+        detectable=detectable(difference.standard_error, alpha=alpha),
+        alpha=alpha,
+    )
+
+
+def _guard(
+    guard: Guard, name: str, reference: Records, fused: Records, alpha: float
+) -> GuardResult:
+    if guard.metric == "accuracy":
+        right = (fused.predictions == fused.labels).astype(np.float64)
+        before = (reference.predictions == reference.labels).astype(np.float64)
+        lower = lower_bound(difference_of(right - before, fused.clusters), alpha)
+    elif guard.metric == "macro_f1":
+        lower = _bootstrap_f1_bound(reference, fused, alpha)
+    else:
+        raise ValueError(f"no guard for {guard.metric}")
+    return GuardResult(guard.metric, name, lower, guard.margin, lower > -guard.margin)
+
+
+def _bootstrap_f1_bound(reference: Records, fused: Records, alpha: float) -> float:
+    """Lower percentile bound of the macro F1 difference, resampling clusters (fixed seed)."""
+    _, member = np.unique(np.asarray(fused.clusters), return_inverse=True)
+    groups = int(member.max()) + 1
+    rows = [np.flatnonzero(member == g) for g in range(groups)]
+    generator = np.random.default_rng(0)
+    values = []
+    for _ in range(BOOTSTRAP_ROUNDS):
+        drawn = np.concatenate([rows[g] for g in generator.integers(groups, size=groups)])
+        values.append(macro_f1(_taken(fused, drawn)) - macro_f1(_taken(reference, drawn)))
+    return float(np.quantile(values, alpha))
+
+
+def _taken(records: Records, rows: npt.NDArray[np.int64]) -> Records:
+    return Records(
+        ids=(),
+        clusters=(),
+        losses=records.losses[rows],
+        labels=records.labels[rows],
+        predictions=records.predictions[rows],
+        probabilities=records.probabilities[rows],
+    )
+
+
+def _examples_needed(weakest: Comparison, rules: GateRules) -> int:
+    """Examples at which the larger of the seen gain and the smallest effect would be detectable.
+
+    The error shrinks with the square root of n, so n grows with (detectable / effect) squared.
+    """
+    effect = max(weakest.mean, rules.smallest_effect, 1e-9)
+    needed = weakest.num_examples * (weakest.detectable / effect) ** 2
+    return int(min(max(needed, weakest.num_examples + 1), LARGEST_NEED))
+
+
+def _describe(comparison: Comparison) -> str:
+    what = "the best candidate" if comparison.role == "best_candidate" else "the incumbent"
+    better = "lower" if comparison.mean >= 0 else "higher"
+    return (
+        f"loss {abs(comparison.mean):.4f} {better} than {what} {comparison.reference} (95 % CI of "
+        f"the gain {comparison.low95:+.4f} to {comparison.high95:+.4f}, n = "
+        f"{comparison.num_examples})"
+    )

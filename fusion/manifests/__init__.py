@@ -1,0 +1,1 @@
+"""What is written beside a model, and what a run tells."""

@@ -1,0 +1,154 @@
+"""What is written beside a model, and what a run tells."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from fusion.canonical import SCHEMA
+from fusion.evidence.verdict import AccuracyChange, Verdict
+from fusion.manifests.model import MergeFigures, SourceEntry
+from fusion.plans.health import ModelHealth
+from fusion.scores.records import Score
+
+Status = Literal["kept", "dropped", "skipped", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRow:
+    """One candidate in the report.
+
+    Attributes:
+        name: short name.
+        uri: where it is.
+        status: kept (in the average), dropped (by selection), skipped (unusable before
+            evaluation), failed (evaluation ended with an error).
+        reason: why, for people.
+        weight: merge weight, None if not kept.
+        num_parameters: elements of all tensors (None if unknown).
+        num_bytes: of all tensors (None if unknown).
+        seconds: measured evaluation time, all slices.
+        peak_bytes: resident memory of the process that evaluated it.
+        rank: score on the rank slice.
+        gate: score on the gate slice.
+        health: "" or what the tensors looked like ("absmax 3.1e38 in lstm.weight").
+    """
+
+    name: str
+    uri: str
+    status: Status
+    reason: str
+    weight: float | None = None
+    num_parameters: int | None = None
+    num_bytes: int | None = None
+    seconds: float | None = None
+    peak_bytes: int | None = None
+    rank: Score | None = None
+    gate: Score | None = None
+    health: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A model compared on the gate slice: fused, uniform, ensemble, best single, incumbent."""
+
+    name: str
+    role: Literal["fused", "uniform", "ensemble", "best_single", "incumbent"]
+    gate: Score
+    cost: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ForestRow:
+    """One line of the forest plot: d = loss(reference) - loss(name), 95 % interval, gate slice."""
+
+    name: str
+    role: Literal["candidate", "fused", "uniform", "ensemble", "incumbent"]
+    mean: float
+    low95: float
+    high95: float
+    num_examples: int
+    num_clusters: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyRow:
+    """Accuracy of the fused model against one reference, on the gate slice."""
+
+    reference: str
+    role: Literal["incumbent", "best_candidate"]
+    change: AccuracyChange
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedFigure:
+    """A figure from elsewhere shown beside ours."""
+
+    source: str
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """Everything the report shows. `report.json` is exactly this value.
+
+    Attributes:
+        run: name with attempt, such as nightly-2026-11-24.
+        recipe: name of the recipe.
+        logical_date: YYYY-MM-DD, or with a time.
+        attempt: from 1.
+        created: ISO 8601, UTC.
+        version: of metafuse.
+        output: URI of the output.
+        model: URI of the fused model.
+        verdict: of the gate.
+        headline: one sentence: what happened and the figures it rests on.
+        task: kind and data, for people.
+        slices: examples a slice.
+        rule: of the weights, with its parameters.
+        effective_models: 1 / sum of squared weights.
+        reference: what the forest plot's zero line is.
+        smallest_effect: smallest gain worth having, by the recipe.
+        candidates: every one that was found.
+        models: compared on the gate slice.
+        forest: lines of the forest plot, in order.
+        merge: what it did.
+        health: what the fused tensors look like.
+        timings: (step, seconds).
+        published: figures from elsewhere.
+        sources: pins of what was averaged.
+        notes: warnings and remarks.
+        commands: what to type next: (what for, command).
+        incumbent: run that it was judged against, "" for none.
+        accuracies: of the fused model against each reference; no part of the verdict.
+    """
+
+    run: str
+    recipe: str
+    logical_date: str
+    attempt: int
+    created: str
+    version: str
+    output: str
+    model: str
+    verdict: Verdict
+    headline: str
+    task: str
+    slices: Mapping[str, int]
+    rule: str
+    effective_models: float
+    reference: str
+    smallest_effect: float
+    candidates: tuple[CandidateRow, ...]
+    models: tuple[ModelRow, ...]
+    forest: tuple[ForestRow, ...]
+    merge: MergeFigures
+    timings: tuple[tuple[str, float], ...]
+    published: tuple[PublishedFigure, ...] = ()
+    sources: tuple[SourceEntry, ...] = ()
+    notes: tuple[str, ...] = ()
+    commands: tuple[tuple[str, str], ...] = ()
+    incumbent: str = ""
+    accuracies: tuple[AccuracyRow, ...] = ()
+    health: ModelHealth | None = None
+    schema: int = SCHEMA

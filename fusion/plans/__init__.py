@@ -1,0 +1,1 @@
+"""What is read, computed and written, as pure values."""

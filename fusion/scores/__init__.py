@@ -1,0 +1,1 @@
+"""Scores: records of predictions, metrics by kind, slices."""

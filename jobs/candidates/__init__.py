@@ -1,0 +1,1 @@
+"""Candidates: found, pinned, their headers and side files read."""

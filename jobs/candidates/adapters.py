@@ -1,0 +1,105 @@
+"""Adapters as candidates: recognised by their files, read with the base that the user names."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from cluster.stores.store import Store
+from fusion.checkpoints.adapter import parse_adapter
+from fusion.checkpoints.checkpoint import Checkpoint, PinnedFile, TensorSpec
+from fusion.errors import MismatchError
+from jobs.candidates.shards import INDEX, SINGLE, pickle_error
+from jobs.candidates.side_files import ADAPTER_CONFIG, read_config, read_vocabulary
+from jobs.errors import IncompleteError
+
+ADAPTER_SHARD = "adapter_model.safetensors"
+PICKLED = "adapter_model.bin"
+UNNAMED = "an unnamed model"
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The model that adapters change, pinned, and its vocabulary ({} where it is not known)."""
+
+    checkpoint: Checkpoint
+    vocabulary: Mapping[str, int]
+
+
+def is_adapter(present: Collection[str]) -> bool:
+    """Whether these files are those of an adapter and not of a whole checkpoint."""
+    return ADAPTER_CONFIG in present and not {SINGLE, INDEX} & set(present)
+
+
+def find_adapter_shards(present: Collection[str], *, name: str) -> tuple[str, ...]:
+    """The one file that holds an adapter's tensors.
+
+    Raises:
+        PickleError: it is there as a pickle alone.
+        IncompleteError: it is not there.
+    """
+    if ADAPTER_SHARD in present:
+        return (ADAPTER_SHARD,)
+    if PICKLED in present:
+        raise pickle_error(name, PICKLED)
+    raise IncompleteError(
+        f"{name} has {ADAPTER_CONFIG} and no {ADAPTER_SHARD}",
+        "wait until it is written, or save it with safe_serialization=True",
+    )
+
+
+def read_adapter(
+    store: Store,
+    uri: str,
+    name: str,
+    shards: Sequence[PinnedFile],
+    sides: Sequence[PinnedFile],
+    tensors: Sequence[TensorSpec],
+    base: Base,
+) -> Checkpoint:
+    """The candidate that a base and an adapter's pinned files make together.
+
+    Raises:
+        MismatchError: an adapter that is not offered, or does not fit the base.
+        IncompleteError: a side file that cannot be read.
+    """
+    whole = base.checkpoint
+    settings = read_config(store, sides, name=name, file=ADAPTER_CONFIG)
+    adapter = parse_adapter(settings, tensors, whole, name=name)
+    vocabulary, _ = read_vocabulary(store, sides, name=name)
+    if vocabulary and base.vocabulary and vocabulary != base.vocabulary:
+        raise MismatchError(
+            f"{name} brings a tokenizer of {len(vocabulary)} tokens that is not that of its base "
+            f"{whole.name} ({len(base.vocabulary)} tokens). No tensor data was read.",
+            "name the base that it was trained on, with its tokenizer",
+            "E-VOCABULARY",
+        )
+    return Checkpoint(
+        name=name,
+        uri=uri,
+        shards=tuple(shards),
+        tensors=tuple(tensors),
+        side_files=tuple(sides),
+        config=whole.config,
+        tokenizer_digest=whole.tokenizer_digest,
+        adapter=adapter,
+    )
+
+
+def describe_pins(checkpoint: Checkpoint) -> dict[str, str]:
+    """The pins of all files as a manifest tells them."""
+    return {
+        file.name: f"{file.pin.size} {file.pin.version or file.pin.etag}"
+        for file in (*checkpoint.shards, *checkpoint.side_files)
+    }
+
+
+def find_doubts(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
+    """What is odd about adapters without being wrong, for people."""
+    named: dict[str, list[str]] = {}
+    for checkpoint in checkpoints:
+        if checkpoint.adapter is not None:
+            model = str(checkpoint.adapter.settings.get("base_model_name_or_path") or UNNAMED)
+            named.setdefault(model, []).append(checkpoint.name)
+    if len(named) < 2:
+        return ()
+    listed = "; ".join(f"{model:.120} ({', '.join(names)})" for model, names in named.items())
+    return (f"the adapters say that they were trained on {len(named)} models: {listed}",)

@@ -1,0 +1,153 @@
+"""Find candidates by path or pattern, and leave out by name what cannot be one."""
+
+import posixpath
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from cluster.errors import NotFoundError
+from fusion.checkpoints.agreement import find_mismatches
+from fusion.checkpoints.checkpoint import Checkpoint
+from jobs.candidates.adapters import Base
+from jobs.candidates.patterns import expand_pattern, short_names
+from jobs.candidates.pin import REFUSING, SKIPPING, THREADS, Outcome, Refusal, pin_checkpoint
+from jobs.candidates.skipped import Skipped
+from jobs.errors import (
+    NoCandidatesError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the patterns of a recipe stand for.
+
+    Attributes:
+        candidates: usable ones, in the order of patterns and names.
+        skipped: the others, and patterns that matched nothing.
+        vocabularies: token -> id by candidate name, {} where there is no tokenizer.
+        base: of those that are adapters; None where none was named.
+    """
+
+    candidates: tuple[Checkpoint, ...]
+    skipped: tuple[Skipped, ...]
+    vocabularies: Mapping[str, Mapping[str, int]]
+    base: Checkpoint | None = None
+
+
+def find_candidates(
+    patterns: Sequence[str],
+    *,
+    settle_seconds: float,
+    now: float,
+    on_refused: Literal["stop", "drop"] = "stop",
+    base: str | None = None,
+) -> Found:
+    """Find, pin and read the headers of all candidates.
+
+    Args:
+        patterns: paths, globs and s3:// prefixes. A place that holds no checkpoint itself stands
+            for those right below it.
+        settle_seconds: a checkpoint with a younger object counts as still being written.
+        now: seconds since 1970.
+        on_refused: whether a hostile or unreadable checkpoint stops everything or is skipped.
+        base: path or URI of the model that adapters among the candidates change.
+
+    Raises:
+        NoCandidatesError: nothing matched.
+        HeaderError, PickleError, UnsafeNameError, MismatchError: refused, unless dropped. All
+            refusals are in the message of the first.
+    """
+    places, skipped = _find_places(patterns)
+    names = short_names(places)
+    whole = pin_base(base) if base is not None else None
+
+    def attempt(uri: str) -> Outcome:
+        try:
+            return pin_checkpoint(
+                uri, name=names[uri], settle_seconds=settle_seconds, now=now, base=whole
+            )
+        except (*SKIPPING, *REFUSING) as error:
+            return error
+
+    candidates: list[Checkpoint] = []
+    refused: list[Refusal] = []
+    vocabularies: dict[str, Mapping[str, int]] = {}
+    shared: dict[str, Mapping[str, int]] = {}
+    with ThreadPoolExecutor(THREADS) as pool:
+        for (uri, name), outcome in zip(names.items(), pool.map(attempt, names), strict=True):
+            if isinstance(outcome, tuple):
+                checkpoint, vocabulary = outcome
+                candidates.append(checkpoint)
+                vocabularies[name] = shared.setdefault(checkpoint.tokenizer_digest, vocabulary)
+            elif isinstance(outcome, REFUSING) and on_refused == "stop":
+                refused.append(outcome)
+            else:
+                skipped.append(Skipped(name, uri, outcome.code, str(outcome)))
+    if refused:
+        raise _join_refusals(refused)
+    pinned = whole.checkpoint if whole is not None else None
+    return Found(tuple(candidates), tuple(skipped), vocabularies, pinned)
+
+
+def pin_base(place: str) -> Base:
+    """Pin the model that adapters change.
+
+    Raises:
+        NoCandidatesError: not one checkpoint is there.
+        IncompleteError, TruncatedError, HeaderError, PickleError, UnsafeNameError, MismatchError:
+            as `pin_checkpoint` says.
+    """
+    uris = find_places([place])
+    if len(uris) != 1:
+        raise NoCandidatesError(
+            f"base: {place} stands for {len(uris)} checkpoints, one is needed. Nothing was read.",
+            "name the folder of the model that the adapters were trained on",
+        )
+    return Base(*pin_checkpoint(uris[0], name=posixpath.basename(uris[0]) or uris[0]))
+
+
+def drop_mismatched(found: Found, *, cast: bool) -> Found:
+    """The candidates that agree with most of the others; those that differ become skipped."""
+    mismatches = find_mismatches(found.candidates, cast=cast, vocabularies=found.vocabularies)
+    reasons = {m.checkpoint: m for m in reversed(mismatches)}
+    kept = tuple(c for c in found.candidates if c.name not in reasons)
+    dropped = tuple(
+        Skipped(c.name, c.uri, reasons[c.name].code, reasons[c.name].text)
+        for c in found.candidates
+        if c.name in reasons
+    )
+    return replace(found, candidates=kept, skipped=found.skipped + dropped)
+
+
+def find_places(patterns: Sequence[str]) -> tuple[str, ...]:
+    """URIs that the patterns stand for now; nothing is read of what is there."""
+    return tuple(dict.fromkeys(uri for p in patterns for uri in expand_pattern(p).uris))
+
+
+def _find_places(patterns: Sequence[str]) -> tuple[list[str], list[Skipped]]:
+    """What the patterns stand for, and those that stand for nothing."""
+    places: dict[str, None] = {}
+    notes, unmatched = [], []
+    for pattern in dict.fromkeys(patterns):
+        expansion = expand_pattern(pattern)
+        notes.append(f"  {pattern}: {expansion.note}")
+        places.update(dict.fromkeys(expansion.uris))
+        if not expansion.uris:
+            reason = f"matched nothing: {expansion.note}"
+            unmatched.append(Skipped(pattern, pattern, NotFoundError.code, reason))
+    if not places:
+        raise NoCandidatesError(
+            "no candidate was found:\n" + "\n".join(notes) + "\nNothing was evaluated.",
+            "a checkpoint is a folder with .safetensors files; check the paths under candidates",
+        )
+    return list(places), unmatched
+
+
+def _join_refusals(refused: Sequence[Refusal]) -> Refusal:
+    first = refused[0]
+    if len(refused) > 1:
+        lines = [f"  {error.code}  {error}" for error in refused]
+        first.message = f"{len(refused)} candidates are refused:\n" + "\n".join(lines)
+        first.args = (first.message, *first.args[1:])
+    return first

@@ -1,0 +1,163 @@
+"""What a path, glob or s3:// prefix stands for: URIs of checkpoints, and short names for them."""
+
+import fnmatch
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.errors import UnsupportedError
+from cluster.stores.open_store import open_store
+from cluster.stores.store import ObjectInfo, Store
+from jobs.candidates.shards import INDEX, TRAINING_NAMES, find_pickle
+
+WILD = re.compile(r"[*?\[]")
+PICKLE_NAMES = re.compile(r".*\.(bin|pt|pth|ckpt|pkl|pickle)")
+SNIFFED_FILES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """What one pattern stands for.
+
+    Attributes:
+        uris: of checkpoints, whole or not, sorted.
+        note: what was there, for the error that says that nothing was found.
+    """
+
+    uris: tuple[str, ...]
+    note: str
+
+
+def expand_pattern(pattern: str) -> Expansion:
+    """Find the checkpoints that a pattern stands for.
+
+    A folder that holds no shard of its own stands for those right below it that do. "**" in a glob
+    stands for any number of folders; a pattern for shards stands for the folders they are in.
+
+    Raises:
+        UnsupportedError: a store that is not offered, or a glob over buckets.
+    """
+    root, globs = _split_pattern(pattern)
+    if globs and _is_shard_name(globs[-1]):
+        globs = globs[:-1]
+    store = open_store(root)
+    entries = list(store.list())
+    if not entries and not globs and _is_shard_name(posixpath.basename(root)):
+        store = open_store(posixpath.dirname(root))
+        entries = list(store.list())
+    kinds = _find_folders(entries)
+    if globs:
+        every = {ancestor for folder in kinds for ancestor in _with_ancestors(folder)}
+        matched = [folder for folder in every if folder and _matches(folder.split("/"), globs)]
+    elif not kinds and _holds_pickle(store, entries):
+        kinds, matched = {"": False}, [""]
+    else:
+        matched = [""]
+    folders = sorted({folder for match in matched for folder in _stand_for(match, kinds)})
+    place = store.uri.rstrip("/")
+    uris = tuple(f"{place}/{folder}" if folder else store.uri for folder in folders)
+    return Expansion(uris, _describe(len(entries), folders, kinds))
+
+
+def short_names(uris: Sequence[str]) -> dict[str, str]:
+    """The shortest end of each URI that no other has: "seed-7", or "run-1/step-9"."""
+    tails = {uri: _tails(uri) for uri in uris}
+    counts = Counter(tail for found in tails.values() for tail in found)
+    return {
+        uri: next((tail for tail in found if tail and counts[tail] == 1), uri)
+        for uri, found in tails.items()
+    }
+
+
+def _tails(uri: str) -> list[str]:
+    parts = uri.rstrip("/").split("/")
+    return ["/".join(parts[-depth:]) for depth in range(1, len(parts) + 1)]
+
+
+def _split_pattern(pattern: str) -> tuple[str, list[str]]:
+    """The URI before the first part with a wildcard, and the parts from there on."""
+    scheme, separator, place = pattern.partition("://")
+    if not separator:
+        scheme, place = "", pattern
+    parts = place.split("/")
+    first = next((i for i, part in enumerate(parts) if WILD.search(part)), len(parts))
+    if separator and scheme != "file" and first == 0:
+        raise UnsupportedError(
+            f"{pattern} has a wildcard where its bucket stands; nothing was listed",
+            "name the bucket: s3://BUCKET/prefix-*",
+        )
+    root = "/".join(parts[:first]) or ("/" if place.startswith("/") else "")
+    if scheme in ("", "file"):
+        root = posixpath.normpath(Path(root).expanduser().absolute())
+    else:
+        root = root.rstrip("/")
+    return scheme + separator + root, [part for part in parts[first:] if part]
+
+
+def _is_shard_name(name: str) -> bool:
+    return name.endswith((".safetensors", INDEX)) or bool(PICKLE_NAMES.fullmatch(name))
+
+
+def _find_folders(entries: Iterable[ObjectInfo]) -> dict[str, bool]:
+    """Folders that look like checkpoints; True where they hold a shard or an index."""
+    kinds: dict[str, bool] = {}
+    for entry in entries:
+        folder, _, file = entry.key.rpartition("/")
+        if file.endswith(".safetensors") or file == INDEX:
+            kinds[folder] = True
+        elif file == "config.json" or (
+            PICKLE_NAMES.fullmatch(file) and not TRAINING_NAMES.fullmatch(file)
+        ):
+            kinds.setdefault(folder, False)
+    return kinds
+
+
+def _with_ancestors(folder: str) -> list[str]:
+    parts = folder.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+
+
+def _matches(parts: Sequence[str], globs: Sequence[str]) -> bool:
+    if not globs:
+        return not parts
+    if globs[0] == "**":
+        visible = bool(parts) and not parts[0].startswith(".")
+        return _matches(parts, globs[1:]) or (visible and _matches(parts[1:], globs))
+    if not parts or (parts[0].startswith(".") and not globs[0].startswith(".")):
+        return False
+    return fnmatch.fnmatchcase(parts[0], globs[0]) and _matches(parts[1:], globs[1:])
+
+
+def _stand_for(folder: str, kinds: Mapping[str, bool]) -> list[str]:
+    if kinds.get(folder):
+        return [folder]
+    stem = f"{folder}/" if folder else ""
+    below = [
+        child
+        for child in kinds
+        if child.startswith(stem)
+        and child != folder
+        and "/" not in child[len(stem) :]
+        and not child[len(stem) :].startswith(".")
+    ]
+    if folder in kinds and not any(kinds[child] for child in below):
+        return [folder]
+    return below
+
+
+def _holds_pickle(store: Store, entries: Iterable[ObjectInfo]) -> bool:
+    direct = [entry for entry in entries if "/" not in entry.key]
+    return find_pickle(store, direct[:SNIFFED_FILES]) is not None
+
+
+def _describe(num_files: int, folders: Sequence[str], kinds: Mapping[str, bool]) -> str:
+    if folders:
+        return f"{len(folders)} checkpoints"
+    if not num_files:
+        return "nothing is there"
+    if kinds:
+        return f"nothing matches; there is a checkpoint in {min(kinds) or 'the folder itself'}"
+    return f"no checkpoint among {num_files} files"

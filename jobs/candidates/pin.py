@@ -1,0 +1,202 @@
+"""Find candidates, pin their bytes, read their headers: all that is known without a tensor."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from cluster.errors import NotFoundError, PreconditionError
+from cluster.stores.open_store import open_store
+from cluster.stores.store import ObjectInfo, Store
+from fusion.checkpoints.checkpoint import Checkpoint, Pin, PinnedFile, TensorSpec
+from fusion.errors import HeaderError, MismatchError, TruncatedError
+from jobs.candidates.adapters import Base, find_adapter_shards, is_adapter, read_adapter
+from jobs.candidates.changes import AGAIN, changes_error, describe_change, find_pin
+from jobs.candidates.shards import (
+    check_tensors,
+    find_pickle,
+    find_shards,
+    pickle_error,
+    read_header,
+)
+from jobs.candidates.side_files import (
+    ADAPTER_CONFIG,
+    SIDE_FILES,
+    is_quantised,
+    read_config,
+    read_index,
+    read_vocabulary,
+)
+from jobs.console.sizes import format_wait
+from jobs.errors import IncompleteError, PickleError, SourceChangedError, UnsafeNameError
+
+# These make a candidate unusable tonight; the others are refusals, which stop the run.
+SKIPPING = (IncompleteError, TruncatedError)
+REFUSING = (HeaderError, PickleError, UnsafeNameError, MismatchError)
+Refusal = HeaderError | PickleError | UnsafeNameError | MismatchError
+Outcome = tuple[Checkpoint, Mapping[str, int]] | IncompleteError | TruncatedError | Refusal
+SETTLE_ADVICE = "wait {} or lower select.settle"
+# Finding waits for answers of the store, a dozen a candidate.
+THREADS = 8
+
+
+def pin_checkpoint(
+    uri: str,
+    *,
+    name: str,
+    settle_seconds: float = 0.0,
+    now: float = 0.0,
+    base: Base | None = None,
+) -> tuple[Checkpoint, Mapping[str, int]]:
+    """Pin all files of one checkpoint and read its headers and side files.
+
+    With a base an adapter is a checkpoint as well; of a whole one the base is not used.
+
+    Returns:
+        The checkpoint, and its vocabulary ({} where there is no tokenizer).
+
+    Raises:
+        IncompleteError, TruncatedError: a shard is missing, short, too young, or changed meanwhile.
+        HeaderError, PickleError, UnsafeNameError, MismatchError: refused.
+    """
+    store = open_store(uri)
+    try:
+        return _pin_files(store, uri, name, settle_seconds, now, base)
+    except (NotFoundError, PreconditionError) as error:
+        raise IncompleteError(
+            f"{name} changed while it was being read: {error}", "run the same command again"
+        ) from None
+
+
+def open_pinned(
+    uri: str,
+    shards: Sequence[PinnedFile],
+    side_files: Sequence[PinnedFile],
+    *,
+    name: str,
+    base: Checkpoint | None = None,
+) -> Checkpoint:
+    """The checkpoint that an earlier driver pinned, read under its pins.
+
+    Raises:
+        SourceChangedError: a file is neither the pinned one any more nor kept as a version.
+    """
+    check_pins(uri, (*shards, *side_files))
+    try:
+        whole = Base(base, {}) if base is not None else None
+        return _read_pinned(open_store(uri), uri, name, shards, side_files, whole, index=None)[0]
+    except (NotFoundError, PreconditionError, *SKIPPING, *REFUSING) as error:
+        raise SourceChangedError(
+            f"{uri} is no longer what was pinned: {error}\nNothing was published.",
+            AGAIN,
+        ) from None
+
+
+def check_pins(uri: str, files: Sequence[PinnedFile]) -> None:
+    """Ask the store whether every file is still the pinned one, or can still be read as it was.
+
+    Raises:
+        SourceChangedError: names every object that changed, its old and its new pin.
+    """
+    store = open_store(uri)
+    changes = []
+    for file in files:
+        now = find_pin(store, file.name)
+        if now != file.pin and not _is_kept(store, file):
+            changes.append(describe_change(f"{uri}/{file.name}", file.pin, now))
+    if changes:
+        raise changes_error(changes)
+
+
+def _pin_files(
+    store: Store, uri: str, name: str, settle_seconds: float, now: float, base: Base | None
+) -> tuple[Checkpoint, Mapping[str, int]]:
+    listed = {entry.key: entry for entry in store.list() if "/" not in entry.key}
+    if not listed:
+        raise IncompleteError(f"{name}: nothing is in {uri}", "check the path")
+    index = read_index(store, listed, name=name)
+    sides = _find_sides(store, listed.values())
+    if base is not None and is_adapter(listed):
+        shards = find_adapter_shards(listed, name=name)
+        sides.append(ADAPTER_CONFIG)
+    else:
+        shards = find_shards(listed, index, name=name)
+    _check_settled(listed.values(), settle_seconds, now, name)
+    if not shards:
+        pickle = find_pickle(store, listed.values())
+        if pickle is not None:
+            raise pickle_error(name, pickle)
+        raise IncompleteError(f"{name} has no .safetensors file", "wait until it is written")
+    entries = {key: store.head(key) for key in (*shards, *sides)}
+    _check_settled(entries.values(), settle_seconds, now, name)
+    pins = {key: Pin(entry.size, entry.etag, entry.version) for key, entry in entries.items()}
+    files = tuple(PinnedFile(shard, pins[shard]) for shard in shards)
+    pinned = tuple(PinnedFile(key, pin) for key, pin in pins.items() if key not in shards)
+    return _read_pinned(store, uri, name, files, pinned, base, index=index)
+
+
+def _read_pinned(
+    store: Store,
+    uri: str,
+    name: str,
+    shards: Sequence[PinnedFile],
+    sides: Sequence[PinnedFile],
+    base: Base | None,
+    *,
+    index: Mapping[str, str] | None,
+) -> tuple[Checkpoint, Mapping[str, int]]:
+    tensors: list[TensorSpec] = []
+    for shard in shards:
+        tensors += read_header(store, shard, name=name)
+    check_tensors(tensors, index, name=name)
+    if base is not None and any(side.name == ADAPTER_CONFIG for side in sides):
+        return read_adapter(store, uri, name, shards, sides, tensors, base), base.vocabulary
+    config = read_config(store, sides, name=name)
+    if is_quantised(config, tensors):
+        raise MismatchError(
+            f"{name} is quantised: averaging codes gives nonsense. No tensor data was read.",
+            "export it dequantised, in float16 or bfloat16",
+            "E-QUANTISED",
+        )
+    vocabulary, digest = read_vocabulary(store, sides, name=name)
+    checkpoint = Checkpoint(name, uri, tuple(shards), tuple(tensors), tuple(sides), config, digest)
+    return checkpoint, vocabulary
+
+
+def _find_sides(store: Store, listed: Iterable[ObjectInfo]) -> list[str]:
+    """Names of side files, sorted. A .model file that is a pickle is none of them."""
+    files = sorted(
+        (entry for entry in listed if SIDE_FILES.fullmatch(entry.key)), key=lambda entry: entry.key
+    )
+    return [
+        entry.key
+        for entry in files
+        if not entry.key.endswith(".model") or find_pickle(store, [entry]) is None
+    ]
+
+
+def _check_settled(
+    entries: Iterable[ObjectInfo], settle_seconds: float, now: float, name: str
+) -> None:
+    newest = max(entries, key=lambda entry: entry.modified)
+    age = now - newest.modified
+    if settle_seconds and age < settle_seconds:
+        seen = f"{age:.0f} s old" if age >= 0 else f"dated {-age:.0f} s in the future"
+        raise IncompleteError(
+            f"{name}: its newest object {newest.key} is {seen}, settle is {settle_seconds:.0f} s; "
+            f"{SETTLE_ADVICE.format(format_wait(settle_seconds - age))}",
+            "it is taken once it has settled",
+        )
+
+
+def _is_kept(store: Store, file: PinnedFile) -> bool:
+    """Whether the pinned version can still be read, though it is no longer the newest."""
+    if file.pin.version is None:
+        return False
+    try:
+        store.read_into(
+            file.name,
+            memoryview(bytearray(min(file.pin.size, 1))),
+            start=0,
+            version=file.pin.version,
+        )
+    except NotFoundError:
+        return False
+    return True

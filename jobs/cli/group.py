@@ -1,0 +1,84 @@
+"""The command line: thin verbs over the other modules, and the one table of exit statuses."""
+
+import os
+import select
+import sys
+from collections.abc import Callable
+
+import click
+
+from jobs.exits import BUG, EXIT_STATUSES, INTERRUPTED
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print exactly one JSON object on stdout."
+)
+address_option = click.option(
+    "--address", metavar="ADDRESS", help="Ray cluster to use; default: an embedded Ray."
+)
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(package_name="metafuse", prog_name="metafuse")
+def cli() -> None:
+    """Evaluate many checkpoints, fuse them, and promote the result only on evidence.
+
+    Start with `metafuse demo`. Exit status: 0 done or promoted, 2 usage, 3 nothing new, 4 held,
+    5 not decided, 10 recipe, 11 refused for safety, 12 incompatible, 13 too few candidates,
+    20 source changed, 21 storage, 22 full, 23 throttled, 30 locked, 40 cluster, 70 bug,
+    130 interrupted (the same command continues).
+    """
+
+
+def finish(work: Callable[[], int], *, as_json: bool) -> None:
+    """Run a verb and leave with its exit status; every error ends here."""
+    from jobs.cli.signals import SAID
+    from jobs.console.json_log import open_log, read_log
+    from jobs.console.show import show_error, show_json
+
+    try:
+        open_log(read_log())
+        status = work()
+    except (KeyboardInterrupt, SystemExit):
+        # While it starts, Ray turns SIGTERM into SystemExit.
+        code, message, hint = "E-INTERRUPTED", "stopped; what was done is kept", CONTINUE
+        status = INTERRUPTED
+    except Exception as error:  # noqa: BLE001  # the last resort: a clear line instead of a trace
+        if isinstance(error, BrokenPipeError) and _has_no_reader():
+            sys.exit(0)
+        code, message, hint, status = _describe(error)
+    else:
+        SAID.set()
+        sys.exit(status)
+    SAID.set()
+    show_error(code, message, hint)
+    if as_json:
+        show_json({"error": code, "message": message, "hint": hint, "exit_status": status})
+    sys.exit(status)
+
+
+def _has_no_reader() -> bool:
+    """`metafuse status OUT | head` has seen enough; what is still to be flushed goes nowhere."""
+    watch = select.poll()
+    watch.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in watch.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
+
+
+CONTINUE = "the same command continues"
+
+
+def _describe(error: Exception) -> tuple[str, str, str, int]:
+    from cluster.errors import ClusterError
+    from fusion.errors import FusionError
+    from jobs.errors import JobError
+
+    if isinstance(error, ClusterError | FusionError | JobError):
+        return error.code, str(error), error.hint, EXIT_STATUSES.get(error.code, BUG)
+    import traceback
+
+    trace = "".join(traceback.format_exception(error)[-4:])
+    return "E-BUG", f"{type(error).__name__}: {error}\n{trace}", "please report this", BUG

@@ -1,0 +1,1 @@
+"""What each verb does, in order, and what it shows."""

@@ -1,0 +1,117 @@
+"""`metafuse evaluate`: scores alone, nothing merged or kept."""
+
+import math
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from fusion.scores.classification import score
+from fusion.scores.records import Score
+from fusion.scores.slices import SLICES
+from jobs.candidates.find import Found, find_candidates
+from jobs.console.show import Progress, show, show_json, show_table
+from jobs.errors import DataError, UsageError
+from jobs.evaluate.score import ScoreBook, score_all
+from jobs.recipes.recipe import Recipe, load_recipe
+from jobs.run.embedded_ray import LazyRay, most_at_a_time
+from jobs.run.prepare import make_task
+from jobs.tasks.contract import EvaluationTask
+from jobs.tasks.text_classification import load_examples
+
+# Exit status where a checkpoint that was asked for has no score.
+LOST_SOME = 13
+
+
+def run_evaluate(
+    uris: Sequence[str], path: Path, *, slice_name: str, address: str | None, as_json: bool
+) -> int:
+    """Score checkpoints on one slice of a recipe's task and show a table, best first."""
+    if slice_name not in SLICES:
+        raise UsageError(f"--slice {slice_name}: expected one of {', '.join(SLICES)}")
+    recipe = load_recipe(path)
+    found = find_candidates(uris, settle_seconds=0, now=time.time(), base=recipe.base)
+    task = make_task(recipe)
+    check_slice(task, slice_name)
+    progress = Progress(is_quiet=as_json)
+    try:
+        book = _score(recipe, found, task, slice_name, address, progress)
+    finally:
+        progress.close()
+    scores = [score(r, name=name, slice=part) for (name, part), r in book.records.items()]
+    scores.sort(key=lambda entry: entry.loss)
+    failures = [(f.name, f.code, f.message) for f in book.failures]
+    failures += [(s.name, s.code, s.reason) for s in found.skipped]
+    if as_json:
+        lost = [dict(zip(("name", "code", "message"), entry, strict=True)) for entry in failures]
+        show_json({"scores": [asdict(entry) for entry in scores], "failures": lost})
+    else:
+        _show(scores, failures)
+    return LOST_SOME if failures else 0
+
+
+def check_slice(task: EvaluationTask, slice_name: str) -> None:
+    """Read the data, so that a slice without examples is known before anything is paid for.
+
+    Raises:
+        DataError: there are none, or the data cannot be read.
+    """
+    share = task.shares[slice_name]
+    count = len(load_examples(task).rows(slice_name))
+    if not count:
+        raise DataError(
+            f"{task.data}: no example is in slice {slice_name}, whose share is {share:g}; nothing "
+            "was evaluated",
+            f"give task.slices.{slice_name} a share, or name another --slice",
+        )
+
+
+def format_error(value: float) -> str:
+    """A standard error; that of a single cluster is not known."""
+    return "unknown" if math.isnan(value) else f"{value:.4f}"
+
+
+def _score(
+    recipe: Recipe,
+    found: Found,
+    task: EvaluationTask,
+    slice_name: str,
+    address: str | None,
+    progress: Progress,
+) -> ScoreBook:
+    wanted = recipe.resources.evaluate
+    with (
+        tempfile.TemporaryDirectory(prefix="metafuse-") as cache,
+        LazyRay(address, progress.say) as ray,
+    ):
+        return score_all(
+            found.candidates,
+            [slice_name],
+            task,
+            cache=cache,
+            runner=ray.start(),
+            resources=wanted.of_one,
+            workers=wanted.workers or most_at_a_time(address),
+            on_done=lambda name, _, done, total, figures: progress.say(
+                "evaluate", done, total, name, figures
+            ),
+        )
+
+
+def _show(scores: Sequence[Score], failures: Sequence[tuple[str, str, str]]) -> None:
+    head = ["checkpoint", "loss", "+-", "accuracy", "macro F1", "examples"]
+    rows = [
+        [
+            entry.name,
+            f"{entry.loss:.4f}",
+            format_error(entry.loss_error),
+            f"{entry.accuracy:.4f}",
+            f"{entry.macro_f1:.4f}",
+            str(entry.num_examples),
+        ]
+        for entry in scores
+    ]
+    show_table(head, rows)
+    for name, code, message in failures:
+        show(f"  {name}: {code} {message}")

@@ -1,0 +1,111 @@
+"""What `metafuse gc` does and shows."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.stores.open_store import open_store
+from jobs.commands.operate import parse_age, size
+from jobs.console.show import show, show_json
+from jobs.notify.follow_up import keep_history_of
+from jobs.operate.gc import GcPlan, Leftover, collect, plan_gc
+from jobs.outputs.open_output import open_output
+
+USUAL_KEEP = 3
+USUAL_AGE = "7d"
+RECIPES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What stays in which output, and whether somebody vouches for being its only writer."""
+
+    output: str
+    keep: int
+    older_than_seconds: float
+    single_writer: bool
+
+
+def run_gc(
+    target: str,
+    *,
+    keep: int | None,
+    older_than: str | None,
+    reason: str,
+    is_dry_run: bool,
+    single_writer: bool,
+    as_json: bool,
+) -> int:
+    """`metafuse gc`."""
+    wanted = find_retention(target, keep, older_than, single_writer=single_writer)
+    keep, age, now = wanted.keep, wanted.older_than_seconds, time.time()
+    if is_dry_run:
+        plan = plan_gc(open_store(wanted.output), keep=keep, older_than_seconds=age, now=now)
+    else:
+        store = open_output(wanted.output, single_writer=wanted.single_writer).store
+        plan = collect(store, keep=keep, older_than_seconds=age, now=now, reason=reason)
+        if plan.leftovers or plan.abandoned:
+            keep_history_of(wanted.output)
+    if as_json:
+        show_json({
+            "is_dry_run": is_dry_run, "output": wanted.output, "keep": keep,
+            "older_than_seconds": age, "num_bytes": plan.num_bytes,
+            "leftovers": [_plain(leftover) for leftover in plan.leftovers],
+            "abandoned": list(plan.abandoned), "kept": [list(entry) for entry in plan.kept],
+        })  # fmt: skip
+        return 0
+    _show(plan, "would remove" if is_dry_run else "removed")
+    return 0
+
+
+def find_retention(
+    target: str, keep: int | None, older_than: str | None, *, single_writer: bool
+) -> Retention:
+    """What is to be kept where: flags, else the recipe's retention, else the usual.
+
+    Args:
+        target: an output, or a recipe (`.yaml`, `.yml`) that names one.
+        keep: flag; None where it was not given.
+        older_than: flag; None where it was not given.
+        single_writer: flag.
+
+    Raises:
+        RecipeError: mistakes in the recipe.
+        UsageError: `older_than` is no age.
+    """
+    age = None if older_than is None else parse_age(older_than)
+    if target.endswith(RECIPES):
+        from jobs.recipes.recipe import load_recipe
+
+        recipe = load_recipe(Path(target))
+        return Retention(
+            output=recipe.output,
+            keep=recipe.retention.keep if keep is None else keep,
+            older_than_seconds=recipe.retention.older_than_seconds if age is None else age,
+            single_writer=single_writer or recipe.single_writer,
+        )
+    return Retention(
+        output=target,
+        keep=USUAL_KEEP if keep is None else keep,
+        older_than_seconds=parse_age(USUAL_AGE) if age is None else age,
+        single_writer=single_writer,
+    )
+
+
+def _show(plan: GcPlan, verb: str) -> None:
+    for leftover in plan.leftovers:
+        show(f"{leftover.kind:9}{size(leftover.num_bytes):>9}  {leftover.place}  {leftover.reason}")
+    for run in plan.abandoned:
+        show(f"abandoned           {run}: unfinished and not touched for long")
+    for run, why in plan.kept:
+        show(f"kept                {run}: {why}")
+    show(f"{verb} {len(plan.leftovers)} things, {size(plan.num_bytes)}")
+
+
+def _plain(leftover: Leftover) -> dict[str, object]:
+    return {
+        "kind": leftover.kind, "run": leftover.run, "place": leftover.place,
+        "reason": leftover.reason, "num_bytes": leftover.num_bytes,
+        "num_objects": len(leftover.keys),
+        "upload": leftover.upload.id if leftover.upload else None,
+    }  # fmt: skip

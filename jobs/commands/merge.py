@@ -1,0 +1,242 @@
+"""`metafuse merge`: weights that are known, no evaluation, no Ray."""
+
+import importlib
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.errors import UnsupportedError
+from cluster.stores.open_store import open_store
+from cluster.workers.runner import ThreadRunner
+from fusion.checkpoints.agreement import check_agree
+from fusion.checkpoints.checkpoint import Checkpoint
+from fusion.evidence.weights import fixed_weights, uniform_weights
+from fusion.plans.adapter_request import check_bases
+from fusion.plans.health import HealthMode
+from fusion.plans.layout import SHARD_BYTES, plan_merge
+from fusion.plans.plan import MergePlan, MergeRequest
+from jobs.candidates.adapters import find_doubts
+from jobs.candidates.find import find_candidates, pin_base
+from jobs.candidates.pin import pin_checkpoint
+from jobs.console.secret_texts import check_no_secrets
+from jobs.console.show import Progress, note, show, show_json, warn
+from jobs.console.sizes import parse_size
+from jobs.errors import RecipeError, TooFewError
+from jobs.merge.claim import MergeOutput, claim_output, parse_output, release_output
+from jobs.merge.fuse import FusedModel, average_request, fuse
+from jobs.mergekit.document import is_mergekit, parse_mergekit
+from jobs.mergekit.flags import MergeOptions
+from jobs.mergekit.request import check_sources, mergekit_request, output_config
+from jobs.recipes.strict_yaml import read_text
+
+WEIGHTS_LISTED = 8
+DEFAULTS = MergeOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to merge.
+
+    Attributes:
+        request: tensors and their sources.
+        config: config.json to write; None: that of the first source.
+        weights: by candidate, where one set holds for all tensors; else empty.
+        rule: how they came about, for people.
+        health: which blocks cosines and norms are of.
+    """
+
+    request: MergeRequest
+    config: dict[str, object] | None
+    weights: Mapping[str, float]
+    rule: str
+    health: HealthMode = "sampled"
+
+
+def run_merge(
+    config: Path, out: str, *, memory: str, as_json: bool, options: MergeOptions = DEFAULTS
+) -> int:
+    """Merge into `out`; the same command continues an interrupted merge."""
+    started = time.monotonic()
+    output = parse_output(out, folder=str(Path.cwd()))
+    memory_bytes = parse_size(memory)
+    for line in options.warnings:
+        warn(line)
+    _check_device(options.device)
+    _start_importing()
+    wanted = _read(config)
+    plan = plan_merge(wanted.request, shard_bytes=options.shard_bytes or SHARD_BYTES)
+    if wanted.rule and not as_json:
+        note(f"weights  {wanted.rule}: {_listed(wanted.weights)}")
+    model = None
+    if claim_output(output, plan) is None:
+        progress = Progress(is_quiet=as_json or options.is_quiet)
+        model = _merge(plan, wanted, output, options, memory_bytes, progress)
+    release_output(output, plan)
+    _show(output, plan, wanted, model, time.monotonic() - started, as_json=as_json)
+    return 0
+
+
+def _start_importing() -> None:
+    """Load torch beside reading headers: it takes about a second, and they wait for the store.
+
+    The interpreter waits for the thread when it leaves: torch must not be torn down half loaded.
+    """
+    threading.Thread(target=importlib.import_module, args=("torch",)).start()
+
+
+def _read(config: Path) -> Wanted:
+    text = read_text(config)
+    check_no_secrets(text, name=config.name)
+    folder = str(config.absolute().parent)
+    if is_mergekit(text, name=config.name):
+        return _from_mergekit(text, config.name, folder)
+    return _from_block(text, config.name, folder)
+
+
+def _merge(
+    plan: MergePlan,
+    wanted: Wanted,
+    output: MergeOutput,
+    options: MergeOptions,
+    memory_bytes: int,
+    progress: Progress,
+) -> FusedModel:
+    digest = options.digest or ("sha256" if output.store.is_remote else "crc64nvme")
+    try:
+        return fuse(
+            plan,
+            output.store,
+            folder=output.name,
+            ledger=output.ledger(plan.short),
+            name=output.name,
+            title=output.name,
+            runner=ThreadRunner(),
+            workers=options.workers,
+            memory_bytes=memory_bytes,
+            threads=options.workers,
+            with_sha256=digest == "sha256",
+            health=options.health or wanted.health,
+            on_progress=lambda done, total, figures: progress.say(
+                "merge", done, total, figures.unit, figures
+            ),
+            config=wanted.config,
+            device=options.device,
+            with_card=options.with_card,
+            with_tokenizer=options.with_tokenizer,
+        )
+    finally:
+        progress.close()
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that is not here.
+
+    Raises:
+        UnsupportedError: it is not.
+    """
+    if device == "cpu":
+        return
+    import torch
+
+    if device.partition(":")[0] != "cuda":
+        raise UnsupportedError(f"--device {device!r} is not offered; cpu and cuda are")
+    if not torch.cuda.is_available():
+        raise UnsupportedError(
+            f"--device {device}: there is no CUDA device here. Nothing was read or written.",
+            "leave the flag out: the arithmetic runs on the CPU",
+        )
+
+
+def _from_mergekit(text: str, name: str, folder: str) -> Wanted:
+    document = parse_mergekit(text, name=name, folder=folder)
+    for line in document.warnings:
+        warn(line)
+    checkpoints: list[Checkpoint] = []
+    vocabularies = {}
+    bases = {place: pin_base(place) for place in dict.fromkeys(document.bases) if place}
+    places = zip(document.models, document.uris, document.bases, strict=True)
+    for model, uri, base in places:
+        checkpoint, vocabularies[model] = pin_checkpoint(
+            open_store(uri).uri, name=model, base=bases.get(base)
+        )
+        if base and checkpoint.adapter is None:
+            raise RecipeError(f"{model}: {uri} is no adapter. Nothing was merged.")
+        checkpoints.append(checkpoint)
+    check_bases(checkpoints)
+    for line in check_sources(document, checkpoints, vocabularies):
+        warn(line)
+    request = mergekit_request(document, checkpoints)
+    return Wanted(request, output_config(document, checkpoints, request), {}, "")
+
+
+def _from_block(text: str, name: str, folder: str) -> Wanted:
+    from jobs.recipes.recipe import parse_merge_block
+
+    block = parse_merge_block(text, name=name, folder=folder)
+    found = find_candidates(block.candidates, settle_seconds=0, now=time.time(), base=block.base)
+    if found.skipped:
+        entry = found.skipped[0]
+        raise TooFewError(
+            f"{entry.name} cannot be merged: {entry.code} {entry.reason}. Nothing was merged.",
+            "mend it, or take it out of candidates",
+        )
+    candidates = found.candidates
+    check_agree(candidates, cast=block.merge.dtype is not None, vocabularies=found.vocabularies)
+    names = [candidate.name for candidate in candidates]
+    if block.weights.rule == "fixed":
+        weights, rule = fixed_weights(names, block.weights.values), "fixed"
+    else:
+        weights, rule = uniform_weights(len(names)), "uniform"
+        if "weights" not in block.model_fields_set:
+            rule = "uniform (the document gives no weights)"
+    for line in find_doubts(candidates):
+        warn(line)
+    merge = block.merge
+    request = average_request(candidates, weights, merge.dtype, output=merge.output)
+    by_name = dict(zip(names, weights, strict=True))
+    return Wanted(request, None, by_name, rule, merge.health)
+
+
+def _listed(weights: Mapping[str, float]) -> str:
+    parts = [f"{name} {weight:.4g}" for name, weight in list(weights.items())[:WEIGHTS_LISTED]]
+    more = len(weights) - len(parts)
+    return ", ".join(parts) + (f" and {more} more" if more else "")
+
+
+def _show(
+    output: MergeOutput,
+    plan: MergePlan,
+    wanted: Wanted,
+    model: FusedModel | None,
+    seconds: float,
+    *,
+    as_json: bool,
+) -> None:
+    """What was done; `model` is None where it was there already."""
+    figures = model.figures if model else None
+    summary = model.manifest.health.summary if model and model.manifest.health else None
+    for line in summary.warnings if summary else ():
+        warn(line)
+    if as_json:
+        show_json({
+            "model": output.uri,
+            "plan": plan.id,
+            "seconds": seconds,
+            "weights": dict(wanted.weights),
+            "read_bytes": figures.read_bytes if figures else 0,
+            "written_bytes": figures.written_bytes if figures else 0,
+            "peak_bytes": figures.peak_bytes if figures else 0,
+            "norm_ratio": summary.norm_ratio if summary else None,
+            "cosines": {c.name: c.cosine for c in summary.candidates} if summary else {},
+        })  # fmt: skip
+    elif figures is None:
+        show(f"{output.uri}  this merge is there already, whole; nothing was written")
+    else:
+        show(
+            f"{output.uri}  {figures.num_tensors} tensors, "
+            f"{figures.read_bytes / 1e9:.3f} GB read, {figures.written_bytes / 1e9:.3f} GB "
+            f"written in {seconds:.1f} s, peak "
+            f"{figures.peak_bytes / 2**20:.0f} MiB"
+        )

@@ -1,0 +1,199 @@
+"""What each verb of the command line does, in order."""
+
+import logging
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fusion.manifests.report import PublishedFigure, RunReport
+from jobs.candidates.adapters import find_doubts
+from jobs.console.show import Progress, show, show_json, warn
+from jobs.errors import OutputError, UsageError
+from jobs.notify.follow_up import follow_up
+from jobs.notify.notify import look_at_webhook
+from jobs.outputs.open_output import look_at_output
+from jobs.recipes.recipe import Recipe, load_recipe, unattended
+from jobs.report.pages import BADGES, format_seconds
+from jobs.report.table import show_report_table
+from jobs.run.cost import RunCost, plan_run
+from jobs.run.embedded_ray import LazyRay, most_at_a_time
+from jobs.run.prepare import Prepared, prepare
+
+GB = 1e9
+
+
+log = logging.getLogger(__name__)
+
+
+def show_plan(path: Path, *, as_json: bool) -> int:
+    """`metafuse plan`."""
+    recipe = load_recipe(path)
+    prepared = prepare(recipe, clock=time.time)
+    cost = plan_run(recipe, prepared)
+    promotion = look_at_output(recipe.output, single_writer=recipe.single_writer)
+    webhook = look_at_webhook(recipe)
+    if as_json:
+        skipped = [asdict(entry) for entry in prepared.skipped]
+        show_json({"recipe": recipe.name, **asdict(cost), "skipped": skipped,
+                   "promotion": promotion, "notify": webhook})  # fmt: skip
+        return 0
+    _show_cost(recipe, prepared, cost)
+    show(f"  promotion  {promotion}")
+    if recipe.notify is not None:
+        show(f"  notify     {webhook}")
+    return 0
+
+
+def run_main(
+    path: Path,
+    *,
+    logical_date: str | None,
+    address: str | None,
+    is_unattended: bool,
+    as_json: bool,
+) -> int:
+    """`metafuse run`."""
+    date = logical_date or datetime.now(UTC).date().isoformat()
+    recipe = unattended(load_recipe(path)) if is_unattended else load_recipe(path)
+    return run_loaded(recipe, date, address=address, as_json=as_json, published=())
+
+
+def run_loaded(
+    recipe: Recipe,
+    logical_date: str,
+    *,
+    address: str | None,
+    as_json: bool,
+    published: tuple[PublishedFigure, ...],
+) -> int:
+    """Run a recipe and show how it ended; returns the exit status."""
+    from jobs.run.pipeline import run_recipe
+    from jobs.run.request import RunRequest
+
+    check_date(logical_date)
+    progress = Progress(is_quiet=as_json)
+    most = most_at_a_time(address)
+    with LazyRay(address, progress.say) as ray:
+        request = RunRequest(
+            recipe=recipe,
+            logical_date=logical_date,
+            make_runner=ray.start,
+            eval_workers=recipe.resources.evaluate.workers or most,
+            merge_workers=recipe.resources.merge.workers or most,
+            say=progress.say,
+            published=published,
+        )
+        try:
+            result = run_recipe(request)
+        except Exception as error:
+            follow_up(recipe, logical_date, error)
+            raise
+        finally:
+            progress.close()
+    ended = {"outcome": result.outcome.result, "exit_status": result.exit_status}
+    log.info("run ended", extra=ended)
+    follow_up(recipe, logical_date, result)
+    _show_result(result.run, asdict(result.outcome), result.report, result.output, as_json=as_json,
+                 status=result.exit_status)  # fmt: skip
+    return result.exit_status
+
+
+def run_demo(folder: Path | None, *, seed: int, as_json: bool) -> int:
+    """`metafuse demo`: exits 0 whatever the verdict."""
+    from jobs.demo.demo import PUBLISHED, prepare_demo
+
+    started = time.monotonic()
+    place = folder or Path(tempfile.mkdtemp(prefix="metafuse-demo-"))
+    if place.exists() and any(place.iterdir()):
+        raise OutputError(f"{place} is not empty; nothing was written", "name a new folder")
+    progress = Progress(is_quiet=as_json)
+    recipe = prepare_demo(
+        place,
+        seed=seed,
+        on_progress=lambda what, done, total: progress.say("train", done, total, what),
+    )
+    progress.close()
+    date = datetime.now(UTC).date().isoformat()
+    run_loaded(load_recipe(recipe), date, address=None, as_json=as_json, published=PUBLISHED)
+    if not as_json:
+        show(f"\n{time.monotonic() - started:.0f} s in all. Next:")
+        show(f"  metafuse run {recipe}        # nothing new: exit status 3")
+        show(f"  metafuse plan {recipe}       # what it reads, writes and costs")
+        show(f"  metafuse predict {place / 'merged'} --text 'What a lovely phone!'")
+    return 0
+
+
+def check_date(text: str) -> None:
+    """Refuse a logical date that does not sort as text.
+
+    Raises:
+        UsageError: not YYYY-MM-DD, or YYYY-MM-DDTHHMMZ.
+    """
+    for pattern in ("%Y-%m-%d", "%Y-%m-%dT%H%MZ"):
+        try:
+            if datetime.strptime(text, pattern).strftime(pattern) == text:  # noqa: DTZ007  # a label
+                return
+        except ValueError:
+            continue
+    raise UsageError(f"--date {text}: expected YYYY-MM-DD or YYYY-MM-DDTHHMMZ")
+
+
+def _show_cost(recipe: Recipe, prepared: Prepared, cost: RunCost) -> None:
+    size = f"{cost.num_parameters:,} parameters"
+    show(f"plan {recipe.name}  {cost.num_candidates} candidates of {size}")
+    show(f"  evaluate   read {cost.evaluate_bytes / GB:.3f} GB for the rank and gate slices")
+    show(
+        f"  merge      {cost.num_tensors} tensors, {recipe.merge.method}, {cost.dtype}; read "
+        f"{cost.read_bytes / GB:.3f} GB, write {cost.write_bytes / GB:.3f} GB "
+        f"({', '.join(recipe.baselines) or 'no'} baseline included)"
+    )
+    requests = f"{cost.num_gets:,} reads, {cost.num_puts:,} writes"
+    show(f"  on S3      {requests} = ${cost.dollars:.4f}; kept ${cost.month_dollars:.4f} a month")
+    show(
+        f"  memory     {cost.merge_memory_bytes / 2**20:.0f} MiB a merge worker, "
+        f"about {cost.evaluate_memory_bytes / 2**20:.0f} MiB an evaluation"
+    )
+    show(
+        f"  time       about {format_seconds(cost.evaluate_seconds)} to evaluate, "
+        f"{format_seconds(cost.merge_seconds)} to merge; a faster or slower machine changes that"
+    )
+    show(f"  plan id    {cost.plan[:12]} with equal weights")
+    for line in find_doubts(prepared.candidates):
+        warn(line)
+    for candidate in prepared.candidates:
+        show(f"  use        {candidate.name}")
+    for entry in prepared.skipped:
+        show(f"  skip       {entry.name}: {entry.code} {entry.reason}")
+
+
+def _show_result(
+    run: str,
+    outcome: Mapping[str, object],
+    report: RunReport | None,
+    output: str,
+    *,
+    as_json: bool,
+    status: int,
+) -> None:
+    is_same = outcome["result"] == "nothing_new"
+    place = None if is_same else f"{output}/runs/{run}/report.html"
+    if as_json:
+        verdict = report.verdict.decision if report else None
+        show_json({"run": run, "verdict": verdict, "report": place, "output": output,
+                   **outcome, "exit_status": status})  # fmt: skip
+        return
+    if is_same:
+        show(f"{run}: nothing new: {outcome['reason']}")
+        return
+    if report is None:
+        state = "nothing new" if status == 3 else outcome["reason"]
+        show(f"{run}: {state}; it ended as {outcome['result']}. Report: {place}")
+        return
+    show_report_table(report)
+    show(f"\n{BADGES[report.verdict.decision]}  {report.headline}")
+    if outcome["reason"] != report.verdict.sentence:
+        show(f"{outcome['result']}: {outcome['reason']}")
+    show(f"report   {place}")

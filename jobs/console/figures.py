@@ -1,0 +1,213 @@
+"""How fast a step goes: what was said of it, folded into rates, time left and who does the work."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from cluster.workers.runner import host_of
+from jobs.console.sizes import format_size, format_wait
+
+# Rates "now" are of this long.
+WINDOW_SECONDS = 30.0
+SAMPLE_SECONDS = 1.0
+# A worker counts as at work if it finished something within this long, or 3 of its longest units.
+AT_WORK_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is known of a step beside its counts. Zeros and "" where it is not.
+
+    Attributes:
+        num_bytes: done so far.
+        total_bytes: in all.
+        num_retried: tries beyond the first.
+        unit: what was done last.
+        seconds: that it took.
+        worker: that did it, host/process.
+    """
+
+    num_bytes: int = 0
+    total_bytes: int = 0
+    num_retried: int = 0
+    unit: str = ""
+    seconds: float = 0.0
+    worker: str = ""
+
+
+class Say(Protocol):
+    """Called as a step goes on: how much is done, of how much, and what was done last."""
+
+    def __call__(
+        self, step: str, done: int, total: int, detail: str, figures: Figures | None = None, /
+    ) -> object:
+        """Tell it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlowUnit:
+    """The unit that took longest, and the host it was done on."""
+
+    unit: str
+    seconds: float
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """A step as it stands. `samples` are (clock, done, bytes): the first, then the last seconds.
+
+    Attributes:
+        step: its name.
+        done: units.
+        total: units.
+        detail: what was done last.
+        figures: of the last call.
+        now: clock of the last call, seconds.
+        samples: at most one a second.
+        seen: clock of the last result by worker.
+        slowest: None where units are not told.
+    """
+
+    step: str
+    done: int
+    total: int
+    detail: str
+    figures: Figures
+    now: float
+    samples: tuple[tuple[float, int, int], ...]
+    seen: Mapping[str, float] = field(default_factory=dict)
+    slowest: SlowUnit | None = None
+
+    @property
+    def rate_now(self) -> float | None:
+        """Bytes a second of the last 30 s; None where it is not known yet."""
+        return _rate(self.samples[1] if len(self.samples) > 2 else self.samples[0], self, 2)
+
+    @property
+    def rate_mean(self) -> float | None:
+        """Bytes a second since the step began; None where it is not known yet."""
+        return _rate(self.samples[0], self, 2)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """By the mean so far, of bytes where they are known, else of units; None for unknown.
+
+        The first small file says nothing: it takes a second, and a hundredth of what there is.
+        """
+        with_bytes = self.figures.total_bytes > 0
+        column, total = (2, self.figures.total_bytes) if with_bytes else (1, self.total)
+        first, last = self.samples[0], self.samples[-1]
+        rate = _rate(first, self, column)
+        if not rate or last[0] - first[0] < SAMPLE_SECONDS or last[column] < total / 100:
+            return None
+        return max(0, total - last[column]) / rate
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """Those at work: each finished something lately."""
+        longest = self.slowest.seconds if self.slowest else 0.0
+        since = self.now - max(AT_WORK_SECONDS, 3 * longest)
+        return tuple(sorted(worker for worker, when in self.seen.items() if when >= since))
+
+
+def go_on(
+    pace: Pace | None,
+    step: str,
+    done: int,
+    total: int,
+    detail: str,
+    figures: Figures | None,
+    *,
+    now: float,
+) -> Pace:
+    """The pace after one more call; another step, or one that begins again, starts afresh.
+
+    Args:
+        pace: before; None at the beginning.
+        step: its name.
+        done: units.
+        total: units.
+        detail: what was done last.
+        figures: None where nothing more is known.
+        now: a clock that only goes forward, seconds.
+    """
+    known = figures or Figures()
+    sample = (now, done, known.num_bytes)
+    if pace is None or pace.step != step or done < pace.done:
+        pace = Pace(step, done, total, detail, known, now, (sample,))
+        return _meet(pace, known)
+    first, *later = pace.samples
+    if later and now - later[-1][0] < SAMPLE_SECONDS:
+        later.pop()
+    later = [entry for entry in later if now - entry[0] <= WINDOW_SECONDS]
+    samples = (first, *later, sample)
+    changed = replace(
+        pace, done=done, total=total, detail=detail, figures=known, now=now, samples=samples
+    )
+    return _meet(changed, known)
+
+
+def describe_pace(pace: Pace) -> str:
+    """Bytes, rates, time left, workers and retries in one line; what is not known is left out."""
+    workers = plural(len(pace.workers), "worker") if pace.workers else ""
+    is_open = pace.done < pace.total
+    parts = describe_figures(
+        pace.figures.num_bytes,
+        pace.figures.total_bytes,
+        rates=(pace.rate_now, pace.rate_mean),
+        seconds_left=pace.seconds_left if is_open else None,
+        workers=workers,
+        num_retried=pace.figures.num_retried,
+    )
+    return ", ".join(parts)
+
+
+def describe_figures(
+    num_bytes: int,
+    total_bytes: int,
+    *,
+    rates: tuple[float | None, float | None],
+    seconds_left: float | None,
+    workers: str,
+    num_retried: int,
+) -> list[str]:
+    """What is known of a step, each in its words: `rates` are those of now and on the whole."""
+    parts = []
+    if total_bytes:
+        parts.append(f"{format_size(num_bytes)} of {format_size(total_bytes)}")
+        parts += describe_rates(*rates)
+    if seconds_left is not None:
+        parts.append(f"{format_wait(seconds_left)} left")
+    if workers:
+        parts.append(workers)
+    if num_retried:
+        parts.append(f"{num_retried} retried")
+    return parts
+
+
+def describe_rates(now: float | None, mean: float | None) -> list[str]:
+    """Rates in GB/s, as far as they are known."""
+    parts = [] if now is None else [f"{now / 1e9:.3f} GB/s now"]
+    return parts if mean is None else [*parts, f"{mean / 1e9:.3f} mean"]
+
+
+def plural(count: int, word: str) -> str:
+    """1 worker, 2 workers."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def _meet(pace: Pace, figures: Figures) -> Pace:
+    """Note who did the last unit."""
+    if not figures.worker:
+        return pace
+    slowest = pace.slowest
+    if slowest is None or figures.seconds > slowest.seconds:
+        slowest = SlowUnit(figures.unit, figures.seconds, host_of(figures.worker))
+    return replace(pace, seen={**pace.seen, figures.worker: pace.now}, slowest=slowest)
+
+
+def _rate(since: tuple[float, int, int], pace: Pace, column: int) -> float | None:
+    last = pace.samples[-1]
+    seconds = last[0] - since[0]
+    return (last[column] - since[column]) / seconds if seconds > 0 else None

@@ -1,0 +1,1 @@
+"""For those who use what was promoted: resolve, pull, predict."""

@@ -1,0 +1,96 @@
+"""For consumers: which model is promoted, verified, and how to get it."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cluster.digests import RunningDigest
+from cluster.stores.open_store import open_store
+from cluster.stores.store import Store
+from fusion.errors import ManifestError
+from fusion.manifests.model import FileEntry, ModelManifest
+from fusion.manifests.pointer import Pointer
+from jobs.errors import NoCandidatesError
+from jobs.outputs.pointer import is_fresh, read_pointer
+from jobs.outputs.verify import CheckedModel, check_run, verify_model
+
+READ_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A promoted model whose manifests fit together.
+
+    Attributes:
+        uri: of the model's folder.
+        pointer: that names it.
+        manifest: of the model.
+    """
+
+    uri: str
+    pointer: Pointer
+    manifest: ModelManifest
+
+
+def resolve(output: str, *, with_bytes: bool = False) -> Resolved:
+    """The promoted model of an output, after its manifests and file sizes were checked.
+
+    Args:
+        output: path or URI.
+        with_bytes: whether every byte is read and compared with its digest as well.
+
+    Raises:
+        NoCandidatesError: nothing was promoted yet.
+        PointerError: the pointer is gone while its log is there.
+        ManifestError: what is there is not what was promoted.
+    """
+    store = open_store(output)
+    seen = read_pointer(store)
+    if seen is None:
+        is_fresh(store)
+        raise NoCandidatesError(
+            f"nothing was promoted to {store.uri} yet",
+            "metafuse run RECIPE makes and judges a model",
+        )
+    pointer = seen.pointer
+    model = check_run(store, pointer.run, pointer.manifest_sha256)
+    if with_bytes:
+        check_bytes(store, model)
+    return Resolved(f"{store.uri}/{model.folder}", pointer, model.manifest)
+
+
+def check_bytes(store: Store, model: CheckedModel) -> None:
+    """Read a model whole and compare it with the digests of its manifest.
+
+    Raises:
+        ManifestError: names every range that differs.
+    """
+    found = verify_model(store, model, share=1.0, seed="")
+    if found.differences:
+        raise ManifestError(
+            "\n".join(found.differences) + "\nThe model is damaged and was not used.",
+            "metafuse rollback OUTPUT --reason TEXT goes back to a whole model; if you changed the "
+            "files yourself, delete manifest.json beside them",
+        )
+
+
+def is_whole(entry: FileEntry, blocks: Iterable[bytes | bytearray]) -> bool:
+    """Whether the content of a file has the digests of its entry.
+
+    Args:
+        entry: of the manifest.
+        blocks: the content in order; with units, every block but the last is one unit long.
+    """
+    sha256, crc = hashlib.sha256(), RunningDigest(with_sha256=False)
+    for block in blocks:
+        crc.update(block)
+        if entry.sha256:
+            sha256.update(hashlib.sha256(block).digest() if entry.unit_bytes else block)
+    if crc.size != entry.size or (entry.crc64nvme and crc.crc64nvme != entry.crc64nvme):
+        return False
+    return not entry.sha256 or sha256.hexdigest() == entry.sha256
+
+
+def block_bytes(entry: FileEntry) -> int:
+    """Bytes of one block for `is_whole`."""
+    return entry.unit_bytes or READ_BYTES

@@ -1,0 +1,1 @@
+"""What is wrong here, before a night is lost."""

@@ -1,0 +1,1 @@
+"""Records for checkpoints: scored in parallel, kept by what was scored."""

@@ -1,0 +1,244 @@
+"""Score checkpoints on slices: one task each, one row an example, cached by pin and task."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cluster.errors import ClusterError
+from cluster.stores.open_store import open_store
+from cluster.workers.process_memory import peak_bytes
+from cluster.workers.runner import Done, Resources, Runner
+from fusion.checkpoints.checkpoint import Checkpoint, checkpoint_digest
+from fusion.errors import FusionError
+from fusion.scores.records import Records
+from jobs.console.figures import Figures
+from jobs.console.json_log import SILENT, LogTo, current_log, open_log
+from jobs.console.secret_texts import mask
+from jobs.errors import DataError, JobError, SourceChangedError
+from jobs.evaluate.record_files import load_records, score_key
+from jobs.tasks.contract import EvaluationTask
+
+Progress = Callable[[str, str, int, int, Figures], object]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreJob:
+    """One checkpoint on one slice; `cache` is the URI of records, `log` how the worker logs."""
+
+    checkpoint: Checkpoint
+    slice: str
+    task: EvaluationTask
+    cache: str
+    log: LogTo = SILENT
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """(checkpoint name, slice)."""
+        return self.checkpoint.name, self.slice
+
+    @property
+    def unit(self) -> str:
+        """What logs call it."""
+        return f"{self.checkpoint.name}/{self.slice}"
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the shards, which are read whole."""
+        return sum(shard.pin.size for shard in self.checkpoint.shards)
+
+    @property
+    def key(self) -> str:
+        """Name of the records in the cache."""
+        return score_key(checkpoint_digest(self.checkpoint), self.task.digest, self.slice)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreResult:
+    """What a worker tells; the records themselves are in storage.
+
+    Attributes:
+        name: of the checkpoint.
+        slice: that was scored.
+        key: of the records in the cache.
+        seconds: of loading and predicting, when it was computed.
+        peak_bytes: resident memory of the process that computed it.
+        num_truncated: texts longer than the model reads.
+        health: "" or what looks damaged.
+        is_cached: whether it was found instead of computed.
+    """
+
+    name: str
+    slice: str
+    key: str
+    seconds: float
+    peak_bytes: int
+    num_truncated: int
+    health: str
+    is_cached: bool
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What it adds to counters."""
+        return {"evaluations": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A candidate that could not be evaluated."""
+
+    name: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreBook:
+    """Records and results by (checkpoint name, slice), and what failed."""
+
+    records: Mapping[tuple[str, str], Records]
+    results: Mapping[tuple[str, str], ScoreResult]
+    failures: tuple[Failure, ...]
+
+
+def score_all(
+    checkpoints: Sequence[Checkpoint],
+    slices: Sequence[str],
+    task: EvaluationTask,
+    *,
+    cache: str,
+    runner: Runner,
+    resources: Resources,
+    workers: int,
+    on_done: Progress | None = None,
+) -> ScoreBook:
+    """Score every checkpoint on every slice, in parallel; what was scored before is not redone.
+
+    Args:
+        checkpoints: pinned, with unique names.
+        slices: names.
+        task: with pinned data.
+        cache: URI for records.
+        runner: where tasks run.
+        resources: of one task.
+        workers: tasks at a time.
+        on_done: called with (checkpoint, slice, done, total, figures), first with "" and what was
+            found, unless nothing is missing.
+
+    Raises:
+        DataError: the data is wrong for all checkpoints.
+        SourceChangedError: a checkpoint or the data is no longer what was pinned.
+        ClusterError: all evaluations failed, none by the fault of its checkpoint.
+    """
+    jobs = [ScoreJob(c, name, task, cache, current_log()) for c in checkpoints for name in slices]
+    known = {job.place: found for job in jobs if (found := _load(job)) is not None}
+    missing = [job for job in jobs if job.place not in known]
+    failures: dict[str, Failure] = {}
+    errors: list[Exception] = []
+    # What was scored before is not read again.
+    at = Figures(total_bytes=sum(job.num_bytes for job in missing))
+    tell = on_done or (lambda *_: None)
+    if missing:
+        tell("", missing[0].slice, len(known), len(jobs), at)
+    results = runner.run_tasks(score_one, missing, resources=resources, workers=workers)
+    for num_found, done in enumerate(results, len(known) + 1):
+        job = missing[done.index]
+        name = job.checkpoint.name
+        if isinstance(done.error, SourceChangedError):
+            raise done.error
+        if done.error is not None:
+            errors.append(done.error)
+            failures[name] = Failure(name, _code(done.error), mask(str(done.error)))
+        elif done.value is not None:
+            known[job.place] = (_read(job), done.value)
+        at = _after(at, job, done)
+        tell(name, job.slice, num_found, len(jobs), at)
+    _check_fault(errors if len(failures) == len(checkpoints) else ())
+    return ScoreBook(
+        records={place: records for place, (records, _) in known.items()},
+        results={place: result for place, (_, result) in known.items()},
+        failures=tuple(failures.values()),
+    )
+
+
+def _check_fault(errors: Sequence[Exception]) -> None:
+    """Raise the first of the errors where none is the fault of a candidate."""
+    if errors and all(isinstance(error, DataError | ClusterError) for error in errors):
+        raise errors[0]
+
+
+def score_one(job: ScoreJob) -> ScoreResult:
+    """Load, predict, record. Runs on a worker."""
+    from jobs.evaluate.worker import score_checkpoint
+
+    if job.log.is_json:
+        open_log(job.log)
+    started = time.monotonic()
+    health, num_truncated = score_checkpoint(
+        job.checkpoint, job.slice, job.task, cache=job.cache, key=job.key, started=started
+    )
+    seconds = time.monotonic() - started
+    log.info("evaluation written", extra={"unit": job.unit, "seconds": round(seconds, 3)})
+    return ScoreResult(
+        name=job.checkpoint.name,
+        slice=job.slice,
+        key=job.key,
+        seconds=seconds,
+        peak_bytes=peak_bytes(),
+        num_truncated=num_truncated,
+        health=health,
+        is_cached=False,
+    )
+
+
+def _after(at: Figures, job: ScoreJob, done: Done[ScoreResult]) -> Figures:
+    error = {} if done.error is None else {"code": _code(done.error)}
+    log.info(
+        "evaluation failed" if error else "evaluation done",
+        extra={"unit": job.unit, "worker": done.worker, "seconds": round(done.seconds, 3), **error},
+    )
+    return Figures(
+        num_bytes=at.num_bytes + job.num_bytes,
+        total_bytes=at.total_bytes,
+        num_retried=at.num_retried + done.tries - 1,
+        unit=job.checkpoint.name,
+        seconds=done.seconds,
+        worker=done.worker,
+    )
+
+
+def _load(job: ScoreJob) -> tuple[Records, ScoreResult] | None:
+    found = load_records(open_store(job.cache), job.key)
+    if found is None:
+        return None
+    records, facts = found
+    if facts.get("checkpoint") != checkpoint_digest(job.checkpoint):
+        return None
+    if facts.get("task") != job.task.digest or facts.get("slice") != job.slice:
+        return None
+    result = ScoreResult(
+        name=job.checkpoint.name,
+        slice=job.slice,
+        key=job.key,
+        seconds=float(facts["seconds"]),
+        peak_bytes=int(facts["peak_bytes"]),
+        num_truncated=int(facts["num_truncated"]),
+        health=facts["health"],
+        is_cached=True,
+    )
+    return records, result
+
+
+def _read(job: ScoreJob) -> Records:
+    """The records that a worker has just written."""
+    found = _load(job)
+    assert found is not None
+    return found[0]
+
+
+def _code(error: Exception) -> str:
+    if isinstance(error, JobError | FusionError | ClusterError):
+        return error.code
+    return "E-BUG"

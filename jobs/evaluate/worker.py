@@ -1,0 +1,89 @@
+"""The part of an evaluation that needs torch: a checkpoint on examples."""
+
+import os
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from cluster.stores.open_store import open_store
+from cluster.workers.process_memory import peak_bytes
+from fusion.checkpoints.checkpoint import Checkpoint, checkpoint_digest
+from fusion.scores.classification import log_loss
+from fusion.scores.records import Records
+from jobs.evaluate.record_files import format_records
+from jobs.models.loading import LoadedModel, load_model
+from jobs.tasks.contract import EvaluationTask
+from jobs.tasks.data import Examples
+from jobs.tasks.text_classification import label_numbers, load_examples
+
+# Above this a tensor looks damaged: trained weights stay far below.
+SUSPICIOUS_MAGNITUDE = 1e6
+
+
+def score_checkpoint(
+    checkpoint: Checkpoint,
+    slice_name: str,
+    task: EvaluationTask,
+    *,
+    cache: str,
+    key: str,
+    started: float,
+) -> tuple[str, int]:
+    """Score one checkpoint on one slice and write its records.
+
+    Returns:
+        What looks damaged ("" for nothing), and how many texts were cut.
+    """
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    examples = load_examples(task)
+    loaded = load_model(checkpoint)
+    records, num_truncated = predict_rows(loaded, examples, examples.rows(slice_name), task)
+    health = ""
+    if loaded.largest > SUSPICIOUS_MAGNITUDE:
+        health = f"absmax {loaded.largest:.2g} in {loaded.where}"
+    facts = {
+        "checkpoint": checkpoint_digest(checkpoint),
+        "task": task.digest,
+        "slice": slice_name,
+        "seconds": repr(time.monotonic() - started),
+        "peak_bytes": str(peak_bytes()),
+        "num_truncated": str(num_truncated),
+        "health": health,
+    }
+    open_store(cache).put(key, format_records(records, loaded.model.labels, facts))
+    return health, num_truncated
+
+
+def predict_rows(
+    loaded: LoadedModel, examples: Examples, rows: Sequence[int], task: EvaluationTask
+) -> tuple[Records, int]:
+    """Records of the given examples, and how many texts were cut."""
+    model = loaded.model
+    labels = label_numbers([examples.labels[i] for i in rows], model.labels, where=task.data)
+    texts = [examples.texts[i] for i in rows]
+    predictions = model.predict(texts, batch_size=task.batch_size, max_length=task.max_length)
+    numbers = np.array(labels, dtype=np.int64)
+    records = Records(
+        ids=tuple(examples.ids[i] for i in rows),
+        clusters=tuple(examples.clusters[i] for i in rows),
+        losses=log_loss(predictions.probabilities, numbers),
+        labels=numbers,
+        predictions=predictions.probabilities.argmax(axis=1).astype(np.int64),
+        probabilities=predictions.probabilities,
+    )
+    return records, predictions.num_truncated
+
+
+def rescoring_difference(
+    checkpoint: Checkpoint, task: EvaluationTask, records: Records, *, count: int = 16
+) -> float:
+    """Largest change of a loss when a few examples are scored again, one by one."""
+    examples = load_examples(task)
+    row_of = {name: row for row, name in enumerate(examples.ids)}
+    chosen = list(records.ids[:count])
+    again, _ = predict_rows(
+        load_model(checkpoint), examples, [row_of[name] for name in chosen], task
+    )
+    return float(np.abs(again.losses - records.losses[: len(chosen)]).max())

@@ -1,0 +1,1 @@
+"""The streamed merge: ranges in, parts out."""

@@ -1,0 +1,66 @@
+"""The files beside the shards: config, tokenizer, index."""
+
+import json
+from collections.abc import Mapping
+
+from cluster.errors import NotFoundError, PreconditionError, UnreachableError
+from cluster.stores.open_store import open_store
+from fusion.checkpoints.checkpoint import Checkpoint
+from fusion.dtypes import TORCH_NAMES
+from fusion.plans.adapter_request import ADAPTER_STEM, format_adapter_config
+from fusion.plans.layout import format_index
+from fusion.plans.plan import MergePlan
+from jobs.candidates.changes import changed
+from jobs.candidates.side_files import ADAPTER_CONFIG
+
+# Side files that say how the model computes and generates; the others are the tokenizer's.
+CONFIG_FILES = ("config.json", "generation_config.json", "preprocessor_config.json")
+
+
+def make_side_files(
+    plan: MergePlan, config: Mapping[str, object] | None, *, with_tokenizer: bool
+) -> dict[str, bytes]:
+    """What stands beside the shards of a plan's output, by name."""
+    request = plan.request
+    if request.stem == ADAPTER_STEM:
+        return {ADAPTER_CONFIG: format_adapter_config(request.candidates)}
+    first = request.checkpoints[0]
+    found = read_side_files(first.adapter.base if first.adapter is not None else first)
+    sides = {k: data for k, data in found.items() if with_tokenizer or k in CONFIG_FILES}
+    sides["config.json"] = format_config(plan, config)
+    if len(plan.shards) > 1:
+        sides["model.safetensors.index.json"] = format_index(plan)
+    return sides
+
+
+def read_side_files(checkpoint: Checkpoint) -> Mapping[str, bytes]:
+    """Pinned side files by name.
+
+    Raises:
+        SourceChangedError: one is no longer the pinned one.
+    """
+    store = open_store(checkpoint.uri)
+    found = {}
+    for file in checkpoint.side_files:
+        try:
+            content = store.read(file.name, if_match=file.pin.etag, version=file.pin.version)
+        except (PreconditionError, NotFoundError):
+            raise changed(store, file.name, file.pin) from None
+        if len(content) != file.pin.size:
+            raise UnreachableError(
+                f"{checkpoint.uri}/{file.name}: {len(content):,} of {file.pin.size:,} bytes "
+                "arrived. Nothing was published.",
+                "run the same command again",
+            )
+        found[file.name] = content
+    return found
+
+
+def format_config(plan: MergePlan, config: Mapping[str, object] | None) -> bytes:
+    """config.json of the output: that of the first source, with the dtype that was written."""
+    table = dict(plan.request.checkpoints[0].config if config is None else config)
+    dtypes = {t.dtype for t in plan.request.tensors if t.method != "copy"}
+    for key in ("dtype", "torch_dtype"):
+        if key in table and len(dtypes) == 1:
+            table[key] = TORCH_NAMES[next(iter(dtypes))]
+    return json.dumps(table, indent=2, sort_keys=True).encode() + b"\n"

@@ -1,0 +1,1 @@
+"""What follows a run: history kept, people told."""

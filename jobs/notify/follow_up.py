@@ -1,0 +1,49 @@
+"""What follows a run however it ended. Nothing here can change or fail the run."""
+
+import os
+from typing import TYPE_CHECKING
+
+from cluster.stores.open_store import open_store
+from jobs.console.show import warn
+
+if TYPE_CHECKING:
+    from jobs.recipes.recipe import Recipe
+    from jobs.run.request import RunResult
+
+
+def follow_up(recipe: "Recipe", logical_date: str, end: "RunResult | Exception") -> None:
+    """Bring the history of the output up to date and tell people; problems are said on stderr.
+
+    Args:
+        recipe: of the run.
+        logical_date: of the run.
+        end: how it ended, or the error that ended it.
+    """
+    keep_history_of(recipe.output)
+    _tell(recipe, logical_date, end)
+
+
+def tell_for_the_driver(recipe: "Recipe", logical_date: str, error: Exception) -> None:
+    """Tell of a driver that never began or was killed, where whoever submitted has the address."""
+    if recipe.notify is not None and os.environ.get(recipe.notify.url_env):
+        _tell(recipe, logical_date, error)
+
+
+def keep_history_of(output: str) -> None:
+    """Write history and index page of an output; a problem is said on stderr."""
+    from jobs.operate.history import keep_history
+
+    try:
+        keep_history(open_store(output))
+    except Exception as error:  # noqa: BLE001  # the run has ended, and that must stand
+        text = str(error).partition("\n")[0]
+        warn(f"the history was not written: {text}; metafuse history {output} --write")
+
+
+def _tell(recipe: "Recipe", logical_date: str, end: "RunResult | Exception") -> None:
+    try:
+        from jobs.notify.notify import tell
+
+        tell(recipe, logical_date, end)
+    except Exception as error:  # noqa: BLE001  # as above; its text might hold the address
+        warn(f"nobody was told: {type(error).__name__}")

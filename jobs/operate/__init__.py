@@ -1,0 +1,1 @@
+"""For the operator: promotion by hand, status, gc, history."""

@@ -1,0 +1,1 @@
+"""What stands in an output, and who may change it."""

@@ -1,0 +1,12 @@
+"""What every object of an output is called."""
+
+POINTER_KEY = "latest.json"
+POINTER_LOG = "pointer-log"
+LEASE_KEY = "lease.json"
+# In a run's folder.
+PLAN_KEY = "plan.json"
+OUTCOME_KEY = "outcome.json"
+PROGRESS_KEY = "progress.json"
+REMOVED_KEY = "removed.json"
+# In a model's folder.
+MODEL_MANIFEST = "manifest.json"

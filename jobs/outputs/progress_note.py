@@ -1,0 +1,149 @@
+"""`progress.json` at an output: what a driver says of its run every few seconds, for readers only.
+
+It stands beside the lease, not in the run's folder, names the run and the driver, and nothing is
+ever decided by it: a driver that wakes from the dead may write it once more, and readers see by
+the lease that it is not the one at work.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from cluster.errors import ClusterError, NotFoundError
+from cluster.stores.store import Store
+from cluster.workers.runner import host_of
+from fusion.canonical import from_json, to_json
+from fusion.errors import ManifestError
+from jobs.console.figures import Figures, Pace, Say, SlowUnit, go_on
+from jobs.outputs.keys import PROGRESS_KEY
+from jobs.outputs.lease import Lease
+
+NOTE_SECONDS = 10.0
+# More names than a person reads; a pool may have thousands of workers.
+WORKERS_NAMED = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressNote:
+    """What a driver says of the step it is at.
+
+    Attributes:
+        run: name with attempt.
+        owner: of the lease.
+        written: seconds since 1970, by the driver's clock.
+        step: such as "merge fused".
+        done: units.
+        total: units.
+        num_bytes: done.
+        total_bytes: in all; 0 where bytes are not counted.
+        rate_now: bytes a second of the last 30 s; None where it is not known.
+        rate_mean: bytes a second since the step began in this driver.
+        seconds_left: at that mean.
+        num_retried: tries beyond the first.
+        num_workers: at work.
+        workers: their names, host/process; of a large pool the first.
+        hosts: of all workers at work.
+        slowest: unit of this step.
+    """
+
+    run: str
+    owner: str
+    written: float
+    step: str
+    done: int
+    total: int
+    num_bytes: int
+    total_bytes: int
+    rate_now: float | None
+    rate_mean: float | None
+    seconds_left: float | None
+    num_retried: int
+    num_workers: int
+    workers: tuple[str, ...]
+    hosts: tuple[str, ...]
+    slowest: SlowUnit | None
+
+
+@contextmanager
+def kept_progress(
+    store: Store,
+    lease: Lease,
+    run: str,
+    say: Say,
+    *,
+    every_seconds: float = NOTE_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Say]:
+    """A `say` that passes on what it hears and keeps the newest of it in storage, for `status`.
+
+    Costs one small put in `every_seconds`, on a thread of its own: a store that is slow or refuses
+    delays and fails nothing. Writes nothing before the first `every_seconds`, after the block, or
+    once the lease is lost.
+
+    Args:
+        store: of the output.
+        lease: held.
+        run: name with attempt.
+        say: who else hears of it.
+        every_seconds: between two puts.
+        clock: only goes forward, seconds.
+    """
+    ended = threading.Event()
+    latest: list[Pace] = []
+
+    def tell(step: str, done: int, total: int, detail: str, figures: Figures | None = None) -> None:
+        before = latest[0] if latest else None
+        latest[:] = [go_on(before, step, done, total, detail, figures, now=clock())]
+        say(step, done, total, detail, figures)
+
+    def write() -> None:
+        while not ended.wait(every_seconds):
+            if latest and not lease.is_lost:
+                _put(store, _note(latest[0], run, lease.owner))
+
+    thread = threading.Thread(target=write, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield tell
+    finally:
+        ended.set()
+        thread.join(timeout=0.5)  # a put that hangs must not hold up the driver
+
+
+def read_progress(store: Store) -> ProgressNote | None:
+    """What a driver said last; None where there is nothing that can be read."""
+    try:
+        return from_json(ProgressNote, store.read(PROGRESS_KEY))
+    except (NotFoundError, ManifestError):
+        return None
+
+
+def _note(pace: Pace, run: str, owner: str) -> ProgressNote:
+    workers = pace.workers
+    return ProgressNote(
+        run=run,
+        owner=owner,
+        written=time.time(),
+        step=pace.step,
+        done=pace.done,
+        total=pace.total,
+        num_bytes=pace.figures.num_bytes,
+        total_bytes=pace.figures.total_bytes,
+        rate_now=pace.rate_now,
+        rate_mean=pace.rate_mean,
+        seconds_left=pace.seconds_left,
+        num_retried=pace.figures.num_retried,
+        num_workers=len(workers),
+        workers=workers[:WORKERS_NAMED],
+        hosts=tuple(sorted({host_of(worker) for worker in workers}))[:WORKERS_NAMED],
+        slowest=pace.slowest,
+    )
+
+
+def _put(store: Store, note: ProgressNote) -> None:
+    try:
+        store.put(PROGRESS_KEY, to_json(note), is_durable=False)
+    except ClusterError:
+        return  # readers see an older note; storage has the ledger

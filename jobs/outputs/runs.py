@@ -1,0 +1,212 @@
+"""Which run this is: a name from recipe and date, an attempt, and the pins frozen at its start."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from cluster.errors import NotFoundError, PreconditionError
+from cluster.stores.store import Store
+from fusion.canonical import from_json, to_json
+from fusion.checkpoints.checkpoint import Checkpoint, Pin, PinnedFile, checkpoint_digest
+from jobs.candidates.skipped import Skipped
+from jobs.outputs.keys import OUTCOME_KEY, PLAN_KEY
+from jobs.outputs.pointer import read_pointer
+
+# Attempts that ended for a reason which may be gone by now: the next call starts another.
+TRIED_AGAIN = ("source_changed", "nonfinite", "too_few", "abandoned")
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenCandidate:
+    """A candidate as the run's first driver saw it; `digest` covers the pins of all its files."""
+
+    name: str
+    uri: str
+    digest: str
+    shards: tuple[PinnedFile, ...]
+    side_files: tuple[PinnedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Incumbent:
+    """The promoted model that the run is judged against."""
+
+    run: str
+    model: str
+    manifest_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """`plan.json`: what a run was asked to do, frozen by its first driver.
+
+    Attributes:
+        run: name with attempt.
+        recipe: name of the recipe.
+        logical_date: the date the run is for.
+        attempt: from 1.
+        recipe_digest: of what in the recipe changes the result.
+        candidates: in name order.
+        skipped: found but not usable, with the reason.
+        data: pin of the evaluation data.
+        incumbent: None before anything was promoted.
+        excluded: names left out because an earlier attempt found them damaged.
+        base: of candidates that are adapters; None where none was named.
+    """
+
+    run: str
+    recipe: str
+    logical_date: str
+    attempt: int
+    recipe_digest: str
+    candidates: tuple[FrozenCandidate, ...]
+    skipped: tuple[Skipped, ...]
+    data: Pin
+    incumbent: Incumbent | None
+    excluded: tuple[str, ...] = ()
+    base: FrozenCandidate | None = None
+
+    @property
+    def order(self) -> tuple[str, int]:
+        """What promotion compares with the pointer's high water."""
+        return (self.logical_date, self.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`outcome.json`: written last; a run without it is unfinished.
+
+    Attributes:
+        result: promoted, held, refused, hold, superseded, lost, nothing_new (the promoted model
+            again), source_changed, nonfinite, too_few, abandoned (by gc).
+        reason: for people.
+        exit_status: of the driver that wrote it.
+        previous: run that was promoted before this one, "" if it was not promoted.
+        manifest_sha256: of the run's manifest that counts, "" if the run was not judged.
+    """
+
+    result: str
+    reason: str
+    exit_status: int
+    previous: str = ""
+    manifest_sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The run to work on, and whether it is new, unfinished, or has nothing left to do."""
+
+    plan: RunPlan
+    state: Literal["new", "resumed", "nothing_new"]
+    outcome: Outcome | None = None
+
+
+def run_name(recipe: str, logical_date: str, attempt: int) -> str:
+    """nightly-2026-11-24, and from the second attempt on nightly-2026-11-24.2."""
+    return f"{recipe}-{logical_date}" + (f".{attempt}" if attempt > 1 else "")
+
+
+def freeze(candidates: Sequence[Checkpoint]) -> tuple[FrozenCandidate, ...]:
+    """What a run remembers of its candidates."""
+    return tuple(
+        FrozenCandidate(c.name, c.uri, checkpoint_digest(c), c.shards, c.side_files)
+        for c in candidates
+    )
+
+
+def find_unfinished(
+    store: Store, *, recipe: str, logical_date: str, recipe_digest: str
+) -> Identity | None:
+    """The attempt of this recipe and date that was begun and not ended, to be taken up again."""
+    _, last = last_attempt(store, recipe, logical_date)
+    if last is None or last.recipe_digest != recipe_digest:
+        return None
+    return Identity(last, "resumed") if read_outcome(store, last.run) is None else None
+
+
+def identify_run(store: Store, wanted: RunPlan) -> Identity:
+    """Freeze the plan of a new attempt, unless there is nothing new; see `find_unfinished`.
+
+    Args:
+        store: of the output.
+        wanted: what a new first attempt would be, with what was found now.
+
+    Returns:
+        "nothing_new" if the last attempt is finished and neither recipe, candidates nor data
+        differ; "resumed" if another driver has begun the attempt meanwhile; else "new".
+    """
+    while True:
+        attempt, last = last_attempt(store, wanted.recipe, wanted.logical_date)
+        if last is not None:
+            outcome = read_outcome(store, last.run)
+            same_recipe = last.recipe_digest == wanted.recipe_digest
+            finished = outcome is not None and outcome.result not in TRIED_AGAIN
+            if finished and same_recipe and _same_inputs(last, wanted):
+                return Identity(last, "nothing_new", outcome)
+        number = attempt + 1
+        name = run_name(wanted.recipe, wanted.logical_date, number)
+        plan = replace(wanted, run=name, attempt=number)
+        key = f"runs/{plan.run}/{PLAN_KEY}"
+        try:
+            store.put(key, to_json(plan), if_absent=True)
+        except PreconditionError:
+            begun = from_json(RunPlan, store.read(key))
+            if begun == plan:
+                return Identity(plan, "new")  # our own first try, whose answer was lost
+            if begun.recipe_digest == plan.recipe_digest:
+                return Identity(begun, "resumed")
+            continue
+        return Identity(plan, "new")
+
+
+def last_attempt(store: Store, recipe: str, logical_date: str) -> tuple[int, RunPlan | None]:
+    """The highest attempt of a run and its frozen plan; (0, None) where there is none."""
+    stem = f"runs/{recipe}-{logical_date}"
+    pattern = re.compile(re.escape(stem) + r"(?:\.(\d+))?/plan\.json")
+    found = [match for entry in store.list(stem) if (match := pattern.fullmatch(entry.key))]
+    if not found:
+        return 0, None
+    number = max(int(match[1] or 1) for match in found)
+    content = store.read(f"runs/{run_name(recipe, logical_date, number)}/{PLAN_KEY}")
+    return number, from_json(RunPlan, content)
+
+
+def read_plan(store: Store, run: str) -> RunPlan | None:
+    """What a run was started with; None if there is no such run."""
+    try:
+        return from_json(RunPlan, store.read(f"runs/{run}/{PLAN_KEY}"))
+    except NotFoundError:
+        return None
+
+
+def read_outcome(store: Store, run: str) -> Outcome | None:
+    """How a run ended; None if it has not."""
+    try:
+        return from_json(Outcome, store.read(f"runs/{run}/{OUTCOME_KEY}"))
+    except NotFoundError:
+        return None
+
+
+def write_outcome(store: Store, run: str, outcome: Outcome) -> Outcome:
+    """Finish a run; if another driver finished it first, its outcome stands and is returned."""
+    try:
+        store.put(f"runs/{run}/{OUTCOME_KEY}", to_json(outcome), if_absent=True)
+    except PreconditionError:
+        return from_json(Outcome, store.read(f"runs/{run}/{OUTCOME_KEY}"))
+    return outcome
+
+
+def read_incumbent(store: Store) -> Incumbent | None:
+    """The promoted model, from the pointer."""
+    seen = read_pointer(store)
+    if seen is None:
+        return None
+    pointer = seen.pointer
+    return Incumbent(pointer.run, pointer.model, pointer.manifest_sha256)
+
+
+def _same_inputs(a: RunPlan, b: RunPlan) -> bool:
+    pins_a = {(c.uri, c.digest) for c in a.candidates}
+    pins_b = {(c.uri, c.digest) for c in b.candidates}
+    return pins_a == pins_b and a.data == b.data

@@ -1,0 +1,196 @@
+"""The user's YAML as frozen values: everything that changes the result, all mistakes at once."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from fusion.canonical import digest, to_json
+from jobs.console.secret_texts import check_no_secrets
+from jobs.errors import RecipeError
+from jobs.recipes.blocks import Gate, Merge, Notify, Retention, Schedule, Select, Task, Weights
+from jobs.recipes.fields import (
+    Block,
+    read_several,
+    wrong_at,
+)
+from jobs.recipes.mistakes import describe_mistake, mistake_path
+from jobs.recipes.resources import RecipeResources
+from jobs.recipes.strict_yaml import Document, read_text, read_yaml
+
+MAX_PROBLEMS = 50
+# Where nobody looks before a model is used, one false promotion in 200 nights, not in 20.
+UNATTENDED_ALPHA = 0.005
+NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+WITHOUT_EFFECT: Any = {
+    "schedule": True,
+    "resources": True,
+    "single_writer": True,
+    "notify": True,
+    "retention": True,
+    "merge": {"health"},
+}
+
+
+class Recipe(Block):
+    """A whole recipe. `text` is the file as written, for the run's folder.
+
+    `single_writer` vouches that one process at a time, and nobody by hand, writes to the output:
+    only then is a store without conditional writes good enough to promote on.
+    """
+
+    name: Annotated[str, Field(pattern=NAME)]
+    candidates: Annotated[tuple[str, ...], BeforeValidator(read_several), Field(min_length=1)]
+    base: Annotated[str, Field(min_length=1)] | None = None
+    select: Select = Select()
+    task: Task
+    weights: Weights = Weights()
+    merge: Merge = Merge()
+    output: Annotated[str, Field(min_length=1)]
+    gate: Gate = Gate()
+    schedule: Schedule | None = None
+    baselines: tuple[Literal["uniform"], ...] = ("uniform",)
+    resources: RecipeResources = RecipeResources()
+    notify: Notify | None = None
+    retention: Retention = Retention()
+    single_writer: bool = False
+    # No document can hold a key with a NUL, so this is no key of a recipe.
+    text: str = Field(default="", exclude=True, alias="\0text")
+
+    @model_validator(mode="after")
+    def _adapter_has_a_base(self) -> "Recipe":
+        _check_base(self.merge, self.base)
+        return self
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what changes the result: comments and what WITHOUT_EFFECT names do not."""
+        return digest(to_json(self.model_dump(mode="json", exclude=WITHOUT_EFFECT)))
+
+
+class MergeBlock(Block):
+    """What `metafuse merge` takes from a recipe."""
+
+    candidates: Annotated[tuple[str, ...], BeforeValidator(read_several), Field(min_length=1)]
+    base: Annotated[str, Field(min_length=1)] | None = None
+    weights: Weights = Weights(rule="uniform")
+    merge: Merge = Merge()
+
+    @model_validator(mode="after")
+    def _needs_no_losses(self) -> "MergeBlock":
+        if self.weights.rule == "softmax":
+            raise wrong_at("weights.rule", "softmax needs losses; use uniform or fixed here")
+        _check_base(self.merge, self.base)
+        return self
+
+
+def _check_base(merge: Merge, base: str | None) -> None:
+    if merge.output == "adapter" and base is None:
+        raise wrong_at("merge.output", "adapter needs base: the model that the adapters change")
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe; local paths in it are relative to its folder.
+
+    Raises:
+        RecipeError: it cannot be read, or all its mistakes.
+    """
+    text = read_text(path)
+    return parse_recipe(text, name=path.name, folder=str(path.absolute().parent))
+
+
+def unattended(recipe: Recipe) -> Recipe:
+    """The recipe as it runs where nobody watches: more evidence, unless it says itself how much."""
+    if "alpha" in recipe.gate.model_fields_set:
+        return recipe
+    gate = recipe.gate.model_copy(update={"alpha": UNATTENDED_ALPHA})
+    return recipe.model_copy(update={"gate": gate})
+
+
+def parse_recipe(text: str, *, name: str, folder: str) -> Recipe:
+    """A recipe from its text.
+
+    Args:
+        text: YAML.
+        name: of the file, for messages.
+        folder: what relative local paths start from.
+
+    Raises:
+        RecipeError: one line a mistake, in line order.
+    """
+    check_no_secrets(text, name=name)
+    document = read_yaml(text, name=name)
+    recipe = _validated(Recipe, document)
+    task = recipe.task.model_copy(update={"data": _located(recipe.task.data, folder)})
+    return recipe.model_copy(
+        update={
+            "text": text,
+            "task": task,
+            "output": _located(recipe.output, folder),
+            "base": recipe.base and _located(recipe.base, folder),
+            "candidates": tuple(_located(entry, folder) for entry in recipe.candidates),
+        }
+    )
+
+
+def parse_merge_block(text: str, *, name: str, folder: str) -> MergeBlock:
+    """The merge block of a recipe, or a document with candidates, weights and merge alone."""
+    check_no_secrets(text, name=name)
+    document = read_yaml(text, name=name)
+    if isinstance(document.value, dict):
+        kept = {
+            k: v
+            for k, v in document.value.items()
+            if k not in Recipe.model_fields.keys() - MergeBlock.model_fields.keys()
+        }
+        document = replace(document, value=kept)
+    block = _validated(MergeBlock, document)
+    return block.model_copy(
+        update={
+            "candidates": tuple(_located(entry, folder) for entry in block.candidates),
+            "base": block.base and _located(block.base, folder),
+        }
+    )
+
+
+def _located(path: str, folder: str) -> str:
+    if "://" in path or path.startswith(("/", "~")):
+        return path
+    return str(Path(folder) / path) + ("/" if path.endswith("/") else "")
+
+
+def _validated(kind: type[Kind], document: Document) -> Kind:
+    if not isinstance(document.value, dict):
+        raise RecipeError(
+            f"{document.name}:1: a mapping of keys expected, found {type(document.value).__name__}",
+            "metafuse demo writes a recipe to start from",
+        )
+    problems = [(problem.line, problem.text) for problem in document.problems]
+    try:
+        value = kind.model_validate(document.value)
+    except ValidationError as error:
+        problems += [
+            (document.line(mistake_path(entry)), describe_mistake(kind, entry))
+            for entry in error.errors()
+            if not document.is_broken(mistake_path(entry))
+        ]
+    else:
+        if not problems:
+            return value
+    problems.sort()
+    lines = [f"{document.name}:{line}: {sentence}" for line, sentence in problems[:MAX_PROBLEMS]]
+    raise RecipeError(
+        f"{len(problems)} mistake{'s' * (len(problems) > 1)}; nothing was read or written\n"
+        + "\n".join(lines),
+        f"metafuse plan {document.name} checks it again",
+    )

@@ -1,0 +1,1 @@
+"""A value as pages, plots, card and table."""

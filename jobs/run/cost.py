@@ -1,0 +1,135 @@
+"""What a run will read, write, need and cost, from headers alone."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cluster.stores.open_store import open_store
+from fusion.checkpoints.checkpoint import Checkpoint, num_bytes, num_parameters
+from fusion.evidence.weights import uniform_weights
+from fusion.plans.plan import MergePlan
+from jobs.merge.fuse import plan_average
+from jobs.merge.memory import fit_worker
+from jobs.recipes.recipe import Recipe
+from jobs.run.prepare import EVALUATION_FACTOR, EVALUATION_FLOOR, Prepared
+
+# S3 list prices in us-east-1, US dollars; of 2026-11, not binding.
+PUT_DOLLARS = 5e-6
+GET_DOLLARS = 0.4e-6
+MONTH_DOLLARS_PER_BYTE = 0.023e-9
+# Rates for the estimate of time; the real ones depend on the machine by a factor of three or so.
+CPU_FLOPS = 2e10  # small encoders in float32, one core
+GPU_FLOPS = 2e13
+LOCAL_RATE = 1e9  # bytes a second, read and written, of all merge workers of one disk
+REMOTE_RATE = 0.2e9  # of one merge worker or evaluation
+START_SECONDS = 10.0  # Ray, and the imports of the first evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class RunCost:
+    """A planned run in figures. Bytes are of tensors.
+
+    Attributes:
+        num_candidates: usable ones.
+        num_tensors: of the output.
+        num_parameters: of one candidate.
+        evaluate_bytes: read to evaluate all candidates once on rank and once on gate.
+        read_bytes: by the merge, baseline included.
+        write_bytes: by the merge, baseline included.
+        kept_bytes: that stay in the output.
+        num_gets: ranged reads of the merge.
+        num_puts: parts and records.
+        dollars: of these requests.
+        month_dollars: of keeping the output for a month.
+        merge_memory_bytes: of one merge worker's process at most, imports included.
+        evaluate_memory_bytes: of one evaluation, about.
+        evaluate_seconds: of scoring all candidates on rank and gate and the results on gate, about.
+        merge_seconds: of the merge, baseline included, about.
+        plan: id of the merge plan with equal weights.
+        dtype: of the output.
+    """
+
+    num_candidates: int
+    num_tensors: int
+    num_parameters: int
+    evaluate_bytes: int
+    read_bytes: int
+    write_bytes: int
+    kept_bytes: int
+    num_gets: int
+    num_puts: int
+    dollars: float
+    month_dollars: float
+    merge_memory_bytes: int
+    evaluate_memory_bytes: int
+    evaluate_seconds: float
+    merge_seconds: float
+    plan: str
+    dtype: str
+
+
+def plan_run(recipe: Recipe, prepared: Prepared) -> RunCost:
+    """Price a run before anything is paid. Weights are not known yet; they change no byte count."""
+    candidates = _most_kept(prepared.candidates, recipe)
+    even = uniform_weights(len(candidates))
+    plan = plan_average(candidates, even, recipe.merge.dtype, output=recipe.merge.output)
+    copies = 2 if recipe.baselines else 1
+    memory = fit_worker(plan, recipe.output, recipe.resources.merge.memory_bytes)
+    gets = plan.num_reads(memory.chunk_bytes) * copies
+    puts = 2 * len(plan.units) * copies
+    dtypes = sorted({t.dtype for t in plan.request.tensors if t.method != "copy"})
+    return RunCost(
+        num_candidates=len(prepared.candidates),
+        num_tensors=len(plan.request.tensors),
+        num_parameters=num_parameters(candidates[0]),
+        evaluate_bytes=2 * sum(map(num_bytes, prepared.candidates)),
+        read_bytes=plan.read_bytes * copies,
+        write_bytes=plan.write_bytes * copies,
+        kept_bytes=plan.write_bytes,
+        num_gets=gets,
+        num_puts=puts,
+        dollars=gets * GET_DOLLARS + puts * PUT_DOLLARS,
+        month_dollars=plan.write_bytes * MONTH_DOLLARS_PER_BYTE,
+        merge_memory_bytes=memory.total_bytes,
+        evaluate_memory_bytes=EVALUATION_FLOOR
+        + int(max(map(num_bytes, prepared.candidates)) * EVALUATION_FACTOR),
+        evaluate_seconds=_evaluate_seconds(recipe, prepared, copies),
+        merge_seconds=_merge_seconds(recipe, candidates, plan, copies),
+        plan=plan.id,
+        dtype=", ".join(dtypes),
+    )
+
+
+def _evaluate_seconds(recipe: Recipe, prepared: Prepared, copies: int) -> float:
+    """Loading and two floating operations a parameter and token, shared by the workers."""
+    wanted = recipe.resources.evaluate
+    cores = os.cpu_count() or 1
+    workers = wanted.workers or max(1, int(cores / wanted.num_cpus))
+    flops = GPU_FLOPS * wanted.num_gpus if wanted.num_gpus else CPU_FLOPS * wanted.num_cpus
+    needs = [
+        num_bytes(c) / _rate(c.uri) + 2.0 * num_parameters(c) * prepared.num_tokens / flops
+        for c in prepared.candidates
+    ]
+    # The fused model and the baselines are evaluated too, on the gate slice.
+    total = sum(needs) + copies * max(needs)
+    return START_SECONDS + max(total / workers, max(needs))
+
+
+def _merge_seconds(
+    recipe: Recipe, candidates: Sequence[Checkpoint], plan: MergePlan, copies: int
+) -> float:
+    workers = recipe.resources.merge.workers or os.cpu_count() or 1
+    rates = [_rate(uri) for uri in (recipe.output, *(c.uri for c in candidates))]
+    slowest = min(rates)
+    rate = slowest * workers if slowest == REMOTE_RATE else slowest
+    return math.ceil(copies * (plan.read_bytes + plan.write_bytes) / rate)
+
+
+def _rate(uri: str) -> float:
+    return REMOTE_RATE if open_store(uri).is_remote else LOCAL_RATE
+
+
+def _most_kept(candidates: Sequence[Checkpoint], recipe: Recipe) -> Sequence[Checkpoint]:
+    keep = recipe.select.keep
+    return candidates if keep is None else candidates[:keep]

@@ -1,0 +1,260 @@
+"""Everything a run knows before it evaluates: candidates that agree, pinned data, what it costs."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fusion.checkpoints.agreement import check_agree
+from fusion.checkpoints.checkpoint import (
+    Checkpoint,
+    Pin,
+    describe_kind,
+    group_candidates,
+    num_bytes,
+    num_parameters,
+)
+from fusion.errors import MismatchError
+from fusion.evidence.selection import SelectRules, find_excess
+from fusion.evidence.weights import fixed_weights
+from fusion.plans.adapter_request import check_one_base
+from jobs.candidates.find import Found, drop_mismatched, find_candidates
+from jobs.candidates.pin import SETTLE_ADVICE
+from jobs.candidates.skipped import Skipped
+from jobs.errors import IncompleteError, MemoryNeedError, RecipeError, TooFewError
+from jobs.recipes.blocks import Select
+from jobs.recipes.recipe import Recipe
+from jobs.run.names import RESERVED
+from jobs.tasks.contract import EvaluationTask
+from jobs.tasks.data import Examples, check_slices, pin_data
+from jobs.tasks.text_classification import label_numbers, load_examples
+
+# What loading and a forward pass need beyond the tensors themselves, measured on small encoders.
+EVALUATION_FACTOR = 1.3
+EVALUATION_FLOOR = 600 << 20
+# English text under the usual vocabularies of 30,000 to 50,000 tokens.
+CHARACTERS_A_TOKEN = 4
+LONGEST_TEXT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a run starts from.
+
+    Attributes:
+        candidates: that agree with each other.
+        skipped: found, but not usable.
+        task: with the evaluation data pinned.
+        num_tokens: of the rank and gate slices together, about.
+        base: of candidates that are adapters.
+    """
+
+    candidates: tuple[Checkpoint, ...]
+    skipped: tuple[Skipped, ...]
+    task: EvaluationTask
+    num_tokens: int = 0
+    base: Checkpoint | None = None
+
+
+def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
+    """Find, pin and compare the candidates and pin the data; no tensor byte is read.
+
+    Raises:
+        MismatchError: they cannot be averaged.
+        TooFewError: fewer usable ones than `min_candidates`.
+        MemoryNeedError: one does not fit into `resources.evaluate.memory`.
+        DataError: no evaluation data.
+        WeightError: fixed weights that do not fit the candidates.
+    """
+    found = find_candidates(
+        recipe.candidates,
+        settle_seconds=recipe.select.settle_seconds,
+        now=clock(),
+        on_refused=recipe.select.on_refused,
+        base=recipe.base,
+    )
+    taken = [c.name for c in found.candidates if c.name in RESERVED]
+    if taken:
+        raise RecipeError(
+            f"a candidate cannot be called {taken[0]}: that is the name of a model of the run",
+            "rename its folder",
+        )
+    found = drop_unconfigured(drop_too_large(found, recipe.select))
+    found = check_candidates(found, recipe)
+    check_count(
+        [candidate.name for candidate in found.candidates],
+        found.skipped,
+        recipe.select.min_candidates,
+    )
+    check_memory(found.candidates, recipe.resources.evaluate.memory_bytes)
+    task = make_task(recipe)
+    examples = check_labels(found.candidates[0], task)
+    check_weights(found, recipe)
+    num_tokens = count_tokens(examples, task)
+    return Prepared(found.candidates, found.skipped, task, num_tokens, found.base)
+
+
+def drop_too_large(found: Found, select: Select) -> Found:
+    """Candidates within the recipe's limits; the others are skipped, and never evaluated."""
+    rules = SelectRules(max_parameters=select.max_parameters, max_bytes=select.max_bytes)
+    excess = {c.name: find_excess(num_parameters(c), num_bytes(c), rules) for c in found.candidates}
+    kept = tuple(c for c in found.candidates if not excess[c.name])
+    dropped = tuple(
+        Skipped(c.name, c.uri, "too large:", excess[c.name])
+        for c in found.candidates
+        if excess[c.name]
+    )
+    return replace(found, candidates=kept, skipped=found.skipped + dropped)
+
+
+def drop_unconfigured(found: Found) -> Found:
+    """Leave out what has no config.json where others have one: its copy is not complete."""
+    lacking = [c for c in found.candidates if c.adapter is None and not c.config]
+    others = len(found.candidates) - len(lacking)
+    if not lacking or not others:
+        return found
+    dropped = tuple(
+        Skipped(
+            c.name,
+            c.uri,
+            IncompleteError.code,
+            f"{c.name} has no config.json, {others} others have one",
+        )
+        for c in lacking
+    )
+    kept = tuple(c for c in found.candidates if c.adapter is not None or c.config)
+    return replace(found, candidates=kept, skipped=found.skipped + dropped)
+
+
+def check_weights(found: Found, recipe: Recipe) -> None:
+    """Compare the names under `weights.values` with those of the candidates.
+
+    Raises:
+        WeightError: a candidate without a weight, or a weight without a candidate.
+    """
+    if recipe.weights.rule == "fixed":
+        skipped = {entry.name for entry in found.skipped}
+        values = {k: v for k, v in recipe.weights.values.items() if k not in skipped}
+        fixed_weights([candidate.name for candidate in found.candidates], values)
+
+
+def check_candidates(found: Found, recipe: Recipe) -> Found:
+    """Candidates that can be averaged with each other.
+
+    Raises:
+        MismatchError: they differ, and `select.on_mismatch` is stop.
+    """
+    if recipe.select.on_mismatch == "drop":
+        found = drop_mismatched(found, cast=recipe.merge.dtype is not None)
+    groups = group_candidates(found.candidates)
+    if len(groups) > 1:
+        lines = [
+            f"  {describe_kind(group[0])}: {', '.join(c.name for c in group)}" for group in groups
+        ]
+        raise MismatchError(
+            f"the candidates are {len(groups)} kinds of models, which have no common average:\n"
+            + "\n".join(lines)
+            + "\nNo tensor data was read.",
+            "give each kind a recipe of its own",
+            "E-KINDS",
+        )
+    if recipe.merge.output == "adapter":
+        check_one_base(found.candidates)
+    if found.candidates:
+        check_agree(
+            found.candidates,
+            cast=recipe.merge.dtype is not None,
+            vocabularies=found.vocabularies,
+        )
+    return found
+
+
+def check_count(names: Sequence[str], left_out: Sequence[Skipped], needed: int) -> None:
+    """Refuse to go on with too few.
+
+    Raises:
+        TooFewError: lists why each of the others is out.
+    """
+    if len(names) >= needed:
+        return
+    lines = [f"  {entry.name}: {entry.code} {entry.reason}" for entry in left_out]
+    raise TooFewError(
+        f"{len(names)} usable candidates, min_candidates is {needed}\n"
+        + "\n".join(lines)
+        + ("\n" if lines else "")
+        + "Nothing was merged.",
+        _find_wait(left_out) or "mend or add candidates, or lower select.min_candidates",
+    )
+
+
+def _find_wait(left_out: Sequence[Skipped]) -> str:
+    """What to do where all that is left out has yet to settle; "" for anything else."""
+    advice = re.compile(re.escape(SETTLE_ADVICE).replace(r"\{\}", r"[0-9hms]+"))
+    found = [advice.search(entry.reason) for entry in left_out]
+    said = [match[0] for match in found if match]
+    if not said or len(said) < len(found):
+        return ""
+    return max(said, key=lambda text: (len(text), text))  # the longest wait
+
+
+def check_memory(candidates: Sequence[Checkpoint], allowed: int | None) -> None:
+    """Refuse candidates that an evaluation could not load.
+
+    Raises:
+        MemoryNeedError: with bytes needed and allowed.
+    """
+    if allowed is None:
+        return
+    needs = {c.name: int(num_bytes(c) * EVALUATION_FACTOR) + EVALUATION_FLOOR for c in candidates}
+    name, most = max(needs.items(), key=lambda entry: entry[1], default=("", 0))
+    if most > allowed:
+        raise MemoryNeedError(
+            f"evaluating {name} needs about {most:,} bytes, resources.evaluate.memory allows "
+            f"{allowed:,}; nothing was evaluated",
+            "raise resources.evaluate.memory",
+        )
+
+
+def check_labels(checkpoint: Checkpoint, task: EvaluationTask) -> Examples:
+    """Read the evaluation data, so that its mistakes are known before anything is paid for.
+
+    Returns:
+        What was read.
+
+    Raises:
+        DataError: it cannot be read, a column is missing, a label that the model does not have, or
+            too few clusters.
+    """
+    examples = load_examples(task)
+    check_slices(examples, task)
+    table = checkpoint.config.get("id2label")
+    if isinstance(table, Mapping):
+        names = [str(table[key]) for key in sorted(table, key=int)]
+        label_numbers(examples.labels, names, where=task.data)
+    return examples
+
+
+def count_tokens(examples: Examples, task: EvaluationTask) -> int:
+    """Tokens of the rank and gate slices, about: one for four characters, two more a text."""
+    most = task.max_length or LONGEST_TEXT
+    return sum(
+        min(len(text) // CHARACTERS_A_TOKEN + 2, most)
+        for text, slice_name in zip(examples.texts, examples.slices, strict=True)
+        if slice_name in ("rank", "gate")
+    )
+
+
+def make_task(recipe: Recipe, *, pin: Pin | None = None) -> EvaluationTask:
+    """The recipe's task with its data pinned, now or (`pin`) earlier."""
+    task = recipe.task
+    return EvaluationTask(
+        kind=task.kind,
+        data=task.data,
+        pin=pin or pin_data(task.data),
+        text=task.columns.text,
+        label=task.columns.label,
+        id=task.columns.id or "",
+        cluster=task.columns.cluster or "",
+        shares=task.slices.model_dump(),
+        batch_size=task.batch_size,
+        max_length=task.max_length,
+    )

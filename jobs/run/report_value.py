@@ -1,0 +1,259 @@
+"""From what a run saw to the value that its report shows."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Literal
+
+from fusion.checkpoints.checkpoint import Checkpoint, num_bytes, num_parameters
+from fusion.evidence.differences import accuracy_change, interval, paired_difference
+from fusion.evidence.verdict import Comparison, Role, Verdict
+from fusion.evidence.weights import effective_models
+from fusion.manifests.report import (
+    AccuracyRow,
+    CandidateRow,
+    ForestRow,
+    ModelRow,
+    PublishedFigure,
+    RunReport,
+)
+from fusion.scores.classification import score
+from fusion.scores.records import Records, Score
+from jobs.evaluate.score import ScoreBook
+from jobs.merge.fuse import FusedModel
+from jobs.run.context import RunContext
+from jobs.run.judge import Judged
+from jobs.run.names import INCUMBENT, UNIFORM
+from jobs.run.weigh import ChosenWeights
+
+Line = Literal["candidate", "fused", "uniform", "ensemble", "incumbent"]
+
+
+def make_report(
+    context: RunContext,
+    *,
+    ranked: ScoreBook,
+    chosen: ChosenWeights,
+    fused: FusedModel,
+    judged: Judged,
+    slices: Mapping[str, int],
+    notes: tuple[str, ...],
+    published: tuple[PublishedFigure, ...],
+) -> RunReport:
+    """The report of a judged run."""
+    incumbent = judged.incumbent.run if judged.incumbent else ""
+    plan = context.plan
+    return RunReport(
+        run=plan.run, recipe=plan.recipe, logical_date=plan.logical_date, attempt=plan.attempt,
+        created=_now(),
+        version=version("metafuse"),
+        incumbent=incumbent,
+        output=context.store.uri,
+        model=f"{context.store.uri}/{fused.folder}",
+        verdict=judged.verdict,
+        headline=headline(judged.verdict),
+        task=_describe_task(context),
+        slices=slices,
+        rule=chosen.rule,
+        effective_models=effective_models(chosen.weights),
+        reference=_forest_reference(chosen, judged)[0],
+        smallest_effect=context.recipe.gate.smallest_effect,
+        candidates=_candidate_rows(context, ranked, chosen, judged.book),
+        models=_model_rows(context, chosen, fused, judged),
+        forest=_forest_rows(chosen, fused, judged),
+        merge=fused.figures,
+        health=fused.manifest.health,
+        timings=tuple(context.timings.items()),
+        published=published,
+        sources=fused.manifest.sources,
+        notes=notes,
+        commands=_commands(context.store.uri, fused.folder),
+        accuracies=_accuracy_rows(chosen, fused, judged),
+    )  # fmt: skip
+
+
+def _describe_task(context: RunContext) -> str:
+    return f"{context.task.kind} on {context.task.data.rpartition('/')[2]}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def headline(verdict: Verdict) -> str:
+    """One short sentence for the top of the report, beside the badge that says the decision."""
+    parts = [f"than that of {_words(c)} by {c.mean:.4f}" for c in verdict.comparisons]
+    better = "The fused model's loss is lower " + " and ".join(parts)
+    if verdict.decision == "PROMOTE":
+        return better
+    if not verdict.comparisons:
+        return verdict.sentence[:1].upper() + verdict.sentence[1:]
+    match verdict.reason:
+        case "first_held":
+            return f"{better}; gate.first is hold"
+        case "guard":
+            failed = next(guard for guard in verdict.guards if not guard.passed)
+            return f"Guard {failed.metric} failed against {failed.reference}"
+        case "not_better":
+            worst = min(verdict.comparisons, key=lambda c: c.upper)
+            if worst.mean < 0:
+                return f"Worse than {_words(worst)} by {-worst.mean:.4f}"
+            return f"Its gain over {_words(worst)}, {worst.mean:.4f}, is too small to matter"
+        case "undecided":
+            weakest = min(verdict.comparisons, key=lambda c: c.lower)
+            return (
+                f"Too few examples to tell its gain over {_words(weakest)}, {weakest.mean:+.4f}, "
+                f"from nothing: about {verdict.examples_needed or 0:,} are needed"
+            )
+    return verdict.sentence[:1].upper() + verdict.sentence[1:]
+
+
+def _words(comparison: Comparison) -> str:
+    return "the incumbent" if comparison.role == "incumbent" else "the best candidate"
+
+
+def _accuracy_rows(
+    chosen: ChosenWeights, fused: FusedModel, judged: Judged
+) -> tuple[AccuracyRow, ...]:
+    records = {name: found for (name, _), found in judged.book.records.items()}
+    model = records[fused.checkpoint.name]
+    references: list[tuple[Role, str, Records]] = [
+        ("best_candidate", chosen.best, records[chosen.best])
+    ]
+    if judged.incumbent is not None:
+        references.insert(0, ("incumbent", judged.incumbent.run, records[INCUMBENT]))
+    return tuple(
+        AccuracyRow(name, role, accuracy_change(reference, model))
+        for role, name, reference in references
+        if reference.ids == model.ids
+    )
+
+
+def _commands(output: str, folder: str) -> tuple[tuple[str, str], ...]:
+    return (
+        ("use the promoted model", f"metafuse resolve {output}"),
+        ("bring it to a disk", f"metafuse pull {output} ./model"),
+        ("ask it", f"metafuse predict {output}/{folder} --text 'What a lovely phone!'"),
+    )
+
+
+def _candidate_rows(
+    context: RunContext, ranked: ScoreBook, chosen: ChosenWeights, gate: ScoreBook
+) -> tuple[CandidateRow, ...]:
+    weights = dict(zip(chosen.names, chosen.weights, strict=True))
+    reasons = {choice.name: choice for choice in chosen.choices}
+    failures = {failure.name: failure for failure in ranked.failures}
+    rows = []
+    for candidate in context.candidates:
+        name = candidate.name
+        failure = failures.get(name)
+        kept = name in weights
+        seconds, peak, health = _measured(candidate, ranked, gate)
+        rows.append(
+            CandidateRow(
+                name=name,
+                uri=candidate.uri,
+                status="failed" if failure else "kept" if kept else "dropped",
+                reason=failure.message if failure else reasons[name].reason,
+                weight=weights.get(name),
+                num_parameters=num_parameters(candidate),
+                num_bytes=num_bytes(candidate),
+                rank=_score(ranked, name, "rank"),
+                gate=_score(gate, name, "gate"),
+                seconds=seconds,
+                peak_bytes=peak,
+                health=health,
+            )
+        )
+    order = {"kept": 0, "dropped": 1, "failed": 2, "skipped": 3}
+    rows += [
+        CandidateRow(entry.name, entry.uri, "skipped", entry.reason)
+        for entry in context.plan.skipped
+    ]
+    rows += [
+        CandidateRow(name, "", "skipped", "damaged: left out by an earlier attempt")
+        for name in context.plan.excluded
+    ]
+    return tuple(sorted(rows, key=lambda r: (order[r.status], -(r.weight or 0), r.name)))
+
+
+def _measured(candidate: Checkpoint, *books: ScoreBook) -> tuple[float | None, int | None, str]:
+    """Seconds and peak memory of a candidate's evaluations, and what looked damaged."""
+    results = [
+        result
+        for book in books
+        for (name, _), result in book.results.items()
+        if name == candidate.name
+    ]
+    if not results:
+        return None, None, ""
+    health = next((result.health for result in results if result.health), "")
+    return sum(r.seconds for r in results), max(r.peak_bytes for r in results), health
+
+
+def _score(book: ScoreBook, name: str, slice_name: str) -> Score | None:
+    records = book.records.get((name, slice_name))
+    return None if records is None else score(records, name=name, slice=slice_name)
+
+
+def _model_rows(
+    context: RunContext, chosen: ChosenWeights, fused: FusedModel, judged: Judged
+) -> tuple[ModelRow, ...]:
+    def scored(name: str, records: Records) -> Score:
+        return score(records, name=name, slice="gate")
+
+    records = {name: found for (name, _), found in judged.book.records.items()}
+    rows = [ModelRow("fused", "fused", scored("fused", records[fused.checkpoint.name]), "1 model")]
+    if UNIFORM in records:
+        average = scored("uniform average", records[UNIFORM])
+        rows.append(ModelRow("uniform average", "uniform", average, "1 model"))
+    if judged.pooled is not None:
+        cost = f"{len(chosen.names)} models"
+        rows.append(ModelRow("ensemble", "ensemble", scored("ensemble", judged.pooled), cost))
+    best = scored(chosen.best, records[chosen.best])
+    rows.append(ModelRow(f"{chosen.best} (best candidate)", "best_single", best, "1 model"))
+    if judged.incumbent is not None:
+        name = judged.incumbent.run
+        standing = scored(name, records[INCUMBENT])
+        rows.append(ModelRow(f"{name} (incumbent)", "incumbent", standing, "1 model"))
+    return tuple(rows)
+
+
+def _forest_reference(chosen: ChosenWeights, judged: Judged) -> tuple[str, Records]:
+    """What the gate found hardest to beat: name and records."""
+    records = {name: found for (name, _), found in judged.book.records.items()}
+    hardest = min(judged.verdict.comparisons, key=lambda c: c.lower, default=None)
+    if hardest is not None and hardest.role == "incumbent":
+        return hardest.reference, records[INCUMBENT]
+    return chosen.best, records[chosen.best]
+
+
+def _forest_rows(chosen: ChosenWeights, fused: FusedModel, judged: Judged) -> tuple[ForestRow, ...]:
+    records = {name: found for (name, _), found in judged.book.records.items()}
+    reference_name, reference = _forest_reference(chosen, judged)
+    lines: list[tuple[str, Line, Records]] = [("fused", "fused", records[fused.checkpoint.name])]
+    if judged.pooled is not None:
+        lines.append(("ensemble", "ensemble", judged.pooled))
+    if UNIFORM in records:
+        lines.append(("uniform average", "uniform", records[UNIFORM]))
+    if judged.incumbent is not None:
+        lines.append((judged.incumbent.run, "incumbent", records[INCUMBENT]))
+    lines += [(name, "candidate", records[name]) for name in chosen.names if name in records]
+    rows = []
+    for name, role, found in lines:
+        if found.ids != reference.ids or name == reference_name:
+            continue
+        difference = paired_difference(reference, found)
+        low, high = interval(difference)
+        rows.append(
+            ForestRow(
+                name,
+                role,
+                difference.mean,
+                low,
+                high,
+                difference.num_examples,
+                difference.num_clusters,
+            )
+        )
+    return tuple(rows)

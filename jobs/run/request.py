@@ -1,0 +1,49 @@
+"""What a run is asked, and how it ended."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cluster.workers.runner import Runner
+from fusion.manifests.report import PublishedFigure, RunReport
+from jobs.console.figures import Say
+from jobs.outputs.runs import (
+    Outcome,
+)
+from jobs.recipes.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What to run, for which date, and where.
+
+    Attributes:
+        recipe: what.
+        logical_date: YYYY-MM-DD, or with a time.
+        make_runner: starts workers; called only when there is work.
+        eval_workers: evaluations at a time.
+        merge_workers: merge workers.
+        say: progress.
+        clock: seconds since 1970.
+        published: figures from elsewhere for the report.
+    """
+
+    recipe: Recipe
+    logical_date: str
+    make_runner: Callable[[], Runner]
+    eval_workers: int
+    merge_workers: int
+    say: Say
+    clock: Callable[[], float] = time.time
+    published: tuple[PublishedFigure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended. `report` is None when there was nothing to do."""
+
+    run: str
+    outcome: Outcome
+    exit_status: int
+    output: str
+    report: RunReport | None

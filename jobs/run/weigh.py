@@ -1,0 +1,93 @@
+"""From scores to weights: which candidates enter the average, how much, frozen once chosen."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cluster.errors import PreconditionError
+from cluster.stores.store import Store
+from fusion.canonical import from_json, to_json
+from fusion.checkpoints.checkpoint import num_bytes, num_parameters
+from fusion.evidence.selection import Choice, Measured, SelectRules, choose
+from fusion.evidence.weights import fixed_weights, softmax_weights, uniform_weights
+from fusion.scores.classification import constant_loss
+from jobs.candidates.skipped import Skipped
+from jobs.evaluate.score import ScoreBook
+from jobs.recipes.blocks import Weights
+from jobs.run.context import RunContext
+from jobs.run.prepare import check_count
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenWeights:
+    """`weights.json`: decided once; a resumed run reads it.
+
+    Attributes:
+        names: of the candidates in the average, in name order.
+        weights: one each, of sum 1.
+        rule: how they were made, for people.
+        choices: what became of every evaluated candidate.
+        best: the candidate of the average with the lowest loss on the rank slice.
+    """
+
+    names: tuple[str, ...]
+    weights: tuple[float, ...]
+    rule: str
+    choices: tuple[Choice, ...]
+    best: str
+
+
+def choose_weights(context: RunContext, ranked: ScoreBook) -> ChosenWeights:
+    """Select candidates and weigh them; the first driver's answer stands.
+
+    Raises:
+        TooFewError: fewer are left than `min_candidates`.
+    """
+    measured = []
+    for checkpoint in context.candidates:
+        records = ranked.records.get((checkpoint.name, "rank"))
+        if records is None:
+            continue
+        measured.append(
+            Measured(
+                name=checkpoint.name,
+                loss=float(records.losses.mean()),
+                accuracy=float((records.predictions == records.labels).mean()),
+                num_examples=len(records.ids),
+                majority=float(np.bincount(records.labels).max() / len(records.labels)),
+                baseline_loss=constant_loss(records.labels, records.probabilities.shape[1]),
+                num_parameters=num_parameters(checkpoint),
+                num_bytes=num_bytes(checkpoint),
+                health=ranked.results[checkpoint.name, "rank"].health,
+            )
+        )
+    select = context.recipe.select
+    choices = choose(measured, SelectRules(select.keep, select.max_parameters, select.max_bytes))
+    losses = {m.name: m.loss for m in measured}
+    names = [choice.name for choice in choices if choice.is_kept]
+    left_out = [Skipped(c.name, "", "dropped:", c.reason) for c in choices if not c.is_kept]
+    left_out += [Skipped(f.name, "", f.code, f.message) for f in ranked.failures]
+    check_count(names, left_out, select.min_candidates)
+    weights, rule = _weigh(names, [losses[name] for name in names], context.recipe.weights)
+    best = min(names, key=lambda name: (losses[name], name))
+    chosen = ChosenWeights(tuple(names), weights, rule, choices, best)
+    return _freeze(context.store, f"{context.folder}/weights.json", chosen)
+
+
+def _weigh(names: list[str], losses: list[float], wanted: Weights) -> tuple[tuple[float, ...], str]:
+    if wanted.rule == "fixed":
+        return fixed_weights(names, wanted.values), "fixed by the recipe"
+    if wanted.rule == "uniform":
+        return uniform_weights(len(names)), "uniform"
+    return (
+        softmax_weights(losses, temperature=wanted.temperature),
+        f"softmax of minus the loss, temperature {wanted.temperature:g}",
+    )
+
+
+def _freeze(store: Store, key: str, chosen: ChosenWeights) -> ChosenWeights:
+    try:
+        store.put(key, to_json(chosen), if_absent=True)
+    except PreconditionError:
+        return from_json(ChosenWeights, store.read(key))
+    return chosen

@@ -1,0 +1,1 @@
+"""Nights: when a recipe runs by itself."""

@@ -1,0 +1,162 @@
+"""Evaluation data: a pinned table, its columns, its examples."""
+
+import difflib
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.errors import ClusterError, NotFoundError, PreconditionError
+from cluster.stores.open_store import open_store
+from fusion.checkpoints.checkpoint import Pin
+from fusion.scores.records import SMALLEST_CLUSTERS
+from fusion.scores.slices import (
+    SLICES,
+)
+from jobs.errors import DataError, SourceChangedError
+from jobs.tasks.contract import EvaluationTask
+
+# Clusters: one to rank by; an error of the difference is known from two on.
+SMALLEST_SLICES = {"rank": 1, "gate": SMALLEST_CLUSTERS}
+
+
+NO_DATA = "check the path or URI under task.data; nothing was evaluated"
+HINT = "set task.columns, or fix the data; nothing was evaluated"
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """n examples, in the order of the file.
+
+    Attributes:
+        ids: unique.
+        clusters: short digest of what binds examples together.
+        texts: to classify.
+        labels: as in the file, as text.
+        slices: rank, select, gate or audit; "" for dropped near-duplicates.
+        num_repeated: examples dropped from rank and select because another slice has nearly the
+            same text.
+        num_shared: examples of audit that nearly repeat one of gate; they stay.
+    """
+
+    ids: tuple[str, ...]
+    clusters: tuple[str, ...]
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+    slices: tuple[str, ...]
+    num_repeated: int
+    num_shared: int = 0
+
+    def rows(self, name: str) -> list[int]:
+        """Indices of one slice."""
+        return [index for index, own in enumerate(self.slices) if own == name]
+
+
+def pin_data(uri: str) -> Pin:
+    """Which bytes of the evaluation data are meant.
+
+    Raises:
+        DataError: no such file.
+    """
+    folder, _, name = uri.rpartition("/")
+    try:
+        entry = open_store(folder or ".").head(name)
+    except NotFoundError:
+        raise DataError(f"task.data: {uri} does not exist", NO_DATA) from None
+    return Pin(entry.size, entry.etag, entry.version)
+
+
+def check_slices(examples: Examples, task: EvaluationTask) -> None:
+    """Refuse data whose clusters are too few to rank candidates and to judge a model.
+
+    Raises:
+        DataError: with the clusters of every slice.
+    """
+    pairs = set(zip(examples.slices, examples.clusters, strict=True))
+    counts = {name: sum(own == name for own, _ in pairs) for name in SLICES}
+    lacking = [name for name, least in SMALLEST_SLICES.items() if counts[name] < least]
+    if not lacking:
+        return
+    name, total = lacking[0], len({cluster for _, cluster in pairs})
+    what = f"column {task.cluster!r}" if task.cluster else "each text is one"
+    each = ", ".join(f"{name} {count}" for name, count in counts.items())
+    share = "" if task.shares[name] > 0 else f", and task.slices.{name} is 0"
+    raise DataError(
+        f"{task.data}: {total} clusters ({what}) for {len(SLICES)} slices: {each}; the {name} "
+        f"slice needs at least {SMALLEST_SLICES[name]}{share}. Nothing was evaluated.",
+        "a cluster is never split: name a finer column under task.columns.cluster, leave it out "
+        f"so that every text is its own, or give task.slices.{name} a larger share",
+    )
+
+
+def read_table(task: EvaluationTask) -> Any:
+    """The pinned table.
+
+    Raises:
+        DataError: it cannot be read.
+        SourceChangedError: it is no longer what was pinned.
+    """
+    import pyarrow as pa
+    from pyarrow import csv, json
+
+    from jobs.outputs.parquet_file import read_parquet
+
+    folder, _, name = task.data.rpartition("/")
+    try:
+        content = open_store(folder or ".").read(
+            name, if_match=task.pin.etag, version=task.pin.version
+        )
+    except (PreconditionError, NotFoundError):
+        raise SourceChangedError(
+            f"{task.data} is no longer the pinned evaluation data ({task.pin.etag}). Nothing was "
+            "published.",
+            "run the same command again: it starts an attempt with the new data",
+        ) from None
+    except ClusterError:
+        raise
+    reader = pa.BufferReader(content)
+    try:
+        if name.endswith(".csv"):
+            return csv.read_csv(reader, csv.ReadOptions(use_threads=False))
+        if name.endswith((".jsonl", ".json")):
+            return json.read_json(reader, json.ReadOptions(use_threads=False))
+        return read_parquet(reader)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{task.data} is not a table that can be read: {reason:.200}", HINT
+        ) from None
+
+
+def read_column(table: Any, name: str, task: EvaluationTask) -> list[Any]:
+    """Values of a column, none of them empty.
+
+    Raises:
+        DataError: no such column, or a value is missing.
+    """
+    names = table.column_names
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        raise DataError(f"{task.data} has no column {name!r}, it has {names}{meant}", HINT)
+    values: list[Any] = table.column(name).to_pylist()
+    for row, value in enumerate(values):
+        if value is None or value == "":
+            raise DataError(f"{task.data}: column {name!r} is empty in row {row}", HINT)
+        if name == task.text and not isinstance(value, str):
+            raise DataError(f"{task.data}: column {name!r} is not text in row {row}", HINT)
+    if not values:
+        raise DataError(f"{task.data} has no rows", HINT)
+    return values
+
+
+def make_ids(texts: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Names from the content, so that an example keeps its own when the data grows."""
+    seen: Counter[str] = Counter()
+    ids = []
+    for text, label in zip(texts, labels, strict=True):
+        stem = hashlib.sha256(f"{text}\0{label}".encode(errors="replace")).hexdigest()[:16]
+        seen[stem] += 1
+        ids.append(stem if seen[stem] == 1 else f"{stem}-{seen[stem]}")
+    return ids

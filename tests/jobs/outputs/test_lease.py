@@ -1,0 +1,118 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import jobs.outputs.lease
+from cluster.stores.memory import MemoryStore
+from jobs.errors import LockedError
+from jobs.outputs.lease import Holder, held_lease
+
+
+class Time:
+    """A clock that moves when somebody sleeps; `on_sleep` is what happens meanwhile."""
+
+    def __init__(self, on_sleep=lambda: None):
+        self.now = 0.0
+        self.on_sleep = on_sleep
+
+    def sleep(self, seconds):
+        self.now += seconds
+        self.on_sleep()
+
+    def clock(self):
+        return self.now
+
+
+def put(store, **changes):
+    values = {"owner": "x", "run": "r-1", "host": "elsewhere", "pid": 1, "born": "then", "beat": 0,
+              "released": False, **changes}  # fmt: skip
+    store.put("lease.json", json.dumps(values).encode())
+
+
+def test_a_free_lease_is_taken_and_given_back(request):
+    store = MemoryStore(f"memory://{request.node.name}")
+    with held_lease(store, "r-1") as lease:
+        lease.check()
+    with held_lease(store, "r-2"):
+        pass
+    assert json.loads(store.read("lease.json"))["released"] is True
+
+
+def test_a_live_holder_is_seen_by_its_heartbeat(request):
+    store = MemoryStore(f"memory://{request.node.name}")
+    put(store)
+    time = Time(on_sleep=lambda: put(store, beat=time.now))
+    with (
+        pytest.raises(LockedError, match="run r-1 is alive on host elsewhere"),
+        held_lease(store, "r-1", sleep=time.sleep, clock=time.clock),
+    ):
+        pass
+
+
+def test_a_silent_holder_is_replaced_after_fifteen_seconds(request):
+    store = MemoryStore(f"memory://{request.node.name}")
+    put(store)
+    time = Time()
+    with held_lease(store, "r-1", sleep=time.sleep, clock=time.clock):
+        assert 15 <= time.now <= 17
+
+
+def test_a_watcher_that_slept_itself_does_not_take_a_live_lease_for_a_silent_one(request):
+    store = MemoryStore(f"memory://{request.node.name}")
+    put(store)
+    time = Time(on_sleep=lambda: put(store, beat=5))
+    with (
+        pytest.raises(LockedError, match="advanced while we watched"),
+        held_lease(store, "r-1", sleep=lambda _: time.sleep(40), clock=time.clock),
+    ):
+        pass
+
+
+def test_the_epoch_counts_the_holders(request):
+    store = MemoryStore(f"memory://{request.node.name}")
+    for epoch in (1, 2, 3):
+        with held_lease(store, "r-1"):
+            assert json.loads(store.read("lease.json"))["epoch"] == epoch
+
+
+@pytest.mark.parametrize(
+    ("place", "is_seen"), [("here", True), ("another container", False), ("", False)]
+)
+def test_a_holder_is_replaced_at_once_only_where_its_process_would_be_seen(request, place, is_seen):
+    store = MemoryStore(f"memory://{request.node.name}")
+    ended = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
+    )
+    here = jobs.outputs.lease.process_birth(os.getpid()).partition("@")[2]
+    born = f"7@{here if place == 'here' else place}"
+    put(store, host=jobs.outputs.lease.socket.gethostname(), pid=int(ended.stdout), born=born)
+    time = Time()
+    with held_lease(store, "r-1", sleep=time.sleep, clock=time.clock):
+        assert (time.now == 0) == is_seen
+
+
+def test_a_lease_that_was_taken_over_stops_its_driver(request, monkeypatch):
+    monkeypatch.setattr(jobs.outputs.lease, "BEAT_SECONDS", 0.02)
+    store = MemoryStore(f"memory://{request.node.name}")
+    with held_lease(store, "r-1") as lease:
+        put(store, owner="thief")
+        lease._lost.wait(5)
+        with pytest.raises(LockedError, match="taken over"):
+            lease.check()
+    assert json.loads(store.read("lease.json"))["owner"] == "thief"
+
+
+def test_the_heartbeat_advances(request, monkeypatch):
+    monkeypatch.setattr(jobs.outputs.lease, "BEAT_SECONDS", 0.02)
+    store = MemoryStore(f"memory://{request.node.name}")
+    with held_lease(store, "r-1"):
+        for _ in range(500):
+            if json.loads(store.read("lease.json"))["beat"] >= 3:
+                break
+            jobs.outputs.lease.time.sleep(0.01)
+        else:
+            pytest.fail("no heartbeat")
+    assert Holder(**json.loads(store.read("lease.json"))).released
