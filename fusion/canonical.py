@@ -8,7 +8,7 @@ import sys
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar, cast
 
 from fusion.errors import ManifestError
@@ -38,14 +38,16 @@ def to_json(value: object) -> bytes:
 
 
 def from_json(kind: type[Value], content: bytes) -> Value:
-    """The value that `to_json` wrote.
+    """The value that `to_json` wrote, in this release or an earlier one.
+
+    A field that is missing has its default: the release that wrote the value did not know it.
 
     Stricter than `json.loads`: a key given twice, NaN written as a number, and numbers out of range
     are refused, so that two readers of one text can't see two values.
 
     Raises:
-        ManifestError: not JSON, fields missing, unknown or of the wrong type, or another schema
-            version.
+        ManifestError: not JSON, fields without a default missing, fields unknown or of the wrong
+            type, or another schema version.
     """
     try:
         raw = json.loads(content, object_pairs_hook=_unique, parse_constant=_refuse_constant)
@@ -125,9 +127,8 @@ def _typed_dataclass(kind: Any, raw: Any, where: str) -> Any:
     _check(isinstance(raw, dict), where, "an object", raw)
     hints = _hints(kind)
     names = {f.name for f in fields(kind)}
-    unknown = sorted(set(raw) - names)
-    missing = sorted(names - set(raw))
-    _check(not unknown and not missing, where, f"fields {sorted(names)}", sorted(raw))
+    needed = {f.name for f in fields(kind) if f.default is f.default_factory is MISSING}
+    _check(needed <= set(raw) <= names, where, f"fields {sorted(names)}", sorted(raw))
     return kind(**{name: _typed(hints[name], raw[name], f"{where}.{name}") for name in raw})
 
 

@@ -1,6 +1,6 @@
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
@@ -29,6 +29,13 @@ class Outer:
     maybe: Inner | None
     kind: Literal["a", "b"]
     flag: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    name: str
+    count: int = 3
+    parts: tuple[int, ...] = field(default_factory=tuple)
 
 
 INNERS = st.builds(Inner, st.text(max_size=10), st.floats(allow_nan=False))
@@ -63,6 +70,12 @@ def test_numbers_that_are_not_finite_survive():
 def test_what_does_not_fit_is_refused(content):
     with pytest.raises(ManifestError):
         from_json(Inner, content)
+
+
+def test_a_field_that_an_older_release_did_not_know_has_its_default():
+    assert from_json(Named, b'{"name":"x"}') == Named("x", 3, ())
+    with pytest.raises(ManifestError, match="fields"):
+        from_json(Named, b'{"count":4}')
 
 
 def test_another_schema_is_refused_by_number():
