@@ -25,7 +25,7 @@ with stoppable(stopper):
 ASLEEP = """
 import os, signal, sys
 from pathlib import Path
-from jobs.cli import finish
+from jobs.cli.group import finish
 from tests.support.running import run_project
 from tests.support.stopping import Stopper, stoppable
 at, project, day = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
@@ -35,7 +35,7 @@ with stoppable(stopper):
 """
 # The command line with its Ray: operations of the driver are counted.
 COMMAND = f"""{ARM}
-from jobs.cli import main
+from jobs.cli.main import main
 with stoppable(stopper):
     main()
 """

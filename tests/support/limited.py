@@ -25,7 +25,7 @@ COMMAND = f"""{STATUS}
 import atexit, sys
 atexit.register(lambda: print("PEAK", told("VmHWM"), file=sys.stderr))
 sys.argv[0] = "metafuse"
-from jobs.cli import main
+from jobs.cli.main import main
 main()
 """
 IMPORT = f"""{STATUS}

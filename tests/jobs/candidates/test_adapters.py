@@ -312,11 +312,13 @@ def test_a_tokenizer_that_is_not_the_bases_is_refused(two, tmp_path):
 MERGE_ALONE = """
 import sys
 from pathlib import Path
-from cluster.runner import SerialRunner
-from fusion.plan import linear_request, plan_merge
-from jobs.discover import find_candidates
-from jobs.merge import MergeJob, merge_all
-from jobs.merge_memory import fit_worker
+from cluster.workers.runner import SerialRunner
+from fusion.plans.layout import plan_merge
+from fusion.plans.requests import linear_request
+from jobs.candidates.find import find_candidates
+from jobs.merge.driver import merge_all
+from jobs.merge.job import MergeJob
+from jobs.merge.memory import fit_worker
 
 here, allowed = sys.argv[1], int(sys.argv[2])
 found = find_candidates([f"{here}/m*"], settle_seconds=0, now=0, base=f"{here}/base")

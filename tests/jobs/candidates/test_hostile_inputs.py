@@ -259,7 +259,7 @@ def test_discovery_opens_nothing_outside_of_the_checkpoint(tmp_path):
 PROGRAM = """
     import sys
     sys.path.insert(0, {root!r})
-    import jobs.discover, cluster.local, concurrent.futures.thread
+    import jobs.candidates.find, cluster.stores.local.store, concurrent.futures.thread
     from cluster.errors import ClusterError
     from jobs.errors import JobError
     opened = []
@@ -268,7 +268,7 @@ PROGRAM = """
     for name in ("bad", "linked"):
         for how in ("stop", "drop"):
             try:
-                jobs.discover.find_candidates(
+                jobs.candidates.find.find_candidates(
                     [{place!r} + name], settle_seconds=0, now=4e9, on_refused=how
                 )
             except (JobError, ClusterError):

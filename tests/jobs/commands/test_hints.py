@@ -122,9 +122,9 @@ def test_a_reader_that_has_seen_enough_is_no_bug(project):
 
 DEAF = """
 import signal, sys, time
-import jobs.entry
+import jobs.cli.signals
 signal.signal(signal.SIGTERM, lambda *_: None)
-jobs.entry.leave_in_time()
+jobs.cli.signals.leave_in_time()
 {said}
 print("ready", file=sys.stderr, flush=True)
 time.sleep(60)

@@ -13,11 +13,11 @@ from tests.support.tiny_lstm import RECIPE
 DAY = "2026-11-24"
 BUG = """
 import os, sys
-import jobs.choosing
+import jobs.run.weigh
 def broken(*_, **__):
     raise RuntimeError(f"could not sign {dict(os.environ)} for {os.environ['AWS_ENDPOINT_URL_S3']}")
-jobs.choosing.choose = broken
-from jobs.cli import main
+jobs.run.weigh.choose = broken
+from jobs.cli.main import main
 main(sys.argv[1:])
 """
 
