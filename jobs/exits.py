@@ -1,8 +1,7 @@
-"""Code -> exit status: the one table."""
+"""Exit statuses: of errors by their code, of verdicts and outcomes by name. Alerts key on these."""
 
 from collections.abc import Mapping
 
-# The one place where an error code becomes an exit status. Alerts key on these.
 EXIT_STATUSES: Mapping[str, int] = {
     "E-USAGE": 2,
     "E-RECIPE": 10, "E-DATA": 10, "E-MEMORY": 10, "E-WEIGHTS": 10, "E-METHOD": 10,
@@ -18,5 +17,10 @@ EXIT_STATUSES: Mapping[str, int] = {
     "E-FULL": 22, "E-THROTTLED": 23, "E-LOCKED": 30, "E-CLUSTER": 40, "E-UPLOAD-GONE": 40,
     "E-INTERRUPTED": 130,
 }  # fmt: skip
+DONE, NOTHING_NEW, HELD, REFUSED = 0, 3, 4, 5
+USAGE = EXIT_STATUSES["E-USAGE"]
+TOO_FEW = EXIT_STATUSES["E-TOO-FEW"]
+NO_PLACE = EXIT_STATUSES["E-NO-PLACE"]
+CLUSTER = EXIT_STATUSES["E-CLUSTER"]
 BUG = 70
-INTERRUPTED = 130
+INTERRUPTED = EXIT_STATUSES["E-INTERRUPTED"]

@@ -15,6 +15,7 @@ from cluster.stores.open_store import open_store
 from jobs.cli.group import cli
 from jobs.exits import EXIT_STATUSES
 from jobs.outputs.judgements import find_judgements
+from jobs.outputs.run_folder import RunFolder
 from jobs.run.publish import write_pages
 from tests.support.calling import call
 from tests.support.light_runs import begin, drive
@@ -39,8 +40,8 @@ def output(tmp_path):
     store = open_store(str(tmp_path / "merged"))
     for day, decision in ((21, "PROMOTE"), (22, "PROMOTE"), (23, "PROMOTE"), (24, "HOLD")):
         run, *_ = drive(store, f"2026-11-{day}", decision)
-    for judgement in find_judgements(store, run):
-        write_pages(store, run, judgement)
+    for judgement in find_judgements(RunFolder(store, run)):
+        write_pages(RunFolder(store, run), judgement)
     begin(store, "2026-11-25")
     (tmp_path / "nightly.yaml").write_text(RECIPE)
     return tmp_path / "merged"

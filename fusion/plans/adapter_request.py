@@ -24,20 +24,21 @@ from fusion.plans.method_specs import CONCATENATE, COPY
 from fusion.plans.plan import MergeRequest, TensorRequest
 from fusion.plans.requests import check_weights
 from fusion.plans.sources import SourceTensor, base_indices, find_source, with_bases
+from fusion.plans.wish import MergeWish
 
 ADAPTER_STEM = "adapter_model"
 Member = tuple[int, AdaptedTensor]
 
 
 def adapter_request(
-    checkpoints: Sequence[Checkpoint], weights: Sequence[float], *, dtype: str | None
+    checkpoints: Sequence[Checkpoint], weights: Sequence[float], wish: MergeWish
 ) -> MergeRequest:
     """One adapter that adds what the weighted average of several adapters adds.
 
     Args:
         checkpoints: n adapters of one base.
         weights: n finite numbers whose sum is not 0; they are divided by it.
-        dtype: of the output; None writes factors in float32 (float64 where one is).
+        wish: of its dtype None writes factors in float32 (float64 where one is).
 
     Raises:
         WeightError: number, value or sum of the weights.
@@ -45,7 +46,7 @@ def adapter_request(
     """
     check_weights(weights, len(checkpoints))
     adapters = check_one_base(checkpoints)
-    wanted = parse_dtype(dtype) if dtype else None
+    wanted = parse_dtype(wish.dtype) if wish.dtype else None
     total = math.fsum(weights)
     shares = [weight / total for weight in weights]
     tensors: list[TensorRequest] = []
@@ -53,9 +54,10 @@ def adapter_request(
         tensors += _factors(members, shares, wanted)
     return MergeRequest(
         with_bases(checkpoints),
-        (*tensors, *_saved(checkpoints, adapters, weights, wanted)),
+        (*tensors, *_saved(checkpoints, adapters, weights, wish)),
         tuple(map(float, weights)),
         stem=ADAPTER_STEM,
+        method=wish.method,
     )
 
 
@@ -174,9 +176,10 @@ def _saved(
     checkpoints: Sequence[Checkpoint],
     adapters: Sequence[Adapter],
     weights: Sequence[float],
-    wanted: str | None,
+    wish: MergeWish,
 ) -> list[TensorRequest]:
     """Averages of the tensors that some adapter replaces; where one does not, the base's counts."""
+    wanted = parse_dtype(wish.dtype) if wish.dtype else None
     places = with_bases(checkpoints)
     bases = base_indices(places)
     tensors = []
@@ -198,7 +201,7 @@ def _saved(
                 shape=spec.shape,
                 dtype=output,
                 work_dtype=promote([*kinds, output]) if floating else spec.dtype,
-                method="linear" if floating else COPY,
+                method=wish.method if floating else COPY,
                 weights=tuple(map(float, weights)),
                 normalize=True,
                 sources=sources,

@@ -25,9 +25,11 @@ class MethodSpec:
     source: str
 
 
+# The founding formula: a weighted average.
+DEFAULT_METHOD = "linear"
 METHOD_SPECS: Mapping[str, MethodSpec] = {
-    "linear": MethodSpec(
-        name="linear",
+    DEFAULT_METHOD: MethodSpec(
+        name=DEFAULT_METHOD,
         tensor_parameters=("normalize",),
         source_parameters=("weight",),
         measuring_passes=0,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fusion.checkpoints.checkpoint import Checkpoint
 from fusion.dtypes import ITEM_BYTES
+from fusion.plans.method_specs import DEFAULT_METHOD
 from fusion.plans.sources import (
     FactorRange,
     SourceTensor,
@@ -70,12 +71,14 @@ class MergeRequest:
         tensors: of the output.
         weights: one a candidate, for the records; what counts is in the tensors.
         stem: of the names of the output's shards.
+        method: by which the floating tensors are merged, for the records as well.
     """
 
     checkpoints: tuple[Checkpoint, ...]
     tensors: tuple[TensorRequest, ...]
     weights: tuple[float, ...] = ()
     stem: str = "model"
+    method: str = DEFAULT_METHOD
 
     @property
     def candidates(self) -> tuple[Checkpoint, ...]:

@@ -1,4 +1,4 @@
-"""What to average, as a merge request: checkpoints that agree, one weight each."""
+"""Checkpoints that agree, one weight each, as a merge request."""
 
 import math
 from collections.abc import Sequence
@@ -9,12 +9,13 @@ from fusion.errors import WeightError
 from fusion.plans.method_specs import COPY
 from fusion.plans.plan import MergeRequest, TensorRequest
 from fusion.plans.sources import base_indices, find_source, with_bases
+from fusion.plans.wish import MergeWish
 
 
-def linear_request(
-    checkpoints: Sequence[Checkpoint], weights: Sequence[float], *, dtype: str | None
+def model_request(
+    checkpoints: Sequence[Checkpoint], weights: Sequence[float], wish: MergeWish
 ) -> MergeRequest:
-    """The weighted average of checkpoints that agree (see `check_agree`).
+    """A whole model of checkpoints that agree (see `check_agree`).
 
     Tensors come in the file order of the first checkpoint. Floating tensors are averaged in the
     smallest dtype that holds all inputs and the output, rounding once; others are copied. What an
@@ -24,13 +25,15 @@ def linear_request(
     Args:
         checkpoints: n of them.
         weights: n finite numbers whose sum is not 0; they are divided by it.
-        dtype: of the floating outputs, such as "bfloat16"; None keeps that of the inputs.
+        wish: method, its parameters, dtype of the floating outputs.
 
     Raises:
         WeightError: number, value or sum of the weights.
+        MethodError: method or parameters that do not exist.
     """
+    wish.check()
     check_weights(weights, len(checkpoints))
-    wanted = parse_dtype(dtype) if dtype else None
+    wanted = parse_dtype(wish.dtype) if wish.dtype else None
     places = with_bases(checkpoints)
     bases = base_indices(places)
     tables = [{tensor.name: tensor for tensor in model_tensors(c)} for c in checkpoints]
@@ -51,13 +54,13 @@ def linear_request(
                 shape=first.shape,
                 dtype=output,
                 work_dtype=promote([*values, output]) if floating else first.dtype,
-                method="linear" if floating else COPY,
+                method=wish.method if floating else COPY,
                 weights=(1.0,) if is_one else tuple(map(float, weights)),
-                normalize=True,
+                normalize=bool(wish.parameters.get("normalize", True)),
                 sources=sources[:1] if is_one else sources,
             )
         )
-    return MergeRequest(places, tuple(tensors), tuple(map(float, weights)))
+    return MergeRequest(places, tuple(tensors), tuple(map(float, weights)), method=wish.method)
 
 
 def check_weights(weights: Sequence[float], num_sources: int) -> None:

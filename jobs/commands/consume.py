@@ -10,6 +10,7 @@ from cluster.errors import NotFoundError
 from cluster.stores.open_store import open_store
 from jobs.console.show import Progress, show, show_json
 from jobs.errors import IncompleteError, NoCandidatesError, UsageError
+from jobs.outputs.run_folder import RunFolder
 
 
 def run_predict(
@@ -68,13 +69,7 @@ def run_pull(output: str, folder: Path, *, as_json: bool) -> int:
 
     progress = Progress(is_quiet=as_json)
     try:
-        found = pull(
-            output,
-            folder,
-            on_block=lambda done, total, figures: progress.say(
-                "pull", done, total, figures.unit, figures
-            ),
-        )
+        found = pull(output, folder, tell=progress.step("pull"))
     finally:
         progress.close()
     if as_json:
@@ -86,13 +81,14 @@ def run_pull(output: str, folder: Path, *, as_json: bool) -> int:
 
 def show_report(output: str, run_name: str | None, folder: Path | None, *, as_json: bool) -> int:
     """`metafuse report`."""
-    from jobs.outputs.judgements import find_judgements, judgement_key
+    from jobs.outputs.judgements import find_judgements, judgement_name
     from jobs.outputs.pointer import read_pointer
 
     store = open_store(output)
     seen = read_pointer(store)
     name = run_name or (seen.pointer.run if seen else _newest_run(output))
-    judgements = list(find_judgements(store, name))
+    run = RunFolder(store, name)
+    judgements = list(find_judgements(run))
     if not judgements:
         raise NotFoundError(
             f"{store.uri} has no report of a run {name!r}",
@@ -102,7 +98,7 @@ def show_report(output: str, run_name: str | None, folder: Path | None, *, as_js
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         for file in ("report.html", "report.md", "report.json"):
-            key = judgement_key(name, file, last.number)
+            key = run.key(judgement_name(file, last.number))
             (folder / file).write_bytes(store.read(key))
         page = str(folder / "report.html")
         if as_json:
@@ -113,8 +109,8 @@ def show_report(output: str, run_name: str | None, folder: Path | None, *, as_js
     if as_json:
         print_bytes(last.content)
     else:
-        show(store.read(judgement_key(name, "report.md", last.number)).decode())
-        page = judgement_key(name, "report.html", last.number)
+        show(store.read(run.key(judgement_name("report.md", last.number))).decode())
+        page = run.key(judgement_name("report.html", last.number))
         show(f"{store.uri}/{page} ({last.report.verdict.decision})")
     return 0
 

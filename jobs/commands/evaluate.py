@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from cluster.workers.hands import Hands
 from fusion.scores.classification import score
 from fusion.scores.records import Score
 from fusion.scores.slices import SLICES
@@ -83,19 +84,15 @@ def _score(
     wanted = recipe.resources.evaluate
     with (
         tempfile.TemporaryDirectory(prefix="metafuse-") as cache,
-        LazyRay(address, progress.say) as ray,
+        LazyRay(address, progress) as ray,
     ):
         return score_all(
             found.candidates,
             [slice_name],
             task,
             cache=cache,
-            runner=ray.start(),
-            resources=wanted.of_one,
-            workers=wanted.workers or most_at_a_time(address),
-            on_done=lambda name, _, done, total, figures: progress.say(
-                "evaluate", done, total, name, figures
-            ),
+            hands=Hands(ray.start(), wanted.workers or most_at_a_time(address), wanted.of_one),
+            tell=progress.step("evaluate"),
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cluster.errors import UnsupportedError
 from cluster.stores.open_store import open_store
+from cluster.workers.hands import Hands
 from cluster.workers.runner import ThreadRunner
 from fusion.checkpoints.agreement import check_agree
 from fusion.checkpoints.checkpoint import Checkpoint
@@ -25,7 +26,7 @@ from jobs.console.show import Progress, note, show, show_json, warn
 from jobs.console.sizes import parse_size
 from jobs.errors import RecipeError, TooFewError
 from jobs.merge.claim import MergeOutput, claim_output, parse_output, release_output
-from jobs.merge.fuse import FusedModel, average_request, fuse
+from jobs.merge.fuse import Dress, FusedModel, Manner, Target, fuse, request_wish
 from jobs.mergekit.document import is_mergekit, parse_mergekit
 from jobs.mergekit.flags import MergeOptions
 from jobs.mergekit.request import check_sources, mergekit_request, output_config
@@ -107,24 +108,21 @@ def _merge(
     try:
         return fuse(
             plan,
-            output.store,
-            folder=output.name,
-            ledger=output.ledger(plan.short),
-            name=output.name,
-            title=output.name,
-            runner=ThreadRunner(),
-            workers=options.workers,
-            memory_bytes=memory_bytes,
-            threads=options.workers,
-            with_sha256=digest == "sha256",
-            health=options.health or wanted.health,
-            on_progress=lambda done, total, figures: progress.say(
-                "merge", done, total, figures.unit, figures
+            Target(output.store, output.name, output.ledger(plan.short), output.name, output.name),
+            hands=Hands(ThreadRunner(), options.workers),
+            manner=Manner(
+                memory_bytes,
+                threads=options.workers,
+                with_sha256=digest == "sha256",
+                health=options.health or wanted.health,
+                device=options.device,
             ),
-            config=wanted.config,
-            device=options.device,
-            with_card=options.with_card,
-            with_tokenizer=options.with_tokenizer,
+            dress=Dress(
+                wanted.config,
+                with_card=options.with_card,
+                with_tokenizer=options.with_tokenizer,
+            ),
+            tell=progress.step("merge"),
         )
     finally:
         progress.close()
@@ -194,7 +192,7 @@ def _from_block(text: str, name: str, folder: str) -> Wanted:
     for line in find_doubts(candidates):
         warn(line)
     merge = block.merge
-    request = average_request(candidates, weights, merge.dtype, output=merge.output)
+    request = request_wish(candidates, weights, merge.wish)
     by_name = dict(zip(names, weights, strict=True))
     return Wanted(request, None, by_name, rule, merge.health)
 

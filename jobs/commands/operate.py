@@ -13,6 +13,7 @@ from jobs.operate.promotion import Steered, hold, promote, roll_back, unhold
 from jobs.outputs.keys import POINTER_KEY
 from jobs.outputs.open_output import open_output
 from jobs.outputs.pointer import read_pointer
+from jobs.outputs.run_folder import RunFolder
 from jobs.outputs.runs import read_outcome
 from jobs.outputs.verify import CheckedModel, check_model, check_run, verify_model
 
@@ -66,9 +67,7 @@ def run_verify(target: str, run: str | None, *, share: float, seed: str, as_json
         model,
         share=share,
         seed=seed,
-        on_unit=lambda done, total, figures: progress.say(
-            "verify", done, total, figures.unit, figures
-        ),
+        tell=progress.step("verify"),
     )
     progress.close()
     what = f"{store.uri}/{model.folder}".rstrip("/")
@@ -140,7 +139,7 @@ def _writable(output: str, *, single_writer: bool) -> Store:
 def _find_model(store: Store, run: str | None) -> CheckedModel:
     """The model of a run, else what is promoted, else the model that the URI itself is."""
     if run is not None:
-        outcome = read_outcome(store, run)
+        outcome = read_outcome(RunFolder(store, run))
         if outcome is None or not outcome.manifest_sha256:
             raise PointerError(
                 f"{store.uri} has no finished, judged run {run!r}; nothing was read",

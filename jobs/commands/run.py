@@ -76,14 +76,14 @@ def run_loaded(
     check_date(logical_date)
     progress = Progress(is_quiet=as_json)
     most = most_at_a_time(address)
-    with LazyRay(address, progress.say) as ray:
+    with LazyRay(address, progress) as ray:
         request = RunRequest(
             recipe=recipe,
             logical_date=logical_date,
             make_runner=ray.start,
             eval_workers=recipe.resources.evaluate.workers or most,
             merge_workers=recipe.resources.merge.workers or most,
-            say=progress.say,
+            say=progress,
             published=published,
         )
         try:
@@ -113,7 +113,7 @@ def run_demo(folder: Path | None, *, seed: int, as_json: bool) -> int:
     recipe = prepare_demo(
         place,
         seed=seed,
-        on_progress=lambda what, done, total: progress.say("train", done, total, what),
+        tell=progress.step("train"),
     )
     progress.close()
     date = datetime.now(UTC).date().isoformat()

@@ -1,7 +1,8 @@
 """How fast a step goes: what was said of it, folded into rates, time left and who does the work."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 from cluster.workers.runner import host_of
@@ -22,7 +23,7 @@ class Figures:
         num_bytes: done so far.
         total_bytes: in all.
         num_retried: tries beyond the first.
-        unit: what was done last.
+        unit: what was done last, or what the step is about.
         seconds: that it took.
         worker: that did it, host/process.
     """
@@ -35,13 +36,30 @@ class Figures:
     worker: str = ""
 
 
-class Say(Protocol):
-    """Called as a step goes on: how much is done, of how much, and what was done last."""
+# Called as a step goes on: done, total, and what else is known of it.
+Tell = Callable[[int, int, Figures], object]
 
-    def __call__(
-        self, step: str, done: int, total: int, detail: str, figures: Figures | None = None, /
-    ) -> object:
-        """Tell it."""
+
+class Say(Protocol):
+    """Who hears how steps go on."""
+
+    def step(self, name: str, /) -> Tell:
+        """A step of that name begins, or goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """All steps told to one function: (step, done, total, figures)."""
+
+    hear: Callable[[str, int, int, Figures], object]
+
+    def step(self, name: str, /) -> Tell:
+        """A step of that name begins, or goes on."""
+        return partial(self.hear, name)
+
+
+def tell_nobody(_done: int, _total: int, _figures: Figures, /) -> None:
+    """Progress that nobody wants to hear of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +79,6 @@ class Pace:
         step: its name.
         done: units.
         total: units.
-        detail: what was done last.
         figures: of the last call.
         now: clock of the last call, seconds.
         samples: at most one a second.
@@ -72,7 +89,6 @@ class Pace:
     step: str
     done: int
     total: int
-    detail: str
     figures: Figures
     now: float
     samples: tuple[tuple[float, int, int], ...]
@@ -112,14 +128,7 @@ class Pace:
 
 
 def go_on(
-    pace: Pace | None,
-    step: str,
-    done: int,
-    total: int,
-    detail: str,
-    figures: Figures | None,
-    *,
-    now: float,
+    pace: Pace | None, step: str, *, done: int, total: int, figures: Figures, now: float
 ) -> Pace:
     """The pace after one more call; another step, or one that begins again, starts afresh.
 
@@ -128,24 +137,19 @@ def go_on(
         step: its name.
         done: units.
         total: units.
-        detail: what was done last.
-        figures: None where nothing more is known.
+        figures: what else is known.
         now: a clock that only goes forward, seconds.
     """
-    known = figures or Figures()
-    sample = (now, done, known.num_bytes)
+    sample = (now, done, figures.num_bytes)
     if pace is None or pace.step != step or done < pace.done:
-        pace = Pace(step, done, total, detail, known, now, (sample,))
-        return _meet(pace, known)
+        return _meet(Pace(step, done, total, figures, now, (sample,)), figures)
     first, *later = pace.samples
     if later and now - later[-1][0] < SAMPLE_SECONDS:
         later.pop()
     later = [entry for entry in later if now - entry[0] <= WINDOW_SECONDS]
     samples = (first, *later, sample)
-    changed = replace(
-        pace, done=done, total=total, detail=detail, figures=known, now=now, samples=samples
-    )
-    return _meet(changed, known)
+    changed = replace(pace, done=done, total=total, figures=figures, now=now, samples=samples)
+    return _meet(changed, figures)
 
 
 def describe_pace(pace: Pace) -> str:

@@ -6,8 +6,9 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 
-from jobs.console.figures import Figures, Pace, describe_pace, go_on
+from jobs.console.figures import Figures, Pace, Tell, describe_pace, go_on
 from jobs.console.json_log import current_log
 from jobs.console.secret_texts import mask
 
@@ -75,7 +76,7 @@ def show_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 class Progress:
-    """A bar on a terminal, a line every 10 seconds elsewhere. `say` is what steps call."""
+    """A bar on a terminal, a line every 10 seconds elsewhere."""
 
     def __init__(self, *, is_quiet: bool = False) -> None:
         self._is_quiet = is_quiet
@@ -87,14 +88,15 @@ class Progress:
         self._done = 0
         self._bar: object = None
 
-    def say(
-        self, step: str, done: int, total: int, detail: str, figures: Figures | None = None
-    ) -> None:
+    def step(self, name: str, /) -> Tell:
         """How far a step is; with figures, how fast it goes and what is left."""
+        return partial(self._hear, name)
+
+    def _hear(self, step: str, done: int, total: int, figures: Figures) -> None:
         if self._is_quiet:
             return
-        now = time.monotonic()
-        self._pace = go_on(self._pace, step, done, total, detail, figures, now=now)
+        now, detail = time.monotonic(), figures.unit
+        self._pace = go_on(self._pace, step, done=done, total=total, figures=figures, now=now)
         figured = describe_pace(self._pace)
         if self._is_terminal:
             self._draw(step, done, total, figured or detail)

@@ -12,7 +12,7 @@ from cluster.stores.store import Store
 from fusion.canonical import from_json
 from fusion.errors import ManifestError
 from fusion.manifests.model import FileEntry, ModelManifest
-from jobs.console.figures import Figures
+from jobs.console.figures import Figures, Tell, tell_nobody
 from jobs.consume.resolve import Resolved, block_bytes, is_whole, resolve
 from jobs.errors import OutputError
 from jobs.outputs.keys import MODEL_MANIFEST
@@ -22,10 +22,8 @@ STAGING = ".metafuse-pull"
 # In it from the first file that leaves it until the last has.
 MOVING = "moving"
 
-OnBlock = Callable[[int, int, Figures], object]
 
-
-def pull(output: str, folder: Path, *, on_block: OnBlock = lambda *_: None) -> Resolved:
+def pull(output: str, folder: Path, *, tell: Tell = tell_nobody) -> Resolved:
     """Bring the promoted model to a folder, verified; what is there of an earlier pull is replaced.
 
     Files come to a folder inside and are moved into place once all are verified, the manifest last:
@@ -34,7 +32,7 @@ def pull(output: str, folder: Path, *, on_block: OnBlock = lambda *_: None) -> R
     Args:
         output: path or URI.
         folder: empty, not there yet, or with an earlier pull of ours.
-        on_block: called with (files done, files, figures) as blocks of files come.
+        tell: called with (files done, files, figures) as blocks of files come.
 
     Raises:
         NoCandidatesError: nothing was promoted yet.
@@ -48,7 +46,7 @@ def pull(output: str, folder: Path, *, on_block: OnBlock = lambda *_: None) -> R
         staging = folder / STAGING
         staging.mkdir(parents=True, exist_ok=True)
         files = found.manifest.files
-        _bring(store, files, folder, staging, on_block)
+        _bring(store, files, folder, staging, tell)
         (staging / MODEL_MANIFEST).write_bytes(store.read(MODEL_MANIFEST))
         _move(folder, staging, keep={entry.name for entry in files}, earlier=earlier)
     except OSError as error:
@@ -59,21 +57,21 @@ def pull(output: str, folder: Path, *, on_block: OnBlock = lambda *_: None) -> R
 
 
 def _bring(
-    store: Store, files: Sequence[FileEntry], folder: Path, staging: Path, on_block: OnBlock
+    store: Store, files: Sequence[FileEntry], folder: Path, staging: Path, tell: Tell
 ) -> None:
     total, before = sum(entry.size for entry in files), 0
     for number, entry in enumerate(files):
         at = Figures(before, total, unit=entry.name)
-        tell = partial(_tell, on_block, number, len(files), at)
-        tell(0)
+        came = partial(_came, tell, number, len(files), at)
+        came(0)
         if not _is_there(entry, folder / entry.name):
-            _fetch(store, entry, staging / entry.name, on_bytes=tell)
+            _fetch(store, entry, staging / entry.name, on_bytes=came)
         before += entry.size
-    on_block(len(files), len(files), Figures(before, total))
+    tell(len(files), len(files), Figures(before, total))
 
 
-def _tell(on_block: OnBlock, number: int, count: int, at: Figures, size: int) -> None:
-    on_block(number, count, replace(at, num_bytes=at.num_bytes + size))
+def _came(tell: Tell, number: int, count: int, at: Figures, size: int) -> None:
+    tell(number, count, replace(at, num_bytes=at.num_bytes + size))
 
 
 def _check_folder(folder: Path) -> tuple[str, ...]:

@@ -1,10 +1,10 @@
 """The demonstration: candidates trained on the spot, and a recipe over them."""
 
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
 from fusion.manifests.report import PublishedFigure
+from jobs.console.figures import Tell
 from jobs.demo.training import train_candidates
 
 # The worked example this product began with: the same network, one epoch, other data.
@@ -30,13 +30,13 @@ resources:
 """
 
 
-def prepare_demo(folder: Path, *, seed: int, on_progress: Callable[[str, int, int], None]) -> Path:
+def prepare_demo(folder: Path, *, seed: int, tell: Tell) -> Path:
     """Train the candidates into a folder and write data and recipe beside them.
 
     Args:
         folder: empty or new.
         seed: of the training.
-        on_progress: called with (what, done, total).
+        tell: epochs done, epochs, figures.
 
     Returns:
         Path of the recipe.
@@ -46,7 +46,7 @@ def prepare_demo(folder: Path, *, seed: int, on_progress: Callable[[str, int, in
     source = resources.files("jobs.demo") / "demo_data"
     for name in ("evaluation.parquet", "LICENCE.md"):
         (data / name).write_bytes((source / name).read_bytes())
-    train_candidates(folder / "candidates", seed=seed, on_progress=on_progress)
+    train_candidates(folder / "candidates", seed=seed, tell=tell)
     recipe = folder / "recipe.yaml"
     recipe.write_text(RECIPE)
     return recipe

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from jobs.console.figures import Figures, Tell
 from jobs.models.lstm import MAX_LENGTH, LSTMClassifier, build_vocabulary, encode, save_lstm
 from jobs.outputs.parquet_file import read_parquet
 
@@ -32,8 +33,6 @@ POOL = 8 * BATCH
 WARM_UP_RATE = 1e-3
 WARM_UP_EPOCHS = 1
 EXPONENT_BIT = 1 << 30  # the highest exponent bit of a float32
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +64,13 @@ class Corpus:
     vocabulary: dict[str, int]
 
 
-def train_candidates(folder: Path, *, seed: int, on_progress: Progress) -> None:
+def train_candidates(folder: Path, *, seed: int, tell: Tell) -> None:
     """Write six candidate checkpoints into `folder`: four good, one bad, one damaged.
 
     Args:
         folder: made if needed.
         seed: of the initial weights, data orders and dropout.
-        on_progress: called with (what, done, total), in epochs.
+        tell: epochs done, epochs, figures.
     """
     corpus = load_corpus()
     total = WARM_UP_EPOCHS + sum(branch.epochs for branch in (*BRANCHES, BAD))
@@ -80,7 +79,7 @@ def train_candidates(folder: Path, *, seed: int, on_progress: Progress) -> None:
     def step(what: str) -> None:
         nonlocal done
         done += 1
-        on_progress(what, done, total)
+        tell(done, total, Figures(unit=what))
 
     with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(seed)

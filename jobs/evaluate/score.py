@@ -2,24 +2,23 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.errors import ClusterError
 from cluster.stores.open_store import open_store
+from cluster.workers.hands import Hands
 from cluster.workers.process_memory import peak_bytes
-from cluster.workers.runner import Done, Resources, Runner
+from cluster.workers.runner import Done
 from fusion.checkpoints.checkpoint import Checkpoint, checkpoint_digest
 from fusion.errors import FusionError
 from fusion.scores.records import Records
-from jobs.console.figures import Figures
+from jobs.console.figures import Figures, Tell, tell_nobody
 from jobs.console.json_log import SILENT, LogTo, current_log, open_log
 from jobs.console.secret_texts import mask
 from jobs.errors import DataError, JobError, SourceChangedError
 from jobs.evaluate.record_files import load_records, score_key
 from jobs.tasks.contract import EvaluationTask
-
-Progress = Callable[[str, str, int, int, Figures], object]
 
 log = logging.getLogger(__name__)
 
@@ -109,10 +108,8 @@ def score_all(
     task: EvaluationTask,
     *,
     cache: str,
-    runner: Runner,
-    resources: Resources,
-    workers: int,
-    on_done: Progress | None = None,
+    hands: Hands,
+    tell: Tell = tell_nobody,
 ) -> ScoreBook:
     """Score every checkpoint on every slice, in parallel; what was scored before is not redone.
 
@@ -121,11 +118,9 @@ def score_all(
         slices: names.
         task: with pinned data.
         cache: URI for records.
-        runner: where tasks run.
-        resources: of one task.
-        workers: tasks at a time.
-        on_done: called with (checkpoint, slice, done, total, figures), first with "" and what was
-            found, unless nothing is missing.
+        hands: who evaluates.
+        tell: called with (done, total, figures), first with what was found, unless nothing is
+            missing.
 
     Raises:
         DataError: the data is wrong for all checkpoints.
@@ -139,10 +134,11 @@ def score_all(
     errors: list[Exception] = []
     # What was scored before is not read again.
     at = Figures(total_bytes=sum(job.num_bytes for job in missing))
-    tell = on_done or (lambda *_: None)
     if missing:
-        tell("", missing[0].slice, len(known), len(jobs), at)
-    results = runner.run_tasks(score_one, missing, resources=resources, workers=workers)
+        tell(len(known), len(jobs), at)
+    results = hands.runner.run_tasks(
+        score_one, missing, resources=hands.resources, workers=hands.workers
+    )
     for num_found, done in enumerate(results, len(known) + 1):
         job = missing[done.index]
         name = job.checkpoint.name
@@ -154,7 +150,7 @@ def score_all(
         elif done.value is not None:
             known[job.place] = (_read(job), done.value)
         at = _after(at, job, done)
-        tell(name, job.slice, num_found, len(jobs), at)
+        tell(num_found, len(jobs), at)
     _check_fault(errors if len(failures) == len(checkpoints) else ())
     return ScoreBook(
         records={place: records for place, (records, _) in known.items()},

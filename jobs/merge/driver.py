@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from cluster.errors import DigestError, RunnerError, UploadGoneError
 from cluster.stores.open_store import open_store
 from cluster.stores.store import Store
-from cluster.workers.runner import Done, Resources, Runner, host_of
+from cluster.workers.hands import Hands
+from cluster.workers.runner import Done, host_of
 from fusion.manifests.model import HostFigures
 from fusion.plans.health import ModelHealth, describe_model
 from fusion.plans.method_specs import METHOD_SPECS
-from jobs.console.figures import Figures
+from jobs.console.figures import Figures, Tell, tell_nobody
 from jobs.console.json_log import current_log, open_log
 from jobs.merge.complete import abort_orphans, complete_shards
-from jobs.merge.job import ANYWHERE, MergeJob, MergeOutcome, Progress, UnitOrder
+from jobs.merge.job import MergeJob, MergeOutcome, UnitOrder
 from jobs.merge.ledger import Ledger, ShardState, UnitRecord
 from jobs.merge.source_digests import check_sources, find_digests
 from jobs.outputs.keys import MODEL_MANIFEST
@@ -28,14 +29,32 @@ TAKEN_UP_AT_MOST = 10
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Merging:
+    """A merge as its driver carries it out.
+
+    Attributes:
+        job: what to merge and where, as workers know it.
+        store: of the output, as the driver writes to it.
+        known: digests of source shards, by checkpoint and name.
+        hands: who computes.
+        tell: who hears of it.
+    """
+
+    job: MergeJob
+    store: Store
+    known: Mapping[tuple[int, str], str]
+    hands: Hands
+    tell: Tell
+
+    @property
+    def ledger(self) -> Ledger:
+        """Its unit records."""
+        return Ledger(self.store, self.job.ledger)
+
+
 def merge_all(
-    job: MergeJob,
-    *,
-    runner: Runner,
-    workers: int,
-    resources: Resources = ANYWHERE,
-    on_progress: Progress | None = None,
-    check: Callable[[], None] = lambda: None,
+    job: MergeJob, hands: Hands, *, store: Store | None = None, tell: Tell = tell_nobody
 ) -> MergeOutcome:
     """Compute what is missing of a merge and make its shards appear.
 
@@ -44,61 +63,46 @@ def merge_all(
 
     Args:
         job: what to merge and where.
-        runner: where the workers live.
-        workers: how many.
-        resources: where they may be; lanes and memory are the job's.
-        on_progress: called with (units done, units, figures), first with what was there already.
-        check: raises if this driver may no longer write; asked before anything is begun anew,
-            completed or thrown away.
+        hands: who computes; lanes and memory of their resources are the job's.
+        store: what the driver writes to, fenced where a lease is held; None opens `job.output`.
+        tell: called with (units done, units, figures), first with what was there already.
 
     Raises:
         SourceChangedError, NonFiniteError, IntegerError: as a worker found them.
         DigestError: bytes changed on the way from a source or to the output.
     """
     started = time.monotonic()
-    store = open_store(job.output)
-    check()
-    Ledger(store, job.ledger).announce(job.plan)
     known = find_digests(job.plan)
     job = replace(job, known_digests=frozenset(known), log=current_log())
+    merging = Merging(job, store or open_store(job.output), known, hands, tell)
+    merging.ledger.announce(job.plan)
     tries = 0
     while True:
         tries += 1
         try:
-            outcome = _merge(job, known, store, runner, workers, resources, on_progress, check)
+            outcome = _merge(merging)
         except UploadGoneError:
             # Another driver completed it, or wrote a part anew: the ledger tells what is left.
             if tries == TAKEN_UP_AT_MOST:
                 raise
             continue
-        abort_orphans(job, store)
+        abort_orphans(job, merging.store)
         return replace(outcome, seconds=time.monotonic() - started)
 
 
-def _merge(
-    job: MergeJob,
-    known: Mapping[tuple[int, str], str],
-    store: Store,
-    runner: Runner,
-    workers: int,
-    resources: Resources,
-    on_progress: Progress | None,
-    check: Callable[[], None],
-) -> MergeOutcome:
+def _merge(merging: Merging) -> MergeOutcome:
     started = time.monotonic()
-    ledger = Ledger(store, job.ledger)
+    job = merging.job
     num_retried = 0
     while True:
-        check()
-        states = ledger.find_shards(job.plan, store, job.model, check=check)
+        states = merging.ledger.find_shards(job.plan, merging.store, job.model)
         resumed = [record for state in states for record in state.records.values()]
-        made, retried = _compute(job, states, resumed, runner, workers, resources, on_progress)
+        made, retried = _compute(merging, states, resumed)
         num_retried += retried
-        check()
-        checked = _check_sources(job, known, ledger, states, resumed, made)
+        checked = _check_sources(merging, states, resumed, made)
         if checked is not None:
             break
-    files = complete_shards(job, store, states, made)
+    files = complete_shards(job, merging.store, states, made)
     return MergeOutcome(
         files=files,
         num_units=len(job.plan.units),
@@ -161,15 +165,10 @@ class MergeWorkerMaker:
 
 
 def _compute(
-    job: MergeJob,
-    states: Sequence[ShardState],
-    resumed: Sequence[UnitRecord],
-    runner: Runner,
-    workers: int,
-    resources: Resources,
-    on_progress: Progress | None,
+    merging: Merging, states: Sequence[ShardState], resumed: Sequence[UnitRecord]
 ) -> tuple[list[UnitRecord], int]:
     """Records of the units that were missing, and the tries that it took beyond the first."""
+    job, hands = merging.job, merging.hands
     units = job.plan.units
     orders = [
         UnitOrder(unit, states[unit.shard].upload, job.plan.shards[unit.shard].name)
@@ -178,14 +177,15 @@ def _compute(
     ]
     total_bytes = sum(shard.size for shard in job.plan.shards)
     at = Figures(sum(record.size for record in resumed), total_bytes)
-    tell = on_progress or (lambda *_: None)
-    tell(len(resumed), len(units), at)
+    merging.tell(len(resumed), len(units), at)
     made: list[UnitRecord] = []
     expected = next((record.arithmetic for record in resumed if record.arithmetic), "")
     # The scheduler is told nothing of memory: workers keep to it by themselves.
-    resources = replace(resources, lanes=job.memory.lanes, resident_bytes=job.memory.total_bytes)
-    results = runner.run_pool(
-        MergeWorkerMaker(job, expected), orders, resources=resources, workers=workers
+    resources = replace(
+        hands.resources, lanes=job.memory.lanes, resident_bytes=job.memory.total_bytes
+    )
+    results = hands.runner.run_pool(
+        MergeWorkerMaker(job, expected), orders, resources=resources, workers=hands.workers
     )
     with contextlib.closing(results):
         for done in results:
@@ -194,7 +194,7 @@ def _compute(
             assert done.value is not None
             made.append(done.value)
             at = _after(at, done)
-            tell(len(resumed) + len(made), len(units), at)
+            merging.tell(len(resumed) + len(made), len(units), at)
     return made, at.num_retried
 
 
@@ -214,9 +214,7 @@ def _after(at: Figures, done: Done[UnitRecord]) -> Figures:
 
 
 def _check_sources(
-    job: MergeJob,
-    known: Mapping[tuple[int, str], str],
-    ledger: Ledger,
+    merging: Merging,
     states: Sequence[ShardState],
     resumed: Sequence[UnitRecord],
     made: Sequence[UnitRecord],
@@ -225,10 +223,10 @@ def _check_sources(
 
     None where the damage may be in what an earlier driver read: compute once more.
     """
+    job, store = merging.job, merging.store
     try:
-        return len(check_sources(job.plan, known, [*resumed, *made]))
+        return len(check_sources(job.plan, merging.known, [*resumed, *made]))
     except DigestError:
-        store = open_store(job.output)
         if any(store.list(f"{job.model}/{MODEL_MANIFEST}")):
             raise  # it was checked when it was committed, and may be promoted: nothing of it goes
         for shard, state in zip(job.plan.shards, states, strict=True):
@@ -236,7 +234,7 @@ def _check_sources(
             store.resume_upload(key, state.upload, size=shard.size).abort()
             if state.is_complete:
                 store.delete(key)
-        ledger.forget()
+        merging.ledger.forget()
         if not resumed:
             raise
         return None

@@ -1,22 +1,24 @@
-"""From weights to a committed model: merge, side files, card, manifest."""
+"""From a merge plan to a committed model: merge, dress, commit."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from cluster.stores.store import Store
-from cluster.workers.runner import Resources, Runner
+from cluster.workers.hands import Hands
 from fusion.checkpoints.checkpoint import Checkpoint
 from fusion.manifests.model import MergeFigures, ModelManifest, SourceEntry
 from fusion.plans.adapter_request import adapter_request
 from fusion.plans.health import HealthMode, ModelHealth
 from fusion.plans.layout import plan_merge
+from fusion.plans.method_specs import COPY
 from fusion.plans.plan import MergePlan, MergeRequest
-from fusion.plans.requests import linear_request
+from fusion.plans.requests import model_request
+from fusion.plans.wish import MergeWish
 from jobs.candidates.adapters import Base, describe_pins
 from jobs.candidates.pin import pin_checkpoint
+from jobs.console.figures import Tell, tell_nobody
 from jobs.merge.driver import merge_all
-from jobs.merge.job import ANYWHERE, MergeJob, MergeOutcome, Progress
+from jobs.merge.job import MergeJob, MergeOutcome
 from jobs.merge.memory import fit_worker
 from jobs.merge.model_files import make_side_files
 from jobs.outputs.model import commit_model
@@ -42,94 +44,144 @@ class FusedModel:
     figures: MergeFigures
 
 
-def plan_average(
-    checkpoints: Sequence[Checkpoint],
-    weights: Sequence[float],
-    dtype: str | None,
-    *,
-    output: Literal["model", "adapter"] = "model",
-) -> MergePlan:
-    """The plan of the weighted average of checkpoints that agree; see `average_request`."""
-    return plan_merge(average_request(checkpoints, weights, dtype, output=output))
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a merge goes, and what it is called there.
 
-
-def average_request(
-    checkpoints: Sequence[Checkpoint],
-    weights: Sequence[float],
-    dtype: str | None,
-    *,
-    output: Literal["model", "adapter"] = "model",
-) -> MergeRequest:
-    """The weighted average of checkpoints that agree, as a model or as one adapter.
-
-    Raises:
-        MismatchError: an adapter is wanted, and not all checkpoints are adapters of one base.
-    """
-    make = adapter_request if output == "adapter" else linear_request
-    return make(checkpoints, weights, dtype=dtype)
-
-
-def fuse(
-    plan: MergePlan,
-    store: Store,
-    *,
-    folder: str,
-    ledger: str,
-    name: str,
-    title: str,
-    runner: Runner,
-    workers: int,
-    memory_bytes: int,
-    threads: int = 1,
-    resources: Resources = ANYWHERE,
-    with_sha256: bool = True,
-    health: HealthMode = "sampled",
-    on_progress: Progress | None = None,
-    config: Mapping[str, object] | None = None,
-    device: str = "cpu",
-    with_card: bool = True,
-    with_tokenizer: bool = True,
-    check: Callable[[], None] = lambda: None,
-) -> FusedModel:
-    """Merge, complete and commit; safe to repeat after any crash.
-
-    Args:
-        plan: what to merge.
-        store: of the output.
+    Attributes:
+        store: of the output, fenced where a lease is held.
         folder: key of the model's folder.
         ledger: key of the folder of unit records.
         name: what the model is called in tables.
         title: of its card.
-        runner: where workers live.
-        workers: how many.
+    """
+
+    store: Store
+    folder: str
+    ledger: str
+    name: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a merge is carried out; no byte of a tensor depends on it.
+
+    Attributes:
         memory_bytes: of one worker's process.
         threads: workers that share one process.
-        resources: where workers may be.
         with_sha256: whether units get a sha256 beside their CRC.
         health: which blocks of the tensors are summed for cosines and norms.
-        on_progress: units done, units, figures.
-        config: config.json of the output; None takes that of the first source.
         device: where the arithmetic runs.
+    """
+
+    memory_bytes: int
+    threads: int = 1
+    with_sha256: bool = True
+    health: HealthMode = "sampled"
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Dress:
+    """What stands beside the tensors.
+
+    Attributes:
+        config: config.json of the output; None takes that of the first source.
         with_card: whether README.md is written.
         with_tokenizer: whether the tokenizer files of the first source are copied.
-        check: raises if this driver may no longer write.
     """
-    uri = store.uri
-    memory = fit_worker(plan, uri, memory_bytes, threads=threads)
-    job = MergeJob(
-        plan, uri, folder, ledger, memory, with_sha256=with_sha256, device=device, health=health
-    )
-    outcome = merge_all(job, runner=runner, workers=workers, resources=resources,
-                        on_progress=on_progress, check=check)  # fmt: skip
+
+    config: Mapping[str, object] | None = None
+    with_card: bool = True
+    with_tokenizer: bool = True
+
+
+def plan_wish(
+    checkpoints: Sequence[Checkpoint], weights: Sequence[float], wish: MergeWish
+) -> MergePlan:
+    """The plan of a merge of checkpoints that agree; see `request_wish`."""
+    return plan_merge(request_wish(checkpoints, weights, wish))
+
+
+def request_wish(
+    checkpoints: Sequence[Checkpoint], weights: Sequence[float], wish: MergeWish
+) -> MergeRequest:
+    """A merge of checkpoints that agree, as a model or as one adapter.
+
+    Raises:
+        MismatchError: an adapter is wanted, and not all checkpoints are adapters of one base.
+        MethodError: method or parameters that do not exist.
+    """
+    make = adapter_request if wish.output == "adapter" else model_request
+    return make(checkpoints, weights, wish)
+
+
+def fuse(
+    plan: MergePlan,
+    target: Target,
+    *,
+    hands: Hands,
+    manner: Manner,
+    dress: Dress | None = None,
+    tell: Tell = tell_nobody,
+) -> FusedModel:
+    """Merge, dress and commit; safe to repeat after any crash.
+
+    Args:
+        plan: what to merge.
+        target: where to.
+        hands: who computes.
+        manner: how.
+        dress: what stands beside the tensors; None: card, config and tokenizer of the first source.
+        tell: units done, units, figures.
+    """
+    outcome = _merge(plan, target, hands, manner, tell)
     manifest = _describe(plan, outcome.health)
-    sides = make_side_files(plan, config, with_tokenizer=with_tokenizer)
-    if with_card:
+    sides = _dress(plan, manifest, target.title, dress or Dress())
+    threads = hands.workers if manner.threads > 1 else None
+    return _commit(plan, target, sides, manifest, _figures(plan, outcome, threads), outcome)
+
+
+def _merge(
+    plan: MergePlan, target: Target, hands: Hands, manner: Manner, tell: Tell
+) -> MergeOutcome:
+    uri = target.store.uri
+    memory = fit_worker(plan, uri, manner.memory_bytes, threads=manner.threads)
+    job = MergeJob(
+        plan,
+        uri,
+        target.folder,
+        target.ledger,
+        memory,
+        with_sha256=manner.with_sha256,
+        device=manner.device,
+        health=manner.health,
+    )
+    return merge_all(job, hands, store=target.store, tell=tell)
+
+
+def _dress(
+    plan: MergePlan, manifest: ModelManifest, title: str, dress: Dress
+) -> Mapping[str, bytes]:
+    sides = make_side_files(plan, dress.config, with_tokenizer=dress.with_tokenizer)
+    if dress.with_card:
         sides["README.md"] = format_card(manifest, title=title).encode()
-    check()
+    return sides
+
+
+def _commit(
+    plan: MergePlan,
+    target: Target,
+    sides: Mapping[str, bytes],
+    manifest: ModelManifest,
+    figures: MergeFigures,
+    outcome: MergeOutcome,
+) -> FusedModel:
+    store, folder = target.store, target.folder
     sha256 = commit_model(store, folder, side_files=sides, shards=outcome.files, manifest=manifest)
     base = Base(plan.request.base, {}) if plan.request.base is not None else None
-    checkpoint, _ = pin_checkpoint(f"{uri}/{folder}", name=name, base=base)
-    figures = _figures(plan, outcome, workers if threads > 1 else None)
+    checkpoint, _ = pin_checkpoint(f"{store.uri}/{folder}", name=target.name, base=base)
     return FusedModel(checkpoint, folder, sha256, manifest, figures)
 
 
@@ -137,7 +189,7 @@ def _describe(plan: MergePlan, health: ModelHealth | None) -> ModelManifest:
     request = plan.request
     return ModelManifest(
         plan=plan.id,
-        method="linear",
+        method=request.method,
         files=(),
         sources=tuple(
             _describe_source(checkpoint, weight)
@@ -153,9 +205,9 @@ def _describe_source(checkpoint: Checkpoint, weight: float) -> SourceEntry:
 
 
 def _figures(plan: MergePlan, outcome: MergeOutcome, threads: int | None) -> MergeFigures:
-    dtypes = sorted({t.dtype for t in plan.request.tensors if t.method != "copy"})
+    dtypes = sorted({t.dtype for t in plan.request.tensors if t.method != COPY})
     return MergeFigures(
-        method="linear",
+        method=plan.request.method,
         dtype=", ".join(dtypes),
         plan=plan.id,
         num_tensors=len(plan.request.tensors),

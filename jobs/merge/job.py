@@ -1,20 +1,12 @@
 """What a merge is, what a unit of it is, what it leaves."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from cluster.workers.runner import Resources
 from fusion.manifests.model import FileEntry, HostFigures
 from fusion.plans.health import HealthMode, ModelHealth
 from fusion.plans.plan import MergePlan, MergeUnit
-from jobs.console.figures import Figures
 from jobs.console.json_log import SILENT, LogTo
 from jobs.merge.memory import WorkerMemory
-
-Progress = Callable[[int, int, Figures], object]
-
-
-ANYWHERE = Resources()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ in flight.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cluster.digests import RunningDigest, combine_crc64nvme
@@ -185,27 +185,19 @@ class Ledger:
         for entry in list(self._store.list(f"{self._folder}/")):
             self._store.delete(entry.key)
 
-    def find_shards(
-        self,
-        plan: MergePlan,
-        models: Store,
-        folder: str,
-        *,
-        check: Callable[[], None] = lambda: None,
-    ) -> tuple[ShardState, ...]:
+    def find_shards(self, plan: MergePlan, models: Store, folder: str) -> tuple[ShardState, ...]:
         """The state of every shard; uploads are begun where there are none.
 
         Args:
             plan: what is being merged.
             models: store of the output.
             folder: key of the model's folder in it.
-            check: raises if this driver may no longer write; asked before an upload is begun.
         """
         units: dict[int, dict[int, MergeUnit]] = {}
         for unit in plan.units:
             units.setdefault(unit.shard, {})[unit.number] = unit
         return tuple(
-            self._find_shard(plan, index, units[index], models, folder, check)
+            self._find_shard(plan, index, units[index], models, folder)
             for index in range(len(plan.shards))
         )
 
@@ -216,7 +208,6 @@ class Ledger:
         units: Mapping[int, MergeUnit],
         models: Store,
         folder: str,
-        check: Callable[[], None],
     ) -> ShardState:
         shard = plan.shards[index]
         key = f"{folder}/{shard.name}"
@@ -232,8 +223,8 @@ class Ledger:
                     return ShardState(upload_id, {n: records[n] for n in found}, is_complete=False)
                 if len(records) == len(units) and _is_whole(models, key, plan, records):
                     return ShardState(upload_id, records, is_complete=True)
-            # What is gone may have been thrown away by another driver that has finished the run.
-            check()
+            # What is gone may have been thrown away by another driver that has finished the run:
+            # a fenced store asks before it begins another.
             self._begin(plan, index, models, key, etag)
 
     def _begin(

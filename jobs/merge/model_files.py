@@ -9,6 +9,7 @@ from fusion.checkpoints.checkpoint import Checkpoint
 from fusion.dtypes import TORCH_NAMES
 from fusion.plans.adapter_request import ADAPTER_STEM, format_adapter_config
 from fusion.plans.layout import format_index
+from fusion.plans.method_specs import COPY
 from fusion.plans.plan import MergePlan
 from jobs.candidates.changes import changed
 from jobs.candidates.side_files import ADAPTER_CONFIG
@@ -59,7 +60,7 @@ def read_side_files(checkpoint: Checkpoint) -> Mapping[str, bytes]:
 def format_config(plan: MergePlan, config: Mapping[str, object] | None) -> bytes:
     """config.json of the output: that of the first source, with the dtype that was written."""
     table = dict(plan.request.checkpoints[0].config if config is None else config)
-    dtypes = {t.dtype for t in plan.request.tensors if t.method != "copy"}
+    dtypes = {t.dtype for t in plan.request.tensors if t.method != COPY}
     for key in ("dtype", "torch_dtype"):
         if key in table and len(dtypes) == 1:
             table[key] = TORCH_NAMES[next(iter(dtypes))]

@@ -38,6 +38,7 @@ class MergekitDocument:
     """A mergekit document that can be carried out.
 
     Attributes:
+        method: a name of METHOD_SPECS.
         models: paths in list order, as written; BASE+ADAPTER for an adapter.
         parameters: of each model, in the same order.
         shared: parameters of the top level.
@@ -48,6 +49,7 @@ class MergekitDocument:
         warnings: what was ignored, for people.
     """
 
+    method: str
     models: tuple[str, ...]
     parameters: tuple[Mapping[str, Any], ...]
     shared: Mapping[str, Any]
@@ -102,6 +104,7 @@ def parse_mergekit(text: str, *, name: str, folder: str) -> MergekitDocument:
         models.append(base)
         parameters.append({})
     return MergekitDocument(
+        method=table["merge_method"],
         models=tuple(models),
         parameters=tuple(parameters),
         shared=shared,

@@ -53,7 +53,7 @@ def mergekit_request(document: MergekitDocument, checkpoints: Sequence[Checkpoin
         tensors.append(_request_tensor(document, name, present, sources, num_layers, checkpoints))
     averaged = [tensor.weights for tensor in tensors if tensor.method != COPY]
     weights = averaged[0] if averaged else (1.0,) * len(checkpoints)
-    return MergeRequest(places, tuple(tensors), weights)
+    return MergeRequest(places, tuple(tensors), weights, method=document.method)
 
 
 def check_sources(
@@ -148,7 +148,7 @@ def _request_tensor(
         )
     work = document.dtype or promote(kinds)
     return TensorRequest(
-        name, specs[0].shape, document.out_dtype or work, work, "linear", weights,
+        name, specs[0].shape, document.out_dtype or work, work, document.method, weights,
         normalize=normalize, sources=sources,
     )  # fmt: skip
 

@@ -25,6 +25,7 @@ from jobs.outputs.pointer import (
     read_pointer,
     swap_pointer,
 )
+from jobs.outputs.run_folder import RunFolder
 from jobs.outputs.runs import Outcome, read_outcome, write_outcome
 
 Kind = Literal["upload", "baseline", "ledger", "model", "probe", "score"]
@@ -115,7 +116,7 @@ def collect(
         plan = _plan(store, seen, keep, older_than_seconds, now)
         for run in plan.abandoned:
             ended = Outcome("abandoned", f"gc: not touched for long ({reason})", 130)
-            if write_outcome(store, run, ended).result != ended.result:
+            if write_outcome(RunFolder(store, run), ended).result != ended.result:
                 break  # its driver lives after all: look again
         else:
             models = [leftover for leftover in plan.leftovers if leftover.kind == "model"]
@@ -140,7 +141,7 @@ def _fence(store: Store, seen: SeenPointer, models: list[Leftover], reason: str)
     for key in keys:
         store.put(key, text)
     pointer = replace(seen.pointer, epoch=seen.pointer.epoch + 1, changed=change)
-    if swap_pointer(store, seen, pointer, check=lambda: None):
+    if swap_pointer(store, seen, pointer):
         return True
     for key in keys:
         store.delete(key)
@@ -248,7 +249,7 @@ def _find_needed(
     if is_held:
         for name, run in runs.items():
             if name not in needed and run.has_outcome:
-                outcome = read_outcome(store, name)
+                outcome = read_outcome(RunFolder(store, name))
                 if outcome is not None and outcome.result == "hold":
                     needed[name] = "passed the gate while promotion was on hold"
     return needed

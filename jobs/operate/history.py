@@ -21,10 +21,11 @@ from fusion.errors import FusionError, ManifestError
 from fusion.manifests.report import RunReport
 from jobs.operate.history_page import write_page
 from jobs.operate.history_row import HistoryRow
-from jobs.outputs.judgements import judgement_key
-from jobs.outputs.keys import OUTCOME_KEY, PLAN_KEY, REMOVED_KEY
+from jobs.outputs.judgements import judgement_name
+from jobs.outputs.keys import OUTCOME_KEY, PLAN_KEY, REMOVED_KEY, REPORT_KEY
 from jobs.outputs.parquet_file import read_parquet
 from jobs.outputs.pointer import read_pointer
+from jobs.outputs.run_folder import RunFolder
 from jobs.outputs.runs import read_outcome, read_plan
 from jobs.outputs.verify import read_removed
 
@@ -134,7 +135,7 @@ def _read_row(
 
 
 def _begun(store: Store, run: str, ended: ObjectInfo | None) -> HistoryRow:
-    plan, outcome = read_plan(store, run), read_outcome(store, run)
+    plan, outcome = read_plan(RunFolder(store, run)), read_outcome(RunFolder(store, run))
     if plan is None:
         raise NotFoundError(f"{store.uri}/runs/{run}/{PLAN_KEY} is gone")
     row = HistoryRow(
@@ -153,10 +154,11 @@ def _judged(store: Store, row: HistoryRow, files: Mapping[str, ObjectInfo]) -> H
     number = max(_judgements(files), default=0)
     if not number:
         return row
-    found = from_json(RunReport, store.read(judgement_key(row.run, "report.json", number)))
+    folder = RunFolder(store, row.run)
+    found = from_json(RunReport, store.read(folder.key(judgement_name(REPORT_KEY, number))))
     losses = {model.role: model.gate.loss for model in found.models}
     hardest = min(found.verdict.comparisons, key=lambda c: c.lower, default=None)
-    page = judgement_key(row.run, "report.html", number)
+    page = folder.key(judgement_name("report.html", number))
     return replace(
         row,
         verdict=found.verdict.decision,

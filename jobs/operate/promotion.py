@@ -16,6 +16,7 @@ from jobs.outputs.pointer import (
     read_pointer,
     swap_pointer,
 )
+from jobs.outputs.run_folder import RunFolder
 from jobs.outputs.runs import RunPlan, read_outcome, read_plan
 from jobs.outputs.verify import CheckedModel, check_run, verify_model
 
@@ -193,19 +194,19 @@ def _steer(store: Store, decide: Decide, *, is_dry_run: bool) -> Steered:
             return Steered(before, pointer, text)
         if is_dry_run:
             return Steered(before, pointer, f"would do: {text}")
-        if swap_pointer(store, seen, pointer, check=lambda: None):
+        if swap_pointer(store, seen, pointer):
             return Steered(before, pointer, text)
 
 
 def _find_judged(store: Store, run: str) -> tuple[RunPlan, str]:
     """A finished, judged run: what it was started with, and the sha256 of its manifest."""
-    plan = read_plan(store, run)
+    plan = read_plan(RunFolder(store, run))
     if plan is None:
         raise NoCandidatesError(
             f"{store.uri} has no run {run!r}; nothing was promoted",
             f"metafuse status {store.uri} lists its runs",
         )
-    outcome = read_outcome(store, run)
+    outcome = read_outcome(RunFolder(store, run))
     if outcome is None or not outcome.manifest_sha256:
         state = f"ended as {outcome.result}" if outcome else "is not finished"
         raise PointerError(

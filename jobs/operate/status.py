@@ -19,6 +19,7 @@ from jobs.outputs.keys import MODEL_MANIFEST, POINTER_KEY
 from jobs.outputs.lease import BEAT_SECONDS, Holder, is_gone, read_lease
 from jobs.outputs.pointer import is_fresh, read_history
 from jobs.outputs.progress_note import ProgressNote, read_progress
+from jobs.outputs.run_folder import RunFolder
 from jobs.outputs.runs import Outcome, RunPlan, read_outcome, read_plan
 from jobs.outputs.verify import read_removed
 
@@ -177,13 +178,13 @@ def describe_run(store: Store, run: str, *, now: float | None = None) -> RunStat
     Raises:
         NoCandidatesError: there is no such run.
     """
-    plan = read_plan(store, run)
+    plan = read_plan(RunFolder(store, run))
     if plan is None:
         raise NoCandidatesError(f"{store.uri} has no run {run!r}")
-    outcome = read_outcome(store, run)
+    outcome = read_outcome(RunFolder(store, run))
     records, planned = _merged(store, run)
     model = _committed(store, run)
-    judgements = list(find_judgements(store, run))
+    judgements = list(find_judgements(RunFolder(store, run)))
     verdict = judgements[-1].report.verdict if judgements else None
     num_scored = _count_scored(store, plan)
     reached = {

@@ -10,11 +10,12 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cluster.errors import NotFoundError, PreconditionError
-from cluster.stores.store import Store
+from cluster.errors import PreconditionError
 from fusion.canonical import digest, from_json, to_json
 from fusion.manifests.report import RunReport
 from fusion.manifests.run import RunManifest
+from jobs.outputs.keys import REPORT_KEY, RUN_MANIFEST
+from jobs.outputs.run_folder import RunFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,79 +27,71 @@ class Judgement:
     content: bytes
 
 
-def find_judgements(store: Store, run: str) -> Iterator[Judgement]:
+def find_judgements(folder: RunFolder) -> Iterator[Judgement]:
     """All judgements of a run, in order."""
     for number in itertools.count(1):
-        try:
-            content = store.read(judgement_key(run, "report.json", number))
-        except NotFoundError:
+        content = folder.read(judgement_name(REPORT_KEY, number))
+        if content is None:
             return
         yield Judgement(number, from_json(RunReport, content), content)
 
 
-def find_judgement(store: Store, run: str, incumbent: str) -> Judgement | None:
+def find_judgement(folder: RunFolder, incumbent: str) -> Judgement | None:
     """The judgement against one incumbent ("" for none); None where there is none yet."""
-    found = (j for j in find_judgements(store, run) if j.report.incumbent == incumbent)
+    found = (j for j in find_judgements(folder) if j.report.incumbent == incumbent)
     return next(found, None)
 
 
-def keep_judgement(
-    store: Store, run: str, report: RunReport, *, check: Callable[[], None] = lambda: None
-) -> Judgement:
-    """Write a report under the next number, or adopt one against the same incumbent.
-
-    `check` raises if this driver may no longer write; it is asked when the number is known.
-    """
+def keep_judgement(folder: RunFolder, report: RunReport) -> Judgement:
+    """Write a report under the next number, or adopt one against the same incumbent."""
     while True:
-        known = find_judgement(store, run, report.incumbent)
+        known = find_judgement(folder, report.incumbent)
         if known is not None:
             return known
-        number = sum(1 for _ in find_judgements(store, run)) + 1
+        number = sum(1 for _ in find_judgements(folder)) + 1
         content = to_json(report)
-        check()
+        key = folder.key(judgement_name(REPORT_KEY, number))
         try:
-            store.put(judgement_key(run, "report.json", number), content, if_absent=True)
+            folder.store.put(key, content, if_absent=True)
         except PreconditionError:
             continue
         return Judgement(number, report, content)
 
 
 def keep_manifest(
-    store: Store, run: str, judgement: Judgement, make: Callable[[str], RunManifest]
+    folder: RunFolder, judgement: Judgement, make: Callable[[str], RunManifest]
 ) -> str:
     """Write the run's manifest for a judgement, or adopt the one that is there.
 
     Args:
-        store: of the output.
-        run: name of the run.
+        folder: of the run.
         judgement: kept.
         make: the manifest from the sha256 of report.json.
 
     Returns:
         sha256 of the manifest.
     """
-    key = judgement_key(run, "manifest.json", judgement.number)
+    key = folder.key(judgement_name(RUN_MANIFEST, judgement.number))
     content = to_json(make(digest(judgement.content)))
     try:
-        store.put(key, content, if_absent=True)
+        folder.store.put(key, content, if_absent=True)
     except PreconditionError:
-        content = store.read(key)
+        content = folder.store.read(key)
     return digest(content)
 
 
-def read_manifest(store: Store, run: str, sha256: str) -> RunManifest | None:
+def read_manifest(folder: RunFolder, sha256: str) -> RunManifest | None:
     """The manifest of a run that has this digest; None where there is none."""
     for number in itertools.count(1):
-        try:
-            content = store.read(judgement_key(run, "manifest.json", number))
-        except NotFoundError:
+        content = folder.read(judgement_name(RUN_MANIFEST, number))
+        if content is None:
             return None
         if digest(content) == sha256:
             return from_json(RunManifest, content)
     raise AssertionError("unreachable")
 
 
-def judgement_key(run: str, name: str, number: int) -> str:
-    """runs/RUN/report.json, and from the second on runs/RUN/report-2.json."""
+def judgement_name(name: str, number: int) -> str:
+    """report.json, and from the second on report-2.json."""
     stem, _, kind = name.rpartition(".")
-    return f"runs/{run}/{stem}.{kind}" if number == 1 else f"runs/{run}/{stem}-{number}.{kind}"
+    return f"{stem}.{kind}" if number == 1 else f"{stem}-{number}.{kind}"

@@ -19,6 +19,7 @@ from cluster.errors import ClusterError, NotFoundError, PreconditionError
 from cluster.stores.store import Store
 from jobs.errors import LockedError
 from jobs.outputs.keys import LEASE_KEY
+from jobs.outputs.puts import read_or_none
 
 BEAT_SECONDS = 5.0
 SILENT_SECONDS = 15.0
@@ -81,8 +82,8 @@ class Lease:
 
         `check` knows what the last heartbeat found; a process that slept for hours finds out here.
         """
-        current = read_lease(self._store)
-        if current is None or current[0].owner != self._holder.owner:
+        content = read_or_none(self._store, LEASE_KEY)
+        if content is None or _parse(content).owner != self._holder.owner:
             self._lost.set()
         self.check()
 
@@ -185,7 +186,11 @@ def read_lease(store: Store) -> tuple[Holder, str] | None:
             return None
         except PreconditionError:
             continue
-        return Holder(**json.loads(content)), etag
+        return _parse(content), etag
+
+
+def _parse(content: bytes) -> Holder:
+    return Holder(**json.loads(content))
 
 
 def _format(holder: Holder) -> bytes:

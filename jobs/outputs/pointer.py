@@ -4,7 +4,7 @@ import getpass
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -16,6 +16,7 @@ from fusion.manifests.pointer import Action, Pointer, PointerChange
 from jobs.errors import PointerError
 from jobs.outputs.keys import OUTCOME_KEY, POINTER_KEY, POINTER_LOG
 from jobs.outputs.puts import put_unless_same, read_or_none
+from jobs.outputs.run_folder import RunFolder
 
 Moved = Literal["promoted", "held", "superseded", "lost", "already", "finished"]
 
@@ -105,9 +106,7 @@ def describe_change(action: Action, reason: str) -> PointerChange:
     return PointerChange(action, by, now, reason, uuid.uuid4().hex)
 
 
-def swap_pointer(
-    store: Store, seen: SeenPointer | None, pointer: Pointer, *, check: Callable[[], None]
-) -> bool:
+def swap_pointer(store: Store, seen: SeenPointer | None, pointer: Pointer) -> bool:
     """Replace the pointer that was seen; the one primitive by which pointers are written.
 
     The old pointer is kept in the log *before* it is replaced, by whoever replaces it: so the log
@@ -117,7 +116,6 @@ def swap_pointer(
         store: of the output.
         seen: what is there, None for nothing.
         pointer: what shall be there, one epoch on.
-        check: called before the write; raises if this process may no longer write.
 
     Returns:
         False if another write came between. True if this write took effect, even if its answer
@@ -132,7 +130,6 @@ def swap_pointer(
             return False
     else:
         put_unless_same(store, log_key(seen.pointer.epoch), seen.content, may_replace=False)
-    check()
     try:
         if seen is None:
             store.put(POINTER_KEY, content, if_absent=True)
@@ -143,31 +140,36 @@ def swap_pointer(
     return True
 
 
-def move_pointer(
-    store: Store,
-    *,
-    recipe: str,
-    run: str,
-    model: str,
-    manifest_sha256: str,
-    order: tuple[str, int],
-    judged_against: str,
-    check: Callable[[], None],
-) -> Promotion:
-    """Point consumers at a run's model, if that is still the right thing to do.
+@dataclass(frozen=True, slots=True)
+class Nominee:
+    """A run's model that consumers are to get.
 
-    Compare-and-swap on `latest.json`: of several drivers one wins, an older logical date never
-    does, and a hold is kept.
-
-    Args:
-        store: of the output.
+    Attributes:
         recipe: name of the recipe; a pointer of another recipe is refused.
         run: name of the run, with attempt.
         model: key of the model's folder.
         manifest_sha256: of the run's manifest.
         order: (logical date, attempt); must be above the pointer's high water.
         judged_against: run that the gate compared with, "" for none.
-        check: called before each write; raises if this driver may no longer write.
+    """
+
+    recipe: str
+    run: str
+    model: str
+    manifest_sha256: str
+    order: tuple[str, int]
+    judged_against: str
+
+
+def move_pointer(store: Store, nominee: Nominee) -> Promotion:
+    """Point consumers at a run's model, if that is still the right thing to do.
+
+    Compare-and-swap on `latest.json`: of several drivers one wins, an older logical date never
+    does, and a hold is kept.
+
+    Args:
+        store: of the output, fenced where a lease is held.
+        nominee: the model, and what it was judged against.
 
     Raises:
         PointerError: the pointer belongs to another recipe, or is gone while its log is there.
@@ -175,22 +177,22 @@ def move_pointer(
     change = describe_change("promote", "the gate said PROMOTE")
     while True:
         seen = read_pointer(store)
-        refusal = _refusal(store, seen, recipe, run, order, judged_against)
+        refusal = _refusal(store, seen, nominee)
         if refusal is not None:
             return refusal
         pointer = Pointer(
-            recipe=recipe,
-            run=run,
-            model=model,
-            manifest_sha256=manifest_sha256,
-            logical_date=order[0],
+            recipe=nominee.recipe,
+            run=nominee.run,
+            model=nominee.model,
+            manifest_sha256=nominee.manifest_sha256,
+            logical_date=nominee.order[0],
             previous=seen.pointer.run if seen else "",
             epoch=seen.pointer.epoch + 1 if seen else 1,
-            high_water=order,
+            high_water=nominee.order,
             changed=change,
         )
-        if swap_pointer(store, seen, pointer, check=check):
-            return Promotion("promoted", f"latest is now {run}")
+        if swap_pointer(store, seen, pointer):
+            return Promotion("promoted", f"latest is now {nominee.run}")
 
 
 def check_owner(pointer: Pointer, recipe: str) -> None:
@@ -207,30 +209,24 @@ def check_owner(pointer: Pointer, recipe: str) -> None:
         )
 
 
-def _refusal(
-    store: Store,
-    seen: SeenPointer | None,
-    recipe: str,
-    run: str,
-    order: tuple[str, int],
-    judged_against: str,
-) -> Promotion | None:
+def _refusal(store: Store, seen: SeenPointer | None, nominee: Nominee) -> Promotion | None:
     """Why the pointer that was seen is not to be moved; None if it is.
 
     The outcome is read after the pointer: whoever finishes a run for a reason that may pass
     (a hold, say) saw a pointer that this one's swap would then fail on.
     """
+    run, judged_against = nominee.run, nominee.judged_against
     if seen is not None:
         pointer = seen.pointer
-        check_owner(pointer, recipe)
+        check_owner(pointer, nominee.recipe)
         if pointer.run == run:
             return Promotion("already", f"latest already names {run}")
-        if order <= tuple(pointer.high_water):
+        if nominee.order <= tuple(pointer.high_water):
             date, attempt = pointer.high_water
             return Promotion(
                 "superseded", f"a run of {date} (attempt {attempt}) was promoted before"
             )
-    if read_or_none(store, f"runs/{run}/{OUTCOME_KEY}") is not None:
+    if RunFolder(store, run).read(OUTCOME_KEY) is not None:
         return Promotion("finished", f"{run} was finished by another driver")
     if seen is None:
         gone = f"the pointer that named {judged_against} is gone"

@@ -16,7 +16,7 @@ from cluster.stores.store import Store
 from cluster.workers.runner import host_of
 from fusion.canonical import from_json, to_json
 from fusion.errors import ManifestError
-from jobs.console.figures import Figures, Pace, Say, SlowUnit, go_on
+from jobs.console.figures import Figures, Pace, Say, SlowUnit, Steps, go_on
 from jobs.outputs.keys import PROGRESS_KEY
 from jobs.outputs.lease import Lease
 
@@ -93,10 +93,10 @@ def kept_progress(
     ended = threading.Event()
     latest: list[Pace] = []
 
-    def tell(step: str, done: int, total: int, detail: str, figures: Figures | None = None) -> None:
+    def hear(step: str, done: int, total: int, figures: Figures) -> None:
         before = latest[0] if latest else None
-        latest[:] = [go_on(before, step, done, total, detail, figures, now=clock())]
-        say(step, done, total, detail, figures)
+        latest[:] = [go_on(before, step, done=done, total=total, figures=figures, now=clock())]
+        say.step(step)(done, total, figures)
 
     def write() -> None:
         while not ended.wait(every_seconds):
@@ -106,7 +106,7 @@ def kept_progress(
     thread = threading.Thread(target=write, name="progress", daemon=True)
     thread.start()
     try:
-        yield tell
+        yield Steps(hear)
     finally:
         ended.set()
         thread.join(timeout=0.5)  # a put that hangs must not hold up the driver

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from cluster.errors import NotFoundError, PreconditionError
+from cluster.errors import PreconditionError
 from cluster.stores.store import Store
 from fusion.canonical import from_json, to_json
 from fusion.checkpoints.checkpoint import Checkpoint, Pin, PinnedFile, checkpoint_digest
 from jobs.candidates.skipped import Skipped
 from jobs.outputs.keys import OUTCOME_KEY, PLAN_KEY
 from jobs.outputs.pointer import read_pointer
+from jobs.outputs.run_folder import RunFolder
 
 # Attempts that ended for a reason which may be gone by now: the next call starts another.
 TRIED_AGAIN = ("source_changed", "nonfinite", "too_few", "abandoned")
@@ -122,7 +123,7 @@ def find_unfinished(
     _, last = last_attempt(store, recipe, logical_date)
     if last is None or last.recipe_digest != recipe_digest:
         return None
-    return Identity(last, "resumed") if read_outcome(store, last.run) is None else None
+    return Identity(last, "resumed") if read_outcome(RunFolder(store, last.run)) is None else None
 
 
 def identify_run(store: Store, wanted: RunPlan) -> Identity:
@@ -139,7 +140,7 @@ def identify_run(store: Store, wanted: RunPlan) -> Identity:
     while True:
         attempt, last = last_attempt(store, wanted.recipe, wanted.logical_date)
         if last is not None:
-            outcome = read_outcome(store, last.run)
+            outcome = read_outcome(RunFolder(store, last.run))
             same_recipe = last.recipe_digest == wanted.recipe_digest
             finished = outcome is not None and outcome.result not in TRIED_AGAIN
             if finished and same_recipe and _same_inputs(last, wanted):
@@ -147,7 +148,7 @@ def identify_run(store: Store, wanted: RunPlan) -> Identity:
         number = attempt + 1
         name = run_name(wanted.recipe, wanted.logical_date, number)
         plan = replace(wanted, run=name, attempt=number)
-        key = f"runs/{plan.run}/{PLAN_KEY}"
+        key = RunFolder(store, name).key(PLAN_KEY)
         try:
             store.put(key, to_json(plan), if_absent=True)
         except PreconditionError:
@@ -168,32 +169,29 @@ def last_attempt(store: Store, recipe: str, logical_date: str) -> tuple[int, Run
     if not found:
         return 0, None
     number = max(int(match[1] or 1) for match in found)
-    content = store.read(f"runs/{run_name(recipe, logical_date, number)}/{PLAN_KEY}")
-    return number, from_json(RunPlan, content)
+    folder = RunFolder(store, run_name(recipe, logical_date, number))
+    return number, from_json(RunPlan, store.read(folder.key(PLAN_KEY)))
 
 
-def read_plan(store: Store, run: str) -> RunPlan | None:
+def read_plan(folder: RunFolder) -> RunPlan | None:
     """What a run was started with; None if there is no such run."""
-    try:
-        return from_json(RunPlan, store.read(f"runs/{run}/{PLAN_KEY}"))
-    except NotFoundError:
-        return None
+    content = folder.read(PLAN_KEY)
+    return None if content is None else from_json(RunPlan, content)
 
 
-def read_outcome(store: Store, run: str) -> Outcome | None:
+def read_outcome(folder: RunFolder) -> Outcome | None:
     """How a run ended; None if it has not."""
-    try:
-        return from_json(Outcome, store.read(f"runs/{run}/{OUTCOME_KEY}"))
-    except NotFoundError:
-        return None
+    content = folder.read(OUTCOME_KEY)
+    return None if content is None else from_json(Outcome, content)
 
 
-def write_outcome(store: Store, run: str, outcome: Outcome) -> Outcome:
+def write_outcome(folder: RunFolder, outcome: Outcome) -> Outcome:
     """Finish a run; if another driver finished it first, its outcome stands and is returned."""
+    key = folder.key(OUTCOME_KEY)
     try:
-        store.put(f"runs/{run}/{OUTCOME_KEY}", to_json(outcome), if_absent=True)
+        folder.store.put(key, to_json(outcome), if_absent=True)
     except PreconditionError:
-        return from_json(Outcome, store.read(f"runs/{run}/{OUTCOME_KEY}"))
+        return from_json(Outcome, folder.store.read(key))
     return outcome
 
 

@@ -1,7 +1,7 @@
 """Whether what is stored is what was committed: manifests, sizes, and digests of units."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,9 +13,10 @@ from fusion.canonical import digest, from_json
 from fusion.errors import ManifestError
 from fusion.manifests.model import FileEntry, ModelManifest
 from fusion.manifests.run import RunManifest
-from jobs.console.figures import Figures
+from jobs.console.figures import Figures, Tell, tell_nobody
 from jobs.outputs.judgements import read_manifest
 from jobs.outputs.keys import MODEL_MANIFEST, REMOVED_KEY
+from jobs.outputs.run_folder import RunFolder
 
 READ_BYTES = 8 << 20
 READERS = 4
@@ -73,7 +74,7 @@ def check_run(store: Store, run: str, manifest_sha256: str) -> CheckedModel:
     removed = read_removed(store, run)
     if removed:
         raise ManifestError(f"the model of {run} was removed {removed}")
-    found = read_manifest(store, run, manifest_sha256)
+    found = read_manifest(RunFolder(store, run), manifest_sha256)
     if found is None:
         raise ManifestError(
             f"{store.uri}/runs/{run} has no manifest with the digest {manifest_sha256[:12]} "
@@ -124,7 +125,7 @@ def verify_model(
     *,
     share: float,
     seed: str,
-    on_unit: Callable[[int, int, Figures], object] = lambda *_: None,
+    tell: Tell = tell_nobody,
 ) -> Verified:
     """Read units of a model again and compare their digests.
 
@@ -133,7 +134,7 @@ def verify_model(
         model: with right sizes.
         share: of the units to read, 0 to 1; small files are always read, and at least one unit.
         seed: other seeds pick other units.
-        on_unit: units done, units to read, figures; first with none done.
+        tell: units done, units to read, figures; first with none done.
     """
     pieces = [piece for entry in model.manifest.files for piece in _cut(entry)]
     chosen = _choose(pieces, share, f"{model.sha256} {seed}")
@@ -147,11 +148,11 @@ def verify_model(
     differs = partial(_difference, store, stem)
     with ThreadPoolExecutor(READERS if store.is_remote else 2, "verify") as pool:
         at = Figures(total_bytes=sum(piece.end - piece.start for piece in chosen))
-        on_unit(0, len(chosen), at)
+        tell(0, len(chosen), at)
         for number, text in enumerate(pool.map(differs, chosen), 1):
             piece = chosen[number - 1]
             at = replace(at, num_bytes=at.num_bytes + piece.end - piece.start, unit=piece.name)
-            on_unit(number, len(chosen), at)
+            tell(number, len(chosen), at)
             if text:
                 differences.append(text)
     return Verified(

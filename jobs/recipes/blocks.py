@@ -10,7 +10,8 @@ from pydantic import (
 )
 
 from fusion.plans.health import HealthMode
-from fusion.plans.method_specs import METHOD_SPECS
+from fusion.plans.method_specs import DEFAULT_METHOD, METHOD_SPECS
+from fusion.plans.wish import MergeWish
 from jobs.recipes.fields import (
     Block,
     Bytes,
@@ -102,7 +103,7 @@ class Weights(Block):
 class Merge(Block):
     """How tensors become one."""
 
-    method: str = "linear"
+    method: str = DEFAULT_METHOD
     dtype: Annotated[str, BeforeValidator(read_dtype)] | None = None
     on_nonfinite: Literal["stop", "exclude_and_reweight"] = "stop"
     output: Literal["model", "adapter"] = "model"
@@ -114,6 +115,11 @@ class Merge(Block):
             known = ", ".join(METHOD_SPECS)
             raise wrong_at("method", f"{self.method!r} is not supported; supported: {known}")
         return self
+
+    @property
+    def wish(self) -> MergeWish:
+        """What the merge is asked for."""
+        return MergeWish(method=self.method, dtype=self.dtype, output=self.output)
 
 
 class GuardRule(Block):

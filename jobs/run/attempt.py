@@ -1,43 +1,179 @@
-"""Attempts of a run: the unfinished one, or a new one with what is there now."""
+"""Attempts of a run: the unfinished one, else a new one with what is there now; how each ends."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
+from cluster.errors import ClusterError
 from cluster.stores.store import Store
 from fusion.checkpoints.checkpoint import Checkpoint
+from fusion.errors import NonFiniteError
 from jobs.candidates.find import find_places
 from jobs.candidates.pin import open_pinned
-from jobs.outputs.lease import Lease
+from jobs.console.figures import Figures
+from jobs.errors import SourceChangedError, TooFewError
+from jobs.exits import EXIT_STATUSES, NOTHING_NEW
+from jobs.outputs.baselines import delete_baselines
+from jobs.outputs.fenced import Fenced
+from jobs.outputs.lease import Lease, held_lease
+from jobs.outputs.open_output import open_output
+from jobs.outputs.pointer import check_owner, read_pointer
+from jobs.outputs.run_folder import RunFolder
 from jobs.outputs.runs import (
     Identity,
     Incumbent,
+    Outcome,
     RunPlan,
     find_unfinished,
     freeze,
     identify_run,
     read_incumbent,
+    read_outcome,
+    run_name,
+    write_outcome,
 )
+from jobs.run.conclude import find_promoted, finish
 from jobs.run.prepare import Prepared, prepare
-from jobs.run.request import RunRequest
+from jobs.run.request import RunRequest, RunResult
 from jobs.tasks.contract import EvaluationTask
+
+# Errors that end an attempt, and what its outcome is called. Any other leaves it to be resumed.
+ENDINGS: Mapping[type[Exception], str] = {
+    SourceChangedError: "source_changed",
+    TooFewError: "too_few",
+    NonFiniteError: "nonfinite",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """An attempt to work on. `candidates` is None where they are to be opened by frozen pins."""
+class OpenRun:
+    """An output that this driver may write to.
 
+    Attributes:
+        request: what to run.
+        store: of the output; asks the lease before each write.
+        bare: the same store, which asks nothing.
+        lease: held.
+        notes: what the report has to say about the store.
+    """
+
+    request: RunRequest
+    store: Store
+    bare: Store
+    lease: Lease
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt to work on.
+
+    Attributes:
+        run: the output it is of.
+        identity: what was frozen, and whether that is new.
+        candidates: None where they are to be opened by frozen pins.
+        task: None where it is to be made with the frozen pin.
+        left_for_later: places of candidates that were found since.
+        ended: how it ended before; None if there is work left.
+        damaged: candidates that it found damaged, filled as it ends.
+    """
+
+    run: OpenRun
     identity: Identity
-    candidates: tuple[Checkpoint, ...] | None
-    task: EvaluationTask | None
+    candidates: tuple[Checkpoint, ...] | None = None
+    task: EvaluationTask | None = None
     left_for_later: tuple[str, ...] = ()
+    ended: RunResult | None = None
+    damaged: list[str] = field(default_factory=list)
+
+    @property
+    def plan(self) -> RunPlan:
+        """What was frozen."""
+        return self.identity.plan
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where it writes."""
+        return RunFolder(self.run.store, self.plan.run)
 
 
-def take_up(request: RunRequest, store: Store) -> Begun | None:
-    """The unfinished attempt, whatever has appeared beside its candidates since."""
+@contextmanager
+def open_run(request: RunRequest) -> Iterator[OpenRun]:
+    """The output of a recipe with its lease, while the block runs.
+
+    Raises:
+        LockedError: the same output is being written by a live driver.
+        PointerError: the store keeps no conditional writes, or the pointer is another recipe's.
+    """
     recipe = request.recipe
+    output = open_output(recipe.output, single_writer=recipe.single_writer)
+    bare = output.store
+    with held_lease(bare, run_name(recipe.name, request.logical_date, 1)) as lease:
+        request.say.step("find and pin")(0, 1, Figures())
+        seen = read_pointer(bare)
+        if seen is not None:
+            check_owner(seen.pointer, recipe.name)
+        yield OpenRun(request, Fenced(bare, lease), bare, lease, output.notes)
+
+
+def open_attempts(run: OpenRun) -> Iterator[Attempt]:
+    """The unfinished attempt, else a new one; then one without the candidates found damaged."""
+    attempt = _take_up(run) or _begin(run, ())
+    while True:
+        count = f"{len(attempt.plan.candidates)} candidates"
+        run.request.say.step("find and pin")(1, 1, Figures(unit=count))
+        yield attempt
+        attempt = _begin(run, (*attempt.plan.excluded, *attempt.damaged))
+
+
+@contextmanager
+def ended_by(attempt: Attempt) -> Iterator[None]:
+    """Write the outcome of an attempt that an error ends, and raise that error.
+
+    A damaged candidate ends it without raising where the recipe says to go on without it. Whoever
+    fails after another driver has finished the run leaves no baseline behind in it.
+
+    Raises:
+        LockedError: in place of the failure, where the lease is another driver's.
+    """
+    try:
+        yield
+    except Exception as error:
+        _leave_nothing_late(attempt)
+        result = ENDINGS.get(type(error))
+        if result is None or (isinstance(error, NonFiniteError) and not _may_go_on(attempt, error)):
+            raise
+        status = EXIT_STATUSES[getattr(error, "code", "")]
+        write_outcome(attempt.folder, Outcome(result, str(error), status))
+        if not isinstance(error, NonFiniteError):
+            raise
+        attempt.damaged.append(error.checkpoint)
+
+
+def open_candidates(plan: RunPlan) -> tuple[Checkpoint, ...]:
+    """The frozen candidates, which must still be the same bytes.
+
+    Raises:
+        SourceChangedError: one is not.
+    """
+    base = None
+    if plan.base is not None:
+        whole = plan.base
+        base = open_pinned(whole.uri, whole.shards, whole.side_files, name=whole.name)
+    return tuple(
+        open_pinned(frozen.uri, frozen.shards, frozen.side_files, name=frozen.name, base=base)
+        for frozen in plan.candidates
+        if frozen.name not in plan.excluded
+    )
+
+
+def _take_up(run: OpenRun) -> Attempt | None:
+    """The unfinished attempt, whatever has appeared beside its candidates since."""
+    recipe = run.request.recipe
     identity = find_unfinished(
-        store,
+        run.store,
         recipe=recipe.name,
-        logical_date=request.logical_date,
+        logical_date=run.request.logical_date,
         recipe_digest=recipe.digest,
     )
     if identity is None:
@@ -45,19 +181,35 @@ def take_up(request: RunRequest, store: Store) -> Begun | None:
     known = {candidate.uri for candidate in identity.plan.candidates}
     known |= {entry.uri for entry in identity.plan.skipped}
     later = tuple(uri for uri in find_places(recipe.candidates) if uri not in known)
-    return Begun(identity, None, None, later)
+    ended = _find_end(run, identity)
+    return Attempt(run, identity, left_for_later=later, ended=ended)
 
 
-def begin(request: RunRequest, store: Store, lease: Lease, excluded: tuple[str, ...]) -> Begun:
+def _begin(run: OpenRun, excluded: tuple[str, ...]) -> Attempt:
     """A new attempt with what is there now, unless there is nothing new."""
+    request = run.request
     prepared = prepare(request.recipe, clock=request.clock)
-    lease.confirm()
-    wanted = _wanted(request, prepared, read_incumbent(store), excluded)
-    identity = identify_run(store, wanted)
+    wanted = _wanted(request, prepared, read_incumbent(run.store), excluded)
+    identity = identify_run(run.store, wanted)
     if identity.state == "resumed":
-        return Begun(identity, None, None)
+        return Attempt(run, identity, ended=_find_end(run, identity))
     kept = tuple(c for c in prepared.candidates if c.name not in excluded)
-    return Begun(identity, kept, prepared.task)
+    return Attempt(run, identity, kept, prepared.task, ended=_find_end(run, identity))
+
+
+def _find_end(run: OpenRun, identity: Identity) -> RunResult | None:
+    """What is told of an attempt with nothing left to do, or whose model is promoted already."""
+    plan = identity.plan
+    if identity.outcome is not None and identity.state == "nothing_new":
+        return RunResult(plan.run, identity.outcome, NOTHING_NEW, run.store.uri, None)
+    promoted = find_promoted(run.store, plan)
+    if promoted is None:
+        return None
+    # An earlier driver moved the pointer and died before it could say so.
+    folder = RunFolder(run.store, plan.run)
+    ended = finish(folder, promoted)
+    delete_baselines(folder)
+    return ended
 
 
 def _wanted(
@@ -81,18 +233,19 @@ def _wanted(
     )
 
 
-def open_frozen(plan: RunPlan) -> tuple[Checkpoint, ...]:
-    """The frozen candidates, which must still be the same bytes.
+def _leave_nothing_late(attempt: Attempt) -> None:
+    """Remove baselines made after another driver had finished the run.
 
     Raises:
-        SourceChangedError: one is not.
+        LockedError: the lease is another driver's.
     """
-    base = None
-    if plan.base is not None:
-        whole = plan.base
-        base = open_pinned(whole.uri, whole.shards, whole.side_files, name=whole.name)
-    return tuple(
-        open_pinned(frozen.uri, frozen.shards, frozen.side_files, name=frozen.name, base=base)
-        for frozen in plan.candidates
-        if frozen.name not in plan.excluded
-    )
+    with suppress(ClusterError):
+        if read_outcome(attempt.folder) is not None:
+            delete_baselines(RunFolder(attempt.run.bare, attempt.plan.run))
+        attempt.run.lease.confirm()
+
+
+def _may_go_on(attempt: Attempt, error: NonFiniteError) -> bool:
+    left = {candidate.name for candidate in attempt.plan.candidates} - set(attempt.plan.excluded)
+    wanted = attempt.run.request.recipe.merge.on_nonfinite
+    return wanted == "exclude_and_reweight" and error.checkpoint in left

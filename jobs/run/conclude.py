@@ -1,11 +1,14 @@
 """The end of a run: judged, promoted or not, finished. Safe to repeat, by any driver, anywhere."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 from cluster.stores.store import Store
-from jobs.outputs.pointer import find_promotion, move_pointer
+from jobs.exits import DONE, HELD, NOTHING_NEW, REFUSED
+from jobs.outputs.judgements import find_judgements
+from jobs.outputs.pointer import Nominee, find_promotion, move_pointer
+from jobs.outputs.run_folder import RunFolder
 from jobs.outputs.runs import (
     Incumbent,
     Outcome,
@@ -15,8 +18,8 @@ from jobs.outputs.runs import (
     write_outcome,
 )
 from jobs.outputs.verify import check_run
+from jobs.run.request import RunResult
 
-EXIT_PROMOTED, EXIT_NOTHING_NEW, EXIT_HELD, EXIT_REFUSED = 0, 3, 4, 5
 REJUDGED_AT_MOST = 3
 
 
@@ -28,70 +31,83 @@ class Ruling:
         decision: of the gate.
         sentence: why.
         manifest_sha256: of the run's manifest that says so.
+        incumbent: run that the model was judged against, "" for none.
     """
 
     decision: Literal["PROMOTE", "HOLD", "REFUSE"]
     sentence: str
     manifest_sha256: str
+    incumbent: str
 
 
-def conclude(
-    store: Store,
-    plan: RunPlan,
-    *,
-    model: str,
-    judge: Callable[[Incumbent | None], Ruling],
-    check: Callable[[], None],
-) -> Outcome:
-    """Judge a committed model, move the pointer if that is right, and finish the run.
+def incumbents(store: Store, plan: RunPlan) -> Iterator[tuple[Incumbent | None, bool]]:
+    """Whom to judge a run's model against, and whether that is the last try.
+
+    First the frozen incumbent, then whoever was promoted since. Ends early where the run itself
+    was promoted, by another of its drivers.
+    """
+    yield plan.incumbent, False
+    for number in range(2, REJUDGED_AT_MOST + 1):
+        incumbent = read_incumbent(store)
+        if find_promoted(store, plan) is not None:
+            return
+        yield incumbent, number == REJUDGED_AT_MOST
+
+
+def promote(
+    store: Store, plan: RunPlan, model: str, *, ruling: Ruling, is_last: bool
+) -> Outcome | None:
+    """Move the pointer if the ruling says so; None if another model was promoted meanwhile.
 
     Args:
-        store: of the output.
+        store: of the output, fenced where a lease is held.
         plan: of the run.
         model: key of the model's folder.
-        judge: compares the model with an incumbent and writes the run's manifest; called again
-            where another model was promoted meanwhile.
-        check: raises if this driver may no longer write.
+        ruling: as written.
+        is_last: whether the run is lost if another model was promoted meanwhile.
 
     Returns:
-        How the run ended; if another driver finished it first, what that one wrote.
+        How the run ends.
     """
-    incumbent = plan.incumbent
-    outcome = Outcome("lost", "latest kept moving while this run was judged", EXIT_HELD)
-    for _ in range(REJUDGED_AT_MOST):
-        ruling = judge(incumbent)
-        outcome = replace(outcome, manifest_sha256=ruling.manifest_sha256)
-        settled = _settle(store, plan, model, incumbent, ruling, check)
-        if settled is not None:
-            outcome = settled
-            break
-        incumbent = read_incumbent(store)
-        promoted = _promoted(store, plan)
+    if ruling.decision == "HOLD":
+        return Outcome("held", ruling.sentence, HELD, "", ruling.manifest_sha256)
+    if ruling.decision == "REFUSE":
+        return Outcome("refused", ruling.sentence, REFUSED, "", ruling.manifest_sha256)
+    nominee = Nominee(
+        plan.recipe, plan.run, model, ruling.manifest_sha256, plan.order, ruling.incumbent
+    )
+    promotion = move_pointer(store, nominee)
+    if promotion.moved == "lost":
+        reason = "latest kept moving while this run was judged"
+        lost = Outcome("lost", reason, HELD, "", ruling.manifest_sha256)
+        return find_promoted(store, plan) or lost if is_last else None
+    if promotion.moved == "finished":
+        return read_outcome(RunFolder(store, plan.run))
+    if promotion.moved in ("promoted", "already", "superseded"):
+        # Superseded: perhaps by a run that came after this one had been promoted.
+        promoted = find_promoted(store, plan)
         if promoted is not None:
-            outcome = promoted
-            break
-    return write_outcome(store, plan.run, outcome)
+            return promoted
+    result = "hold" if promotion.moved == "held" else promotion.moved
+    return Outcome(result, promotion.reason, HELD, "", ruling.manifest_sha256)
 
 
-def finish_promoted(store: Store, plan: RunPlan) -> Outcome | None:
-    """Finish a run whose earlier driver moved the pointer and died before it could say so.
+def find_promoted(store: Store, plan: RunPlan) -> Outcome | None:
+    """How a run ends whose model was promoted, by any of its drivers; None if it never was."""
+    pointer = find_promotion(store, plan.run, plan.order)
+    if pointer is None:
+        return None
+    reason = f"latest was moved to {plan.run}"
+    return Outcome("promoted", reason, DONE, pointer.previous, pointer.manifest_sha256)
 
-    None where no driver did.
-    """
-    outcome = _promoted(store, plan)
-    return None if outcome is None else write_outcome(store, plan.run, outcome)
 
-
-def finish_unchanged(
-    store: Store, plan: RunPlan, merge_plan: str, *, check: Callable[[], None]
-) -> Outcome | None:
-    """Finish a run whose merge would write the very model that is promoted; None for another.
+def find_unchanged(store: Store, plan: RunPlan, merge_plan: str) -> Outcome | None:
+    """How a run ends whose merge would write the very model that is promoted; None for another.
 
     Args:
         store: of the output.
         plan: of the run.
         merge_plan: id of the plan of its merge.
-        check: raises if this driver may no longer write.
 
     Raises:
         ManifestError: the promoted model is not what was promoted.
@@ -106,49 +122,13 @@ def finish_unchanged(
         f"this plan is the promoted model of {incumbent.run}: the same candidates with the same "
         "weights; nothing was merged"
     )
-    check()
-    return write_outcome(store, plan.run, Outcome("nothing_new", reason, EXIT_NOTHING_NEW))
+    return Outcome("nothing_new", reason, NOTHING_NEW)
 
 
-def _settle(
-    store: Store,
-    plan: RunPlan,
-    model: str,
-    incumbent: Incumbent | None,
-    ruling: Ruling,
-    check: Callable[[], None],
-) -> Outcome | None:
-    """Promote if the verdict says so; None if another model was promoted meanwhile."""
-    if ruling.decision == "HOLD":
-        return Outcome("held", ruling.sentence, EXIT_HELD, "", ruling.manifest_sha256)
-    if ruling.decision == "REFUSE":
-        return Outcome("refused", ruling.sentence, EXIT_REFUSED, "", ruling.manifest_sha256)
-    promotion = move_pointer(
-        store,
-        recipe=plan.recipe,
-        run=plan.run,
-        model=model,
-        manifest_sha256=ruling.manifest_sha256,
-        order=plan.order,
-        judged_against=incumbent.run if incumbent else "",
-        check=check,
-    )
-    if promotion.moved == "lost":
-        return None
-    if promotion.moved == "finished":
-        return read_outcome(store, plan.run)
-    if promotion.moved in ("promoted", "already", "superseded"):
-        # Superseded: perhaps by a run that came after this one had been promoted.
-        promoted = _promoted(store, plan)
-        if promoted is not None:
-            return promoted
-    result = "hold" if promotion.moved == "held" else promotion.moved
-    return Outcome(result, promotion.reason, EXIT_HELD, "", ruling.manifest_sha256)
-
-
-def _promoted(store: Store, plan: RunPlan) -> Outcome | None:
-    pointer = find_promotion(store, plan.run, plan.order)
-    if pointer is None:
-        return None
-    reason = f"latest was moved to {plan.run}"
-    return Outcome("promoted", reason, EXIT_PROMOTED, pointer.previous, pointer.manifest_sha256)
+def finish(folder: RunFolder, outcome: Outcome | None) -> RunResult:
+    """Write how a run ended, last of all; what another driver wrote first stands."""
+    assert outcome is not None
+    outcome = write_outcome(folder, outcome)
+    reports = [judgement.report for judgement in find_judgements(folder)]
+    report = reports[-1] if reports else None
+    return RunResult(folder.run, outcome, outcome.exit_status, folder.store.uri, report)

@@ -4,66 +4,79 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from cluster.stores.store import Store
-from cluster.workers.runner import Resources, Runner
+from cluster.workers.hands import Hands
+from cluster.workers.runner import Resources
 from fusion.checkpoints.checkpoint import Checkpoint
 from jobs.console.figures import Say
+from jobs.console.json_log import name_run
 from jobs.evaluate.score import ScoreBook, score_all
-from jobs.outputs.lease import Lease
-from jobs.outputs.puts import keep_first
+from jobs.outputs.keys import RECIPE_KEY
+from jobs.outputs.progress_note import kept_progress
+from jobs.outputs.run_folder import RunFolder
 from jobs.outputs.runs import RunPlan
 from jobs.recipes.recipe import Recipe
+from jobs.run.attempt import Attempt, open_candidates
+from jobs.run.prepare import make_task
+from jobs.run.request import RunRequest
 from jobs.tasks.contract import EvaluationTask
 
 SCORES = "scores"
-
-log = logging.getLogger(__name__)
 # What one merge worker moves from S3 to S3, read and written: measured 0.25 GB/s of one core.
 WORKER_BITS = 2e9
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """A run in progress.
+    """An attempt at work: what every step shares.
 
     Attributes:
-        recipe: what was asked for.
-        plan: what was frozen.
-        store: of the output.
+        attempt: what was frozen, and the output it is of.
         candidates: pinned, without those that the plan excludes.
         task: with pinned data.
-        runner: where work is done.
-        workers: evaluations at a time.
-        lease: held.
+        evaluators: who evaluates.
+        mergers: who merges.
         say: progress.
-        notes: what the report has to say about the store.
         timings: seconds by step, filled as steps end.
     """
 
-    recipe: Recipe
-    plan: RunPlan
-    store: Store
+    attempt: Attempt
     candidates: tuple[Checkpoint, ...]
     task: EvaluationTask
-    runner: Runner
-    workers: int
-    lease: Lease
+    evaluators: Hands
+    mergers: Hands
     say: Say
-    notes: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
 
     @property
-    def folder(self) -> str:
-        """Key of the run's folder."""
-        return f"runs/{self.plan.run}"
+    def recipe(self) -> Recipe:
+        """What was asked for."""
+        return self.attempt.run.request.recipe
+
+    @property
+    def plan(self) -> RunPlan:
+        """What was frozen."""
+        return self.attempt.plan
+
+    @property
+    def store(self) -> Store:
+        """The output; asks the lease before each write."""
+        return self.attempt.run.store
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where the run writes."""
+        return self.attempt.folder
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
         """Measure a step, and make sure before it that this driver may still write."""
-        self.lease.confirm()
+        self.attempt.run.lease.confirm()
         started = time.monotonic()
         try:
             yield
@@ -79,21 +92,9 @@ class RunContext:
             [slice_name],
             self.task,
             cache=f"{self.store.uri}/{SCORES}",
-            runner=self.runner,
-            resources=self.recipe.resources.evaluate.of_one,
-            workers=self.workers,
-            on_done=lambda name, _, done, total, figures: self.say(
-                f"evaluate on {slice_name}", done, total, name, figures
-            ),
+            hands=self.evaluators,
+            tell=self.say.step(f"evaluate on {slice_name}"),
         )
-
-    def merge_resources(self) -> Resources:
-        """Where workers of the merge may be: as many a node as its network feeds."""
-        wanted = self.recipe.resources.merge
-        if wanted.nic_bits is None:
-            return Resources(use_head=wanted.on_head)
-        most = max(1, round(wanted.nic_bits / WORKER_BITS))
-        return Resources(use_head=wanted.on_head, most_a_node=most)
 
     def keep_records(self, name: str, slice_name: str, book: ScoreBook, *, stored_as: str) -> None:
         """Copy a score file into the run's folder, so that the run is whole by itself.
@@ -107,4 +108,37 @@ class RunContext:
         result = book.results[name, slice_name]
         safe = quote(stored_as, safe="")
         content = self.store.read(f"{SCORES}/{result.key}")
-        keep_first(self.store, f"{self.folder}/scores/{safe}-{slice_name}.parquet", content)
+        self.folder.keep(f"scores/{safe}-{slice_name}.parquet", content)
+
+
+@contextmanager
+def opened(attempt: Attempt) -> Iterator[RunContext]:
+    """An attempt at work: candidates opened by their pins, workers started, progress kept.
+
+    Raises:
+        SourceChangedError: a candidate is no longer what was pinned.
+    """
+    plan, run = attempt.plan, attempt.run
+    request = run.request
+    name_run(plan.run)
+    candidates = attempt.candidates or open_candidates(plan)
+    task = attempt.task or make_task(request.recipe, pin=plan.data)
+    evaluators, mergers = _hire(request)
+    with kept_progress(run.bare, run.lease, plan.run, request.say) as say:
+        context = RunContext(
+            attempt, candidates, replace(task, pin=plan.data), evaluators, mergers, say
+        )
+        context.folder.keep(RECIPE_KEY, request.recipe.text.encode())
+        yield context
+
+
+def _hire(request: RunRequest) -> tuple[Hands, Hands]:
+    """Who evaluates and who merges. Of mergers a node gets as many as its network feeds."""
+    runner, wanted = request.make_runner(), request.recipe.resources
+    place = Resources(use_head=wanted.merge.on_head)
+    if wanted.merge.nic_bits is not None:
+        place = replace(place, most_a_node=max(1, round(wanted.merge.nic_bits / WORKER_BITS)))
+    return (
+        Hands(runner, request.eval_workers, wanted.evaluate.of_one),
+        Hands(runner, request.merge_workers, place),
+    )

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from cluster.stores.open_store import open_store
 from fusion.checkpoints.checkpoint import Checkpoint, num_bytes, num_parameters
 from fusion.evidence.weights import uniform_weights
+from fusion.plans.method_specs import COPY
 from fusion.plans.plan import MergePlan
-from jobs.merge.fuse import plan_average
+from jobs.merge.fuse import plan_wish
 from jobs.merge.memory import fit_worker
 from jobs.recipes.recipe import Recipe
 from jobs.run.prepare import EVALUATION_FACTOR, EVALUATION_FLOOR, Prepared
@@ -73,12 +74,12 @@ def plan_run(recipe: Recipe, prepared: Prepared) -> RunCost:
     """Price a run before anything is paid. Weights are not known yet; they change no byte count."""
     candidates = _most_kept(prepared.candidates, recipe)
     even = uniform_weights(len(candidates))
-    plan = plan_average(candidates, even, recipe.merge.dtype, output=recipe.merge.output)
+    plan = plan_wish(candidates, even, recipe.merge.wish)
     copies = 2 if recipe.baselines else 1
     memory = fit_worker(plan, recipe.output, recipe.resources.merge.memory_bytes)
     gets = plan.num_reads(memory.chunk_bytes) * copies
     puts = 2 * len(plan.units) * copies
-    dtypes = sorted({t.dtype for t in plan.request.tensors if t.method != "copy"})
+    dtypes = sorted({t.dtype for t in plan.request.tensors if t.method != COPY})
     return RunCost(
         num_candidates=len(prepared.candidates),
         num_tensors=len(plan.request.tensors),

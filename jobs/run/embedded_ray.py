@@ -4,7 +4,7 @@ import os
 from contextlib import closing
 
 from cluster.workers.runner import Runner
-from jobs.console.figures import Say
+from jobs.console.figures import Figures, Say
 
 MOST_WORKERS = 4096
 
@@ -24,11 +24,12 @@ class LazyRay:
         """The runner; Ray is started or joined at the first call."""
         if self._runner is None:
             step = "starting Ray" if self._address is None else "joining Ray"
-            self._say(step, 0, 1, self._address or "on this machine")
+            tell = self._say.step(step)
+            tell(0, 1, Figures(unit=self._address or "on this machine"))
             from cluster.ray.runner import RayRunner
 
             self._runner = RayRunner(self._address)
-            self._say(step, 1, 1, "")
+            tell(1, 1, Figures())
         return self._runner
 
     def __enter__(self) -> "LazyRay":

@@ -118,8 +118,8 @@ def _problems(
     from jobs.evaluate.rescoring import Rescoring, rescore
 
     order = Rescoring(fused, context.task, records[fused.name])
-    resources = context.recipe.resources.evaluate.of_one
-    for done in context.runner.run_tasks(rescore, [order], resources=resources, workers=1):
+    hands = context.evaluators
+    for done in hands.runner.run_tasks(rescore, [order], resources=hands.resources, workers=1):
         if done.error is not None:
             raise done.error
         assert done.value is not None

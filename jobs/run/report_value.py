@@ -1,6 +1,6 @@
 """From what a run saw to the value that its report shows."""
 
-from collections.abc import Mapping
+from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Literal
@@ -14,35 +14,29 @@ from fusion.manifests.report import (
     CandidateRow,
     ForestRow,
     ModelRow,
-    PublishedFigure,
     RunReport,
 )
 from fusion.scores.classification import score
 from fusion.scores.records import Records, Score
+from jobs.candidates.adapters import find_doubts
 from jobs.evaluate.score import ScoreBook
 from jobs.merge.fuse import FusedModel
 from jobs.run.context import RunContext
 from jobs.run.judge import Judged
 from jobs.run.names import INCUMBENT, UNIFORM
 from jobs.run.weigh import ChosenWeights
+from jobs.run.witness import Witness
+from jobs.tasks.data import Examples
+from jobs.tasks.text_classification import load_examples
 
 Line = Literal["candidate", "fused", "uniform", "ensemble", "incumbent"]
 
 
-def make_report(
-    context: RunContext,
-    *,
-    ranked: ScoreBook,
-    chosen: ChosenWeights,
-    fused: FusedModel,
-    judged: Judged,
-    slices: Mapping[str, int],
-    notes: tuple[str, ...],
-    published: tuple[PublishedFigure, ...],
-) -> RunReport:
+def make_report(context: RunContext, witness: Witness, judged: Judged) -> RunReport:
     """The report of a judged run."""
     incumbent = judged.incumbent.run if judged.incumbent else ""
-    plan = context.plan
+    plan, ranked, chosen, fused = context.plan, witness.ranked, witness.chosen, witness.fused
+    examples = load_examples(context.task)
     return RunReport(
         run=plan.run, recipe=plan.recipe, logical_date=plan.logical_date, attempt=plan.attempt,
         created=_now(),
@@ -53,7 +47,7 @@ def make_report(
         verdict=judged.verdict,
         headline=headline(judged.verdict),
         task=_describe_task(context),
-        slices=slices,
+        slices=Counter(name for name in examples.slices if name),
         rule=chosen.rule,
         effective_models=effective_models(chosen.weights),
         reference=_forest_reference(chosen, judged)[0],
@@ -64,12 +58,33 @@ def make_report(
         merge=fused.figures,
         health=fused.manifest.health,
         timings=tuple(context.timings.items()),
-        published=published,
+        published=context.attempt.run.request.published,
         sources=fused.manifest.sources,
-        notes=notes,
+        notes=_notes(context, examples),
         commands=_commands(context.store.uri, fused.folder),
         accuracies=_accuracy_rows(chosen, fused, judged),
     )  # fmt: skip
+
+
+def _notes(context: RunContext, examples: Examples) -> tuple[str, ...]:
+    """What a reader has to know beside the figures."""
+    attempt = context.attempt
+    notes = [*attempt.run.notes, *find_doubts(context.candidates)]
+    if examples.num_repeated:
+        notes.append(
+            f"{examples.num_repeated} near-duplicates of examples in other slices were left out"
+        )
+    if examples.num_shared:
+        notes.append(
+            f"{examples.num_shared} examples of the audit slice nearly repeat one of the gate "
+            "slice; they were left where they are"
+        )
+    if attempt.identity.state == "resumed":
+        notes.append("the run was interrupted and taken up again; times are of the last part")
+    if attempt.left_for_later:
+        found = ", ".join(attempt.left_for_later)
+        notes.append(f"found since the run began and left for the next: {found}")
+    return tuple(notes)
 
 
 def _describe_task(context: RunContext) -> str:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from cluster.errors import PreconditionError
-from cluster.stores.store import Store
 from fusion.canonical import from_json, to_json
 from fusion.checkpoints.checkpoint import num_bytes, num_parameters
 from fusion.evidence.selection import Choice, Measured, SelectRules, choose
@@ -13,6 +12,8 @@ from fusion.evidence.weights import fixed_weights, softmax_weights, uniform_weig
 from fusion.scores.classification import constant_loss
 from jobs.candidates.skipped import Skipped
 from jobs.evaluate.score import ScoreBook
+from jobs.outputs.keys import WEIGHTS_KEY
+from jobs.outputs.run_folder import RunFolder
 from jobs.recipes.blocks import Weights
 from jobs.run.context import RunContext
 from jobs.run.prepare import check_count
@@ -35,6 +36,12 @@ class ChosenWeights:
     rule: str
     choices: tuple[Choice, ...]
     best: str
+
+
+def rank_candidates(context: RunContext) -> ScoreBook:
+    """Score every candidate on the rank slice."""
+    with context.timed("evaluate"):
+        return context.score(context.candidates, "rank")
 
 
 def choose_weights(context: RunContext, ranked: ScoreBook) -> ChosenWeights:
@@ -71,7 +78,7 @@ def choose_weights(context: RunContext, ranked: ScoreBook) -> ChosenWeights:
     weights, rule = _weigh(names, [losses[name] for name in names], context.recipe.weights)
     best = min(names, key=lambda name: (losses[name], name))
     chosen = ChosenWeights(tuple(names), weights, rule, choices, best)
-    return _freeze(context.store, f"{context.folder}/weights.json", chosen)
+    return _freeze(context.folder, chosen)
 
 
 def _weigh(names: list[str], losses: list[float], wanted: Weights) -> tuple[tuple[float, ...], str]:
@@ -85,9 +92,10 @@ def _weigh(names: list[str], losses: list[float], wanted: Weights) -> tuple[tupl
     )
 
 
-def _freeze(store: Store, key: str, chosen: ChosenWeights) -> ChosenWeights:
+def _freeze(folder: RunFolder, chosen: ChosenWeights) -> ChosenWeights:
+    key = folder.key(WEIGHTS_KEY)
     try:
-        store.put(key, to_json(chosen), if_absent=True)
+        folder.store.put(key, to_json(chosen), if_absent=True)
     except PreconditionError:
-        return from_json(ChosenWeights, store.read(key))
+        return from_json(ChosenWeights, folder.store.read(key))
     return chosen

@@ -4,7 +4,8 @@ import pytest
 
 from cluster.stores.open_store import open_store
 from cluster.stores.probe import probe_store
-from tests.support.stores import SERVERS, STORES
+from jobs.outputs.fenced import Fenced
+from tests.support.stores import SERVERS, STORES, Willing
 
 FACTS = {}
 
@@ -14,6 +15,8 @@ def store(request, tmp_path, use):
     name = uuid.uuid4().hex[:12]
     if request.param == "memory":
         return open_store(f"memory://{name}/prefix")
+    if request.param == "fenced":
+        return Fenced(open_store(f"memory://{name}/prefix"), Willing())
     if request.param == "local":
         return open_store(str(tmp_path / name))
     use(request.getfixturevalue(request.param))

@@ -21,6 +21,7 @@ from jobs.merge.ledger import UNITS_KEY, UnitRecord
 from jobs.models.lstm import LSTMClassifier, save_lstm
 from jobs.outputs.keys import POINTER_LOG
 from jobs.outputs.pointer import read_pointer
+from jobs.outputs.run_folder import RunFolder
 from jobs.outputs.runs import read_outcome
 from tests.hosts.machines import JOBS_ADDRESS, Machines, until
 from tests.support.tiny_lstm import LABELS, train_base, write_data
@@ -210,7 +211,7 @@ def check_promoted_once(run: Run) -> None:
     pointer = read_pointer(store).pointer
     assert (pointer.run, pointer.previous, pointer.epoch) == (run.run, "", 1)
     assert list(store.list(POINTER_LOG)) == []
-    outcome = read_outcome(store, run.run)
+    outcome = read_outcome(RunFolder(store, run.run))
     assert (outcome.result, outcome.exit_status) == ("promoted", 0)
     assert {e.key.split("/")[1] for e in store.list("runs/")} == {run.run}
     assert list(store.list_uploads()) == []

@@ -9,8 +9,9 @@ from fusion.manifests.model import FileEntry, ModelManifest
 from fusion.manifests.run import RunManifest
 from jobs.outputs.judgements import find_judgement, keep_judgement, keep_manifest
 from jobs.outputs.model import commit_model
+from jobs.outputs.run_folder import RunFolder
 from jobs.outputs.runs import RunPlan, find_unfinished, identify_run, read_incumbent, read_outcome
-from jobs.run.conclude import Ruling, conclude, finish_promoted
+from jobs.run.conclude import Ruling, find_promoted, finish, incumbents, promote
 from tests.support.sample_report import make_report
 
 RECIPE = "nightly"
@@ -62,11 +63,11 @@ def write_model(store, run) -> tuple[str, str]:
 def judge(store, plan, folder, model_sha256, incumbent, decision) -> Ruling:
     """What the gate says, unless it has said so before."""
     before = incumbent.run if incumbent else ""
-    judgement = find_judgement(store, plan.run, before)
+    judgement = find_judgement(RunFolder(store, plan.run), before)
     if judgement is None:
         verdict = replace(REPORT.verdict, decision=decision)
         report = replace(REPORT, run=plan.run, incumbent=before, verdict=verdict)
-        judgement = keep_judgement(store, plan.run, report)
+        judgement = keep_judgement(RunFolder(store, plan.run), report)
     verdict = judgement.report.verdict
 
     def make(report_sha256):
@@ -75,24 +76,25 @@ def judge(store, plan, folder, model_sha256, incumbent, decision) -> Ruling:
             model_sha256, verdict, (), report_sha256,
         )  # fmt: skip
 
-    return Ruling(
-        verdict.decision, verdict.sentence, keep_manifest(store, plan.run, judgement, make)
-    )
+    sha256 = keep_manifest(RunFolder(store, plan.run), judgement, make)
+    return Ruling(verdict.decision, verdict.sentence, sha256, before)
 
 
-def drive(store, date, decision="PROMOTE", data="1", recipe=RECIPE, check=lambda: None):
+def drive(store, date, decision="PROMOTE", data="1", recipe=RECIPE):
     """One driver of a run, from its beginning to its outcome: (name, outcome, state)."""
     identity = begin(store, date, data, recipe)
     plan = identity.plan
     if identity.state == "nothing_new":
         return plan.run, identity.outcome, "nothing_new"
-    ended = finish_promoted(store, plan)
-    if ended is not None:
-        return plan.run, ended, identity.state
-    folder, model_sha256 = write_model(store, plan.run)
-    outcome = conclude(
-        store, plan, model=folder, check=check,
-        judge=lambda i: judge(store, plan, folder, model_sha256, i, decision),
-    )  # fmt: skip
-    assert read_outcome(store, plan.run) == outcome
+    outcome = find_promoted(store, plan)
+    if outcome is None:
+        folder, model_sha256 = write_model(store, plan.run)
+        for incumbent, is_last in incumbents(store, plan):
+            ruling = judge(store, plan, folder, model_sha256, incumbent, decision)
+            outcome = promote(store, plan, folder, ruling=ruling, is_last=is_last)
+            if outcome is not None:
+                break
+    run = RunFolder(store, plan.run)
+    outcome = finish(run, outcome or find_promoted(store, plan)).outcome
+    assert read_outcome(run) == outcome
     return plan.run, outcome, identity.state

@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from cluster.workers.hands import Hands
 from cluster.workers.runner import SerialRunner
 from fusion.plans.layout import plan_merge
-from fusion.plans.requests import linear_request
+from fusion.plans.requests import model_request
+from fusion.plans.wish import MergeWish
 from jobs.candidates.pin import pin_checkpoint
 from jobs.merge.driver import merge_all
 from jobs.merge.job import MergeJob
@@ -61,11 +63,11 @@ def merge(
     health="sampled",
 ):
     """Merge into `out`; returns the plan and the outcome."""
-    request = linear_request(sources, weights, dtype=dtype)
+    request = model_request(sources, weights, MergeWish(dtype=dtype))
     plan = plan_merge(request, unit_bytes=unit_bytes, shard_bytes=shard_bytes)
     memory = replace(fit_worker(plan, str(out), 1 << 30), chunk_bytes=chunk_bytes)
     job = MergeJob(plan, str(out), "model", "ledger", memory, health=health)
-    return plan, merge_all(job, runner=runner or SerialRunner(), workers=workers)
+    return plan, merge_all(job, Hands(runner or SerialRunner(), workers))
 
 
 def load_merged(out: Path, plan):

@@ -7,13 +7,16 @@ import shutil
 
 from cluster.stores.memory import ROOMS, MemoryStore, Room
 from cluster.stores.open_store import open_store
+from cluster.workers.hands import Hands
 from cluster.workers.runner import SerialRunner
 from fusion.manifests.run import RunManifest
 from jobs.consume.resolve import block_bytes, is_whole, resolve
-from jobs.merge.fuse import fuse
+from jobs.merge.fuse import Manner, Target, fuse
+from jobs.outputs.fenced import Fenced
 from jobs.outputs.judgements import keep_judgement, keep_manifest
 from jobs.outputs.lease import held_lease
-from jobs.outputs.pointer import move_pointer, read_pointer
+from jobs.outputs.pointer import Nominee, move_pointer, read_pointer
+from jobs.outputs.run_folder import RunFolder
 from jobs.outputs.runs import Outcome, read_outcome, write_outcome
 from tests.support.sample_report import make_report
 
@@ -22,32 +25,21 @@ def publish(output: str, plan, *, day: int, before: str) -> str:
     """What a run does from the merge on: merge, commit, judge, promote, say so."""
     store, run = open_store(output), f"nightly-2026-11-{day}"
     with held_lease(store, run) as lease:
+        folder = RunFolder(Fenced(store, lease), run)
+        model, ledger = folder.key(f"model-{plan.short}"), folder.key(f"ledger-{plan.short}")
         fused = fuse(
             plan,
-            store,
-            folder=f"runs/{run}/model-{plan.short}",
-            ledger=f"runs/{run}/ledger-{plan.short}",
-            name="fused",
-            title=f"fused of {run}",
-            runner=SerialRunner(),
-            workers=1,
-            memory_bytes=1 << 30,
+            Target(folder.store, model, ledger, "fused", f"fused of {run}"),
+            hands=Hands(SerialRunner(), 1),
+            manner=Manner(1 << 30),
         )
         report = make_report(run=run, logical_date=f"2026-11-{day}", incumbent=before)
-        judgement = keep_judgement(store, run, report)
-        sha256 = keep_manifest(store, run, judgement, lambda of: _manifest(run, fused, of, report))
-        moved = move_pointer(
-            store,
-            recipe="nightly",
-            run=run,
-            model=fused.folder,
-            manifest_sha256=sha256,
-            order=(report.logical_date, 1),
-            judged_against=before,
-            check=lease.check,
-        )
+        judgement = keep_judgement(folder, report)
+        sha256 = keep_manifest(folder, judgement, lambda of: _manifest(run, fused, of, report))
+        nominee = Nominee("nightly", run, fused.folder, sha256, (report.logical_date, 1), before)
+        moved = move_pointer(folder.store, nominee)
         assert moved.moved in ("promoted", "already")
-        write_outcome(store, run, Outcome("promoted", f"latest is now {run}", 0, before))
+        write_outcome(folder, Outcome("promoted", f"latest is now {run}", 0, before))
     return run
 
 
@@ -86,7 +78,7 @@ def check_promoted_once(output: str, run: str, before: str, wanted: dict[str, st
     assert read_promoted(output) == wanted
     pointer = read_pointer(store).pointer
     assert (pointer.run, pointer.previous, pointer.epoch) == (run, before, 2)
-    outcome = read_outcome(store, run)
+    outcome = read_outcome(RunFolder(store, run))
     assert (outcome.result, outcome.exit_status, outcome.previous) == ("promoted", 0, before)
     assert list(store.list_uploads()) == []
 

@@ -12,7 +12,14 @@ SERVERS = [
     pytest.param("seaweedfs", marks=SEAWEEDFS),
     pytest.param("ceph", marks=CEPH),
 ]
-STORES = [pytest.param("memory"), pytest.param("local"), *SERVERS]
+STORES = [pytest.param("memory"), pytest.param("local"), pytest.param("fenced"), *SERVERS]
+
+
+class Willing:
+    """A guard that lets everybody write."""
+
+    def confirm(self):
+        """Says yes."""
 
 
 def sha(data):

@@ -15,8 +15,9 @@ from fusion.checkpoints.checkpoint import (
 from fusion.errors import MismatchError, WeightError
 from fusion.plans.adapter_request import adapter_request, check_bases, format_adapter_config
 from fusion.plans.layout import plan_merge
-from fusion.plans.requests import linear_request
+from fusion.plans.requests import model_request
 from fusion.plans.sources import factor_ranges, first_seen
+from fusion.plans.wish import MergeWish
 
 PREFIX = "base_model.model."
 BERT = {"q.weight": (8, 6), "e.weight": (20, 6), "h.weight": (2, 6), "sq.weight": (6, 6)}
@@ -185,7 +186,7 @@ def test_the_digest_covers_the_base():
 
 def test_a_tensor_that_no_adapter_changes_is_read_once_and_kept():
     plan = plan_merge(
-        linear_request([candidate(factors()), candidate(factors(), "b")], [1, 2], dtype=None)
+        model_request([candidate(factors()), candidate(factors(), "b")], [1, 2], MergeWish())
     )
     tensors = {tensor.name: tensor for tensor in plan.request.tensors}
     assert len(tensors["e.weight"].sources) == 1
@@ -204,14 +205,14 @@ def test_ranks_add_up_in_the_config_of_one_adapter():
     assert table["rank_pattern"] == table["alpha_pattern"] == {"h": 4}
     assert table["target_modules"] == ["h", "q"]
     assert (table["use_rslora"], table["modules_to_save"]) == (False, ["x"])
-    request = adapter_request([a, b], [1, 3], dtype=None)
+    request = adapter_request([a, b], [1, 3], MergeWish())
     shapes = {t.name.removeprefix(PREFIX): t.shape for t in request.tensors}
     assert shapes == {"q.lora_A.weight": (6, 6), "q.lora_B.weight": (8, 6),
                       "h.lora_A.weight": (4, 6), "h.lora_B.weight": (2, 4)}  # fmt: skip
     scales = {t.name.removeprefix(PREFIX): t.weights for t in request.tensors}
     assert scales["q.lora_B.weight"] == (0.25 * 1.0, 0.75 * 4 / 2**0.5)
     with pytest.raises(WeightError):
-        adapter_request([a, b], [1, -1], dtype=None)
+        adapter_request([a, b], [1, -1], MergeWish())
 
 
 @pytest.mark.parametrize("is_transposed", [False, True])
@@ -219,7 +220,7 @@ def test_ranks_add_up_in_the_config_of_one_adapter():
 def test_any_cutting_sees_every_byte_of_the_factors_once(is_transposed, step):
     shapes = factors("c_fc", 6, 8) if is_transposed else factors()
     base = make_base({"c_fc.weight": (8, 6), "q.weight": (8, 6)}, model_type="gpt2")
-    request = linear_request([candidate(shapes, base=base)], [1.0], dtype=None)
+    request = model_request([candidate(shapes, base=base)], [1.0], MergeWish())
     (added,) = (s.added for t in request.tensors for s in t.sources if s.added)
     assert added.is_transposed == is_transposed
     rows = ([], [])

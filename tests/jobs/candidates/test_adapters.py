@@ -13,13 +13,15 @@ from safetensors.torch import load_file
 from cluster.digests import crc64nvme
 from cluster.errors import DigestError
 from cluster.stores.open_store import open_store
+from cluster.workers.hands import Hands
 from cluster.workers.runner import SerialRunner, ThreadRunner
 from fusion.canonical import to_json
 from fusion.errors import MismatchError, NonFiniteError
 from fusion.manifests.model import FileEntry, ModelManifest
 from fusion.plans.adapter_request import adapter_request
 from fusion.plans.layout import plan_merge
-from fusion.plans.requests import linear_request
+from fusion.plans.requests import model_request
+from fusion.plans.wish import MergeWish
 from jobs.candidates.find import pin_base
 from jobs.candidates.pin import pin_checkpoint
 from jobs.commands.merge import run_merge
@@ -30,6 +32,7 @@ from jobs.merge.memory import fit_worker
 from tests.support.adapters import check_close, dense, random_factors, write_adapter, write_base
 from tests.support.merging import load_merged, write_checkpoint
 
+DOUBLE = MergeWish(dtype="float64")
 GOLDEN = Path(__file__).parent.parent.parent / "golden" / "peft"
 SHAPES = {"emb.weight": (50, 33), "x.weight": (97, 33), "y.weight": (33, 129), "z.bias": (97,)}
 MODULES = {"x": (97, 33), "y": (33, 129)}
@@ -45,7 +48,7 @@ def merge(request, out, *, unit_bytes=64 << 20, chunk_bytes=None, workers=1, run
     memory = fit_worker(plan, str(out), 1 << 30)
     memory = replace(memory, chunk_bytes=chunk_bytes or memory.chunk_bytes)
     job = MergeJob(plan, str(out), "model", "ledger", memory)
-    return plan, merge_all(job, runner=runner or SerialRunner(), workers=workers)
+    return plan, merge_all(job, Hands(runner or SerialRunner(), workers))
 
 
 def merged(request, out, **more):
@@ -69,7 +72,7 @@ def two(tmp_path):
 def test_base_and_adapter_give_what_peft_merges(case, tmp_path):
     kind = case.partition("-")[0]
     (adapter,) = pin(GOLDEN / kind, GOLDEN / case)
-    found = merged(linear_request([adapter], [1.0], dtype="float64"), tmp_path)
+    found = merged(model_request([adapter], [1.0], DOUBLE), tmp_path)
     expected = load_file(GOLDEN / case / "expected.safetensors")
     before = load_file(GOLDEN / kind / "model.safetensors")
     for name, values in found.items():
@@ -83,7 +86,7 @@ def test_base_and_adapter_give_what_peft_merges(case, tmp_path):
 def test_the_average_of_adapters_is_the_average_of_the_dense_models(two, tmp_path):
     base, a, b = two
     adapters = pin(base, tmp_path / "a", tmp_path / "b")
-    found = merged(linear_request(adapters, [0.3, 0.9], dtype=None), tmp_path / "out")
+    found = merged(model_request(adapters, [0.3, 0.9], MergeWish()), tmp_path / "out")
     dense_a, sizes_a = dense(base, a, scale=2.0, saved={"z.bias": torch.ones(97)})
     dense_b, sizes_b = dense(base, b, scale=3 / 7**0.5)
     exact = {n: 0.25 * dense_a[n] + 0.75 * dense_b[n] for n in dense_a}
@@ -99,7 +102,7 @@ def test_the_sum_is_rounded_once_to_the_dtype_of_the_base(dtype, tmp_path):
     write_adapter(tmp_path / "a", a)
     write_adapter(tmp_path / "b", b)
     adapters = pin(base, tmp_path / "a", tmp_path / "b")
-    found = merged(linear_request(adapters, [1, 1], dtype=None), tmp_path / "out")
+    found = merged(model_request(adapters, [1, 1], MergeWish()), tmp_path / "out")
     assert {t.dtype for t in found.values()} == {dtype}
     (dense_a, sizes_a), (dense_b, sizes_b) = (dense(base, f, scale=2.0) for f in (a, b))
     exact = {n: (dense_a[n] + dense_b[n]) / 2 for n in dense_a}
@@ -116,7 +119,7 @@ def test_the_bits_do_not_depend_on_units_chunks_or_workers(tmp_path):
     for name in "ab":
         write_adapter(tmp_path / name, random_factors(ord(name), factors))
     adapters = pin(base, tmp_path / "a", tmp_path / "b")
-    request = linear_request(adapters, [0.4, 0.6], dtype="float32")
+    request = model_request(adapters, [0.4, 0.6], MergeWish(dtype="float32"))
     digests, number = set(), 0
     for unit_bytes in (10_001, 777_777, 64 << 20):
         for chunk_bytes in (1 << 19, 1 << 21):
@@ -151,8 +154,8 @@ def test_one_adapter_of_several_adds_what_they_add_together(two, tmp_path):
     (one,) = pin(base, tmp_path / "one")
     ranks = {m.module: (m.rank, m.scale) for m in one.adapter.adapted.values()}
     assert ranks == {"x": (11, 1.0), "y": (4, 1.0)}
-    from_one = merged(linear_request([one], [1.0], dtype="float64"), tmp_path / "from-one")
-    from_all = merged(linear_request(adapters, [1, 3], dtype="float64"), tmp_path / "from-all")
+    from_one = merged(model_request([one], [1.0], DOUBLE), tmp_path / "from-one")
+    from_all = merged(model_request(adapters, [1, 3], DOUBLE), tmp_path / "from-all")
     _, sizes = dense(base, a, scale=2.0)
     for name, values in from_one.items():
         allowed = 20 * 2**-24 * (sizes[name] + sizes[name].mean())
@@ -161,7 +164,7 @@ def test_one_adapter_of_several_adds_what_they_add_together(two, tmp_path):
 
 def test_one_adapter_does_not_depend_on_the_cutting(two, tmp_path):
     base, _, _ = two
-    request = adapter_request(pin(base, tmp_path / "a", tmp_path / "b"), [1, 2], dtype=None)
+    request = adapter_request(pin(base, tmp_path / "a", tmp_path / "b"), [1, 2], MergeWish())
     digests = set()
     for number, unit_bytes in enumerate((101, 1000, 64 << 20)):
         out = tmp_path / f"out{number}"
@@ -178,9 +181,7 @@ def test_gpt2_and_embedding_adapters_become_one_adapter_too(tmp_path):
         other = tmp_path / f"{case}-other"
         shutil.copytree(GOLDEN / case, other)
         adapters = [*twins, *pin(GOLDEN / kind, other)]
-        from_all = merged(
-            linear_request(adapters, [1, 1], dtype="float64"), tmp_path / f"all-{kind}"
-        )
+        from_all = merged(model_request(adapters, [1, 1], DOUBLE), tmp_path / f"all-{kind}")
         config = tmp_path / f"{case}.yaml"
         config.write_text(
             f"candidates: ['{GOLDEN / case}', '{other}']\nbase: '{GOLDEN / kind}'\n"
@@ -188,7 +189,7 @@ def test_gpt2_and_embedding_adapters_become_one_adapter_too(tmp_path):
         )
         run_merge(config, str(tmp_path / f"one-{kind}"), memory="1GiB", as_json=True)
         (one,) = pin(GOLDEN / kind, tmp_path / f"one-{kind}")
-        found = merged(linear_request([one], [1.0], dtype="float64"), tmp_path / f"from-{kind}")
+        found = merged(model_request([one], [1.0], DOUBLE), tmp_path / f"from-{kind}")
         for name, values in found.items():
             assert torch.allclose(values, from_all[name], rtol=1e-5, atol=1e-6), name
 
@@ -202,7 +203,7 @@ def test_mergekits_notation_names_base_and_adapter(two, tmp_path):
     run_merge(tmp_path / "merge.yml", str(tmp_path / "out"), memory="1GiB", as_json=True)
     adapters = pin(base, tmp_path / "a", tmp_path / "b")
     found = load_file(tmp_path / "out/model.safetensors")
-    exact = merged(linear_request(adapters, [1, 3], dtype="float64"), tmp_path / "exact")
+    exact = merged(model_request(adapters, [1, 3], DOUBLE), tmp_path / "exact")
     for name, values in found.items():
         assert (values - exact[name]).abs().max() < 1e-5
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
@@ -246,7 +247,7 @@ def test_a_whole_checkpoint_and_an_adapter_average_as_models_but_not_as_one_adap
 
 def test_a_base_that_changed_after_planning_stops_the_merge(two, tmp_path):
     base, _, _ = two
-    request = linear_request(pin(base, tmp_path / "a"), [1.0], dtype=None)
+    request = model_request(pin(base, tmp_path / "a"), [1.0], MergeWish())
     write_base(base, SHAPES, seed=9)
     with pytest.raises(SourceChangedError, match=r"base/model\.safetensors was"):
         merge(request, tmp_path / "out")
@@ -254,7 +255,7 @@ def test_a_base_that_changed_after_planning_stops_the_merge(two, tmp_path):
 
 def test_an_adapter_that_changed_after_planning_stops_the_merge(two, tmp_path):
     base, _, _ = two
-    request = linear_request(pin(base, tmp_path / "a"), [1.0], dtype=None)
+    request = model_request(pin(base, tmp_path / "a"), [1.0], MergeWish())
     write_adapter(tmp_path / "a", random_factors(9, MODULES))
     with pytest.raises(SourceChangedError, match=r"a/adapter_model\.safetensors was"):
         merge(request, tmp_path / "out")
@@ -264,7 +265,7 @@ def test_a_nan_in_a_factor_names_the_adapter_and_the_tensor(two, tmp_path):
     base, a, _ = two
     a["x"][1][5, 2] = float("nan")
     write_adapter(tmp_path / "a", a)
-    request = linear_request(pin(base, tmp_path / "a", tmp_path / "b"), [1, 1], dtype=None)
+    request = model_request(pin(base, tmp_path / "a", tmp_path / "b"), [1, 1], MergeWish())
     with pytest.raises(NonFiniteError, match=r"x\.weight of a has 33 NaN") as caught:
         merge(request, tmp_path / "out")
     assert (caught.value.checkpoint, caught.value.tensor) == ("a", "x.weight")
@@ -275,7 +276,7 @@ def test_a_nan_in_the_base_is_not_blamed_on_an_adapter(two, tmp_path):
     tensors = load_file(base / "model.safetensors")
     tensors["x.weight"][5, 2] = float("nan")
     write_checkpoint(base, tensors)
-    request = linear_request(pin(base, tmp_path / "a", tmp_path / "b"), [1, 1], dtype=None)
+    request = model_request(pin(base, tmp_path / "a", tmp_path / "b"), [1, 1], MergeWish())
     with pytest.raises(NonFiniteError, match=r"x\.weight of the base base .* has 1 NaN") as caught:
         merge(request, tmp_path / "out")
     assert caught.value.checkpoint == ""
@@ -312,9 +313,11 @@ def test_a_tokenizer_that_is_not_the_bases_is_refused(two, tmp_path):
 MERGE_ALONE = """
 import sys
 from pathlib import Path
+from cluster.workers.hands import Hands
 from cluster.workers.runner import SerialRunner
 from fusion.plans.layout import plan_merge
-from fusion.plans.requests import linear_request
+from fusion.plans.requests import model_request
+from fusion.plans.wish import MergeWish
 from jobs.candidates.find import find_candidates
 from jobs.merge.driver import merge_all
 from jobs.merge.job import MergeJob
@@ -322,11 +325,11 @@ from jobs.merge.memory import fit_worker
 
 here, allowed = sys.argv[1], int(sys.argv[2])
 found = find_candidates([f"{here}/m*"], settle_seconds=0, now=0, base=f"{here}/base")
-plan = plan_merge(linear_request(found.candidates, [1] * 4, dtype=None))
+plan = plan_merge(model_request(found.candidates, [1] * 4, MergeWish()))
 memory = fit_worker(plan, f"{here}/out", allowed)
 outcome = merge_all(
-    MergeJob(plan, f"{here}/out", "model", "ledger", memory), runner=SerialRunner(), workers=1
-)
+    MergeJob(plan, f"{here}/out", "model", "ledger", memory), Hands(SerialRunner(), 1
+))
 print(memory.chunk_bytes, memory.total_bytes, outcome.peak_bytes)
 """
 
@@ -361,10 +364,10 @@ def test_adapters_on_s3_give_the_bytes_of_local_ones(two, tmp_path, moto, use):
     whole = pin_base("s3://plain/adapters/base")
     adapters = [pin_checkpoint(f"s3://plain/adapters/{n}", name=n, base=whole)[0] for n in "ab"]
     merge(
-        linear_request(adapters, [1, 3], dtype=None), "s3://plain/adapters/out", unit_bytes=5 << 20
+        model_request(adapters, [1, 3], MergeWish()), "s3://plain/adapters/out", unit_bytes=5 << 20
     )
     content = open_store("s3://plain/adapters/out").read("model/model.safetensors")
-    local = linear_request(pin(base, tmp_path / "a", tmp_path / "b"), [1, 3], dtype=None)
+    local = model_request(pin(base, tmp_path / "a", tmp_path / "b"), [1, 3], MergeWish())
     merge(local, tmp_path / "out", unit_bytes=3000)
     assert content == (tmp_path / "out/model/model.safetensors").read_bytes()
 
@@ -374,7 +377,7 @@ def test_every_byte_of_base_and_adapters_is_compared_with_what_was_stored(
     two, tmp_path, unit_bytes
 ):
     base, _, _ = two
-    request = linear_request(pin(base, tmp_path / "a", tmp_path / "b"), [1, 3], dtype=None)
+    request = model_request(pin(base, tmp_path / "a", tmp_path / "b"), [1, 3], MergeWish())
     for name in ("base", "a", "b"):
         (file,) = (tmp_path / name).glob("*.safetensors")
         content = file.read_bytes()

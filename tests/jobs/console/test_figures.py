@@ -12,7 +12,7 @@ def paced(entries, step="merge", total=10, total_bytes=10_000_000_000):
     pace = None
     for now, done, num_bytes, worker in entries:
         figures = Figures(num_bytes, total_bytes, unit=f"u{done}", seconds=now / 10, worker=worker)
-        pace = go_on(pace, step, done, total, "", figures, now=now)
+        pace = go_on(pace, step, done=done, total=total, figures=figures, now=now)
     return pace
 
 
@@ -32,8 +32,8 @@ def test_what_an_earlier_driver_did_is_in_no_rate():
 
 
 def test_time_left_is_of_units_where_bytes_are_not_known():
-    pace = go_on(None, "train", 0, 6, "", None, now=0.0)
-    pace = go_on(pace, "train", 2, 6, "", None, now=10.0)
+    pace = go_on(None, "train", done=0, total=6, figures=Figures(), now=0.0)
+    pace = go_on(pace, "train", done=2, total=6, figures=Figures(), now=10.0)
     assert (pace.seconds_left, describe_pace(pace)) == (20, "20s left")
 
 
@@ -57,8 +57,8 @@ def test_one_line_tells_all_of_it():
 
 def test_another_step_and_one_that_begins_again_start_afresh():
     pace = paced([(0.0, 0, 0, ""), (10.0, 5, 500, "h/1")])
-    assert go_on(pace, "verify", 5, 10, "", None, now=11.0).rate_mean is None
-    assert go_on(pace, "merge", 2, 10, "", None, now=11.0).rate_mean is None
+    assert go_on(pace, "verify", done=5, total=10, figures=Figures(), now=11.0).rate_mean is None
+    assert go_on(pace, "merge", done=2, total=10, figures=Figures(), now=11.0).rate_mean is None
 
 
 @given(st.lists(st.tuples(st.floats(0, 2), st.integers(0, 10**9)), min_size=1, max_size=300))
@@ -67,6 +67,6 @@ def test_memory_does_not_grow_with_calls_and_rates_are_never_negative(steps):
     for number, (seconds, size) in enumerate(steps):
         now, num_bytes = now + seconds, num_bytes + size
         figures = Figures(num_bytes, 10**12)
-        pace = go_on(pace, "merge", number, 1000, "", figures, now=now)
+        pace = go_on(pace, "merge", done=number, total=1000, figures=figures, now=now)
     assert len(pace.samples) <= 34
     assert all(rate is None or rate >= 0 for rate in (pace.rate_now, pace.rate_mean))

@@ -40,7 +40,7 @@ def demo(small, tmp_path_factory):
     """(folder of a prepared demonstration, what its progress said)."""
     folder = tmp_path_factory.mktemp("demo")
     told = []
-    recipe = prepare_demo(folder, seed=0, on_progress=lambda *entry: told.append(entry))
+    recipe = prepare_demo(folder, seed=0, tell=lambda *entry: told.append(entry))
     assert recipe == folder / "recipe.yaml"
     return folder, told
 
@@ -89,9 +89,9 @@ def test_the_recipe_asks_for_these_candidates_and_this_data(demo):
 def test_progress_counts_every_epoch_once(demo):
     _, told = demo
     total = 1 + sum(branch.epochs for branch in (*BRANCHES, BAD))
-    assert [entry[1:] for entry in told] == [(done, total) for done in range(1, total + 1)]
-    assert told[0][0] == "warm-up"
-    assert [what for what, _, _ in told].count(GOOD[0]) == BRANCHES[0].epochs
+    assert [entry[:2] for entry in told] == [(done, total) for done in range(1, total + 1)]
+    assert told[0][2].unit == "warm-up"
+    assert [f.unit for _, _, f in told].count(GOOD[0]) == BRANCHES[0].epochs
 
 
 def test_every_candidate_branches_from_the_same_start_and_ends_elsewhere(demo):
@@ -120,13 +120,13 @@ def test_the_same_seed_gives_the_same_bytes_and_leaves_the_callers_random_number
     torch.manual_seed(123)
     expected = torch.rand(4)
     torch.manual_seed(123)
-    train_candidates(tmp_path, seed=0, on_progress=lambda *_: None)
+    train_candidates(tmp_path, seed=0, tell=lambda *_: None)
     assert torch.equal(torch.rand(4), expected)
     assert bytes_of(tmp_path) == bytes_of(folder / "candidates")
 
 
 def test_another_seed_gives_other_candidates(demo, tmp_path):
-    train_candidates(tmp_path, seed=1, on_progress=lambda *_: None)
+    train_candidates(tmp_path, seed=1, tell=lambda *_: None)
     here, there = bytes_of(tmp_path), bytes_of(demo[0] / "candidates")
     assert sorted(here) == sorted(there) == NAMES
     assert all(here[name] != there[name] for name in NAMES)

@@ -5,7 +5,8 @@ import pytest
 from pyarrow import csv, parquet
 
 from cluster.stores.open_store import open_store
-from cluster.workers.runner import Resources, SerialRunner
+from cluster.workers.hands import Hands
+from cluster.workers.runner import SerialRunner
 from fusion.scores.classification import score
 from jobs.candidates.pin import pin_checkpoint
 from jobs.errors import DataError, SourceChangedError
@@ -28,8 +29,8 @@ def run(project, slices=("rank",), names="abcd", task=None):
     seen = []
     book = score_all(
         candidates(project, names), slices, task or task_of(project),
-        cache=str(project / "cache"), runner=SerialRunner(), resources=Resources(), workers=1,
-        on_done=lambda *entry: seen.append(entry),
+        cache=str(project / "cache"), hands=Hands(SerialRunner(), 1),
+        tell=lambda *entry: seen.append(entry),
     )  # fmt: skip
     return book, seen
 
@@ -37,8 +38,8 @@ def run(project, slices=("rank",), names="abcd", task=None):
 def test_every_candidate_gets_a_row_an_example(project):
     book, seen = run(project, slices=("rank", "gate"))
     assert len(book.results) == 8
-    assert [entry[2:4] for entry in seen] == [(i, 8) for i in range(9)]
-    last = seen[-1][4]
+    assert [entry[:2] for entry in seen] == [(i, 8) for i in range(9)]
+    last = seen[-1][2]
     assert last.num_bytes == last.total_bytes > 0
     records = book.records["a", "rank"]
     assert len(records.ids) == len(load_examples(task_of(project)).rows("rank"))

@@ -12,9 +12,11 @@ import torch
 from safetensors.torch import save
 
 from cluster.stores.open_store import open_store
+from cluster.workers.hands import Hands
 from cluster.workers.runner import ThreadRunner
 from fusion.plans.layout import plan_merge
-from fusion.plans.requests import linear_request
+from fusion.plans.requests import model_request
+from fusion.plans.wish import MergeWish
 from jobs.candidates.pin import pin_checkpoint
 from jobs.merge.driver import merge_all
 from jobs.merge.job import MergeJob
@@ -67,15 +69,15 @@ def write_mixed(place, **sizes):
 
 def merge_somehow(sources, output, *, workers, chunk, unit, seed, kills=0):
     """One merge, killed now and then; every driver has another number of workers."""
-    plan = plan_merge(linear_request(sources, WEIGHTS, dtype=None), unit_bytes=unit)
+    plan = plan_merge(model_request(sources, WEIGHTS, MergeWish()), unit_bytes=unit)
     memory = replace(fit_worker(plan, output, 4 << 30), chunk_bytes=chunk)
     job = MergeJob(plan, output, "model", "ledger", memory)
     for kill in range(kills):
         at = random.Random(f"{seed}-{kill}").randrange(15, 25 + 4 * len(plan.units))
         with stoppable(Stopper(at)) as stopper, contextlib.suppress(Stopped):
-            merge_all(job, runner=ShuffledRunner(seed + kill), workers=WORKERS[kill])
+            merge_all(job, Hands(ShuffledRunner(seed + kill), WORKERS[kill]))
         assert stopper.is_stopped or kill > 0
-    outcome = merge_all(job, runner=ShuffledRunner(seed), workers=workers)
+    outcome = merge_all(job, Hands(ShuffledRunner(seed), workers))
     assert list(open_store(output).list_uploads()) == []
     return outcome, digest_of(output)
 

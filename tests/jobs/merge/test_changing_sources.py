@@ -13,13 +13,15 @@ from cluster.stores.local.files import LocalReader
 from cluster.stores.local.store import LocalStore
 from cluster.stores.memory import MemoryStore
 from cluster.stores.open_store import open_store
+from cluster.workers.hands import Hands
 from cluster.workers.runner import SerialRunner
 from fusion.plans.layout import plan_merge
-from fusion.plans.requests import linear_request
+from fusion.plans.requests import model_request
+from fusion.plans.wish import MergeWish
 from jobs.candidates.pin import pin_checkpoint
 from jobs.errors import SourceChangedError
 from jobs.exits import EXIT_STATUSES
-from jobs.merge.fuse import fuse
+from jobs.merge.fuse import Manner, Target, fuse
 from tests.servers.fault_proxy import FaultProxy
 from tests.support.checkpoints import write_files
 from tests.support.merging import random_tensors, write_checkpoint
@@ -101,11 +103,13 @@ def without_versions(checkpoint):
 
 
 def fuse_into(checkpoints, out):
-    plan = plan_merge(linear_request(checkpoints, [0.5, 0.5], dtype=None), unit_bytes=4096)
+    plan = plan_merge(model_request(checkpoints, [0.5, 0.5], MergeWish()), unit_bytes=4096)
     return fuse(
-        plan, open_store(out), folder="model", ledger="ledger", name="fused", title="fused",
-        runner=SerialRunner(), workers=1, memory_bytes=1 << 30,
-    )  # fmt: skip
+        plan,
+        Target(open_store(out), "model", "ledger", "fused", "fused"),
+        hands=Hands(SerialRunner(), 1),
+        manner=Manner(1 << 30),
+    )
 
 
 def new_place():

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from fusion.plans.layout import plan_merge
-from fusion.plans.requests import linear_request
+from fusion.plans.requests import model_request
+from fusion.plans.wish import MergeWish
 from tests.support.merging import write_sources
 from tests.support.publishing import (
     bury,
@@ -43,8 +44,8 @@ def make_scene(folder, output, *, shapes=SHAPES, unit_bytes=2002, shard_bytes=16
     sources = write_sources(folder, 2, torch.float32, shapes)
     cut = {"unit_bytes": unit_bytes, "shard_bytes": shard_bytes}
     small = write_sources(folder / "small", 1, shapes={"x": (7,)})
-    incumbent = plan_merge(linear_request(small, [1.0], dtype=None))
-    plan = plan_merge(linear_request(sources, [0.3, 0.7], dtype=None), **cut)
+    incumbent = plan_merge(model_request(small, [1.0], MergeWish()))
+    plan = plan_merge(model_request(sources, [0.3, 0.7], MergeWish()), **cut)
     publish(output, incumbent, day=23, before="")
     old = read_promoted(output)
     with stoppable(Stopper()) as stopper:

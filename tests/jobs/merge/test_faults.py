@@ -14,17 +14,19 @@ import torch
 from cluster.digests import crc64nvme
 from cluster.errors import AccessError, ClusterError, DigestError
 from cluster.stores.open_store import open_store
+from cluster.workers.hands import Hands
 from cluster.workers.runner import ThreadRunner
 from fusion.canonical import to_json
 from fusion.checkpoints.agreement import check_agree
 from fusion.errors import FusionError
 from fusion.manifests.model import FileEntry, ModelManifest
 from fusion.plans.layout import plan_merge
-from fusion.plans.requests import linear_request
+from fusion.plans.requests import model_request
+from fusion.plans.wish import MergeWish
 from jobs.candidates.pin import pin_checkpoint
 from jobs.errors import JobError, MemoryNeedError
 from jobs.merge import worker as merge_worker
-from jobs.merge.fuse import fuse
+from jobs.merge.fuse import Manner, Target, fuse
 from jobs.merge.memory import SMALLEST_CHUNK_BYTES, fit_worker
 from tests.support.merging import merge, random_tensors, write_checkpoint
 
@@ -126,18 +128,12 @@ def fuse_pinned(sources, out):
     checkpoints = [checkpoint for checkpoint, _ in pinned]
     vocabularies = {checkpoint.name: words for checkpoint, words in pinned}
     check_agree(checkpoints, cast=False, vocabularies=vocabularies)
-    plan = plan_merge(linear_request(checkpoints, [0.25, 0.75], dtype=None), unit_bytes=PART)
+    plan = plan_merge(model_request(checkpoints, [0.25, 0.75], MergeWish()), unit_bytes=PART)
     return fuse(
         plan,
-        open_store(out),
-        folder="model",
-        ledger="ledger",
-        name="fused",
-        title="fused",
-        runner=ThreadRunner(),
-        workers=2,
-        threads=2,
-        memory_bytes=least_memory(plan, out),
+        Target(open_store(out), "model", "ledger", "fused", "fused"),
+        hands=Hands(ThreadRunner(), 2),
+        manner=Manner(least_memory(plan, out), threads=2),
     )
 
 

@@ -5,12 +5,14 @@ import torch
 from safetensors.torch import load_file
 
 from cluster.stores.open_store import open_store
+from cluster.workers.hands import Hands
 from cluster.workers.runner import SerialRunner, ThreadRunner
 from fusion.canonical import from_json
 from fusion.manifests.model import ModelManifest
 from fusion.plans.health import BLOCK_ELEMENTS, describe_model
 from fusion.plans.layout import plan_merge
-from fusion.plans.requests import linear_request
+from fusion.plans.requests import model_request
+from fusion.plans.wish import MergeWish
 from jobs.candidates.pin import pin_checkpoint
 from jobs.commands.merge import run_merge
 from jobs.merge.driver import merge_all
@@ -127,12 +129,12 @@ def test_a_merge_taken_up_again_has_the_health_of_one_that_never_stopped(tmp_pat
         if done == 3:
             raise Stop
 
-    plan = plan_merge(linear_request(sources, [0.2, 0.3, 0.5], dtype=None), unit_bytes=UNIT_BYTES)
+    plan = plan_merge(model_request(sources, [0.2, 0.3, 0.5], MergeWish()), unit_bytes=UNIT_BYTES)
     out = str(tmp_path / "out")
     job = MergeJob(plan, out, "model", "ledger", fit_worker(plan, out, 1 << 30))
     with pytest.raises(Stop):
-        merge_all(job, runner=SerialRunner(), workers=1, on_progress=stop)
-    outcome = merge_all(job, runner=SerialRunner(), workers=1)
+        merge_all(job, Hands(SerialRunner(), 1), tell=stop)
+    outcome = merge_all(job, Hands(SerialRunner(), 1))
     assert outcome.num_resumed >= 3
     assert outcome.health == measured(sources, tmp_path / "other")[1]
 

@@ -10,7 +10,8 @@ import pytest
 from cluster.stores.open_store import open_store
 from fusion.evidence.weights import uniform_weights
 from fusion.plans.layout import plan_merge
-from fusion.plans.requests import linear_request
+from fusion.plans.requests import model_request
+from fusion.plans.wish import MergeWish
 from jobs.candidates.pin import pin_checkpoint
 from jobs.merge.memory import fit_worker
 from tests.support.huge import check_average, huge_shapes, write_huge
@@ -43,7 +44,7 @@ def write_sources(folder, total_bytes):
 def stated_bytes(sources, output, memory_bytes):
     """What the plan says that two workers in one process take."""
     checkpoints = [pin_checkpoint(uri, name=uri)[0] for uri in sources]
-    plan = plan_merge(linear_request(checkpoints, WEIGHTS, dtype=None))
+    plan = plan_merge(model_request(checkpoints, WEIGHTS, MergeWish()))
     return fit_worker(plan, output, memory_bytes, threads=2).total_bytes
 
 

@@ -13,12 +13,14 @@ from cluster.digests import crc64nvme
 from cluster.errors import AccessError, DigestError, RunnerError
 from cluster.stores.memory import MemoryStore
 from cluster.stores.open_store import open_store
+from cluster.workers.hands import Hands
 from cluster.workers.runner import SerialRunner, ThreadRunner
 from fusion.canonical import from_json, to_json
 from fusion.manifests.model import FileEntry, ModelManifest
 from fusion.methods.probe import digest_arithmetic
 from fusion.plans.layout import plan_merge
-from fusion.plans.requests import linear_request
+from fusion.plans.requests import model_request
+from fusion.plans.wish import MergeWish
 from jobs.merge.driver import merge_all
 from jobs.merge.job import MergeJob
 from jobs.merge.ledger import UnitRecord
@@ -43,7 +45,7 @@ def output(request, quick_folder):
 
 
 def make_job(sources, output, *, weights=(0.25, 0.75), shard_bytes=40_000):
-    request = linear_request(sources, list(weights), dtype=None)
+    request = model_request(sources, list(weights), MergeWish())
     plan = plan_merge(request, unit_bytes=3001, shard_bytes=shard_bytes)
     return MergeJob(plan, output, "model", "ledger", fit_worker(plan, output, 1 << 30))
 
@@ -51,7 +53,7 @@ def make_job(sources, output, *, weights=(0.25, 0.75), shard_bytes=40_000):
 def whole(job):
     """What the merge gives without any trouble."""
     elsewhere = MergeJob(job.plan, "memory://undisturbed", "model", "ledger", job.memory)
-    merge_all(elsewhere, runner=SerialRunner(), workers=1)
+    merge_all(elsewhere, Hands(SerialRunner(), 1))
     return read_shards(elsewhere)
 
 
@@ -66,7 +68,7 @@ def read_shards(job):
 def stop(job, operation, *, workers=1):
     """A driver that ends at an operation; returns what it did."""
     with stoppable(Stopper(operation)) as stopper, pytest.raises(Stopped):
-        merge_all(job, runner=ThreadRunner(), workers=workers)
+        merge_all(job, Hands(ThreadRunner(), workers))
     return [verb for verb, _ in stopper.seen]
 
 
@@ -82,7 +84,7 @@ def test_other_workers_go_on_and_repeat_no_more_than_what_was_in_flight(
     job = make_job(sources, output)
     begun = stop(job, operation, workers=workers).count("start_part")
     done = len(records(job))
-    outcome = merge_all(job, runner=ThreadRunner(), workers=5 - workers)
+    outcome = merge_all(job, Hands(ThreadRunner(), 5 - workers))
     assert outcome.num_resumed == done >= begun - workers > 0
     assert read_shards(job) == whole(job)
 
@@ -95,7 +97,7 @@ def test_a_record_that_is_empty_or_broken_counts_as_not_done(sources, output, co
     stop(job, 110)
     done = records(job)
     open_store(output).put(done[1], content)
-    outcome = merge_all(job, runner=SerialRunner(), workers=1)
+    outcome = merge_all(job, Hands(SerialRunner(), 1))
     assert outcome.num_resumed == len(done) - 1
     assert read_shards(job) == whole(job)
 
@@ -105,7 +107,7 @@ def test_a_broken_record_of_an_upload_begins_another(sources, output, content):
     job = make_job(sources, output)
     stop(job, 110)
     open_store(output).put("ledger/00001.upload", content)
-    outcome = merge_all(job, runner=SerialRunner(), workers=1)
+    outcome = merge_all(job, Hands(SerialRunner(), 1))
     assert outcome.num_resumed < outcome.num_units
     assert read_shards(job) == whole(job)
     assert list(open_store(output).list_uploads()) == []
@@ -116,7 +118,7 @@ def test_a_record_that_describes_another_unit_is_not_believed(sources, output):
     stop(job, 110)
     store, done = open_store(output), records(job)
     store.put(done[1], store.read(done[1]).replace(b'"offset":3001', b'"offset":3002'))
-    outcome = merge_all(job, runner=SerialRunner(), workers=1)
+    outcome = merge_all(job, Hands(SerialRunner(), 1))
     assert outcome.num_resumed == len(done) - 1
     assert read_shards(job) == whole(job)
 
@@ -127,7 +129,7 @@ def test_a_part_whose_bytes_were_damaged_on_disk_is_written_again(sources, quick
     done = len(records(job))
     (path,) = (quick_folder / "out/model").glob(".metafuse-*00001-of*.part")
     flip(path, 4000)
-    outcome = merge_all(job, runner=SerialRunner(), workers=1)
+    outcome = merge_all(job, Hands(SerialRunner(), 1))
     assert outcome.num_resumed == done - 1
     assert read_shards(job) == whole(job)
 
@@ -138,7 +140,7 @@ def test_a_part_that_is_gone_is_written_again(sources):
     done = len(records(job))
     uploads = MemoryStore("memory://part-gone").room.uploads.values()
     next(upload for upload in uploads if upload.parts).parts.pop(2)
-    outcome = merge_all(job, runner=SerialRunner(), workers=1)
+    outcome = merge_all(job, Hands(SerialRunner(), 1))
     assert outcome.num_resumed == done - 1
     assert read_shards(job) == whole(job)
 
@@ -149,7 +151,7 @@ def test_an_upload_that_is_gone_gets_a_successor(sources, output):
     store = open_store(output)
     for left in list(store.list_uploads()):
         store.resume_upload(left.key, left.id, size=0).abort()
-    outcome = merge_all(job, runner=SerialRunner(), workers=1)
+    outcome = merge_all(job, Hands(SerialRunner(), 1))
     assert outcome.num_resumed == 0
     assert read_shards(job) == whole(job)
 
@@ -167,9 +169,9 @@ def units_of(job, shard):
 
 def test_a_completed_shard_that_was_damaged_on_disk_is_written_again(sources, quick_folder):
     job = make_job(sources, str(quick_folder / "out"))
-    merge_all(job, runner=SerialRunner(), workers=1)
+    merge_all(job, Hands(SerialRunner(), 1))
     flip(quick_folder / "out/model" / job.plan.shards[0].name, 5000)
-    outcome = merge_all(job, runner=SerialRunner(), workers=1)
+    outcome = merge_all(job, Hands(SerialRunner(), 1))
     assert outcome.num_units - outcome.num_resumed == units_of(job, 0)
     assert read_shards(job) == whole(job)
 
@@ -179,12 +181,12 @@ def test_a_completed_shard_that_is_gone_or_another_object_is_written_again(
     sources, output, content
 ):
     job = make_job(sources, output)
-    merge_all(job, runner=SerialRunner(), workers=1)
+    merge_all(job, Hands(SerialRunner(), 1))
     store, key = open_store(output), f"model/{job.plan.shards[1].name}"
     store.delete(key)
     if content:
         store.put(key, content * (job.plan.shards[1].size // 5) + b"x" * 4)
-    outcome = merge_all(job, runner=SerialRunner(), workers=1)
+    outcome = merge_all(job, Hands(SerialRunner(), 1))
     assert outcome.num_units - outcome.num_resumed == units_of(job, 1)
     assert read_shards(job) == whole(job)
 
@@ -204,13 +206,13 @@ def test_nothing_of_a_committed_model_is_thrown_away_for_a_digest_that_changed_s
 ):
     job = make_job(sources, output)
     tell_digests(sources, is_right=True)
-    assert merge_all(job, runner=SerialRunner(), workers=1).num_checked == 2
+    assert merge_all(job, Hands(SerialRunner(), 1)).num_checked == 2
     store = open_store(output)
     store.put("model/manifest.json", b"{}")
     before = {entry.key: entry.etag for entry in store.list()}
     tell_digests(sources, is_right=False)
     with pytest.raises(DigestError):
-        merge_all(job, runner=SerialRunner(), workers=1)
+        merge_all(job, Hands(SerialRunner(), 1))
     assert {entry.key: entry.etag for entry in store.list()} == before
 
 
@@ -243,7 +245,7 @@ class Refusal:
 def test_a_merge_that_may_not_list_uploads_ends_all_the_same(sources, output):
     job = make_job(sources, output)
     with stoppable(Refusal()):
-        merge_all(job, runner=SerialRunner(), workers=1)
+        merge_all(job, Hands(SerialRunner(), 1))
     assert read_shards(job) == whole(job)
 
 
@@ -268,7 +270,7 @@ class Meeting:
 def test_of_two_drivers_that_begin_at_once_the_loser_aborts_its_upload(sources, output):
     job = make_job(sources, output, shard_bytes=1 << 20)
     with stoppable(Meeting()) as meeting, ThreadPoolExecutor(2) as pool:
-        outcomes = list(pool.map(lambda _: merge_all(job, runner=ThreadRunner(), workers=2), "ab"))
+        outcomes = list(pool.map(lambda _: merge_all(job, Hands(ThreadRunner(), 2)), "ab"))
     assert len(meeting.begun) >= 2
     assert meeting.aborted
     assert outcomes[0].files == outcomes[1].files
@@ -283,8 +285,7 @@ def test_two_drivers_of_one_merge_both_end_with_the_same_bytes(sources, output):
         job = MergeJob(job.plan, output, f"model-{number}", f"ledger-{number}", job.memory)
         with ThreadPoolExecutor(2) as pool:
             runs = [
-                pool.submit(merge_all, job, runner=ThreadRunner(), workers=workers)
-                for workers in (1, 3)
+                pool.submit(merge_all, job, Hands(ThreadRunner(), workers)) for workers in (1, 3)
             ]
             first, second = (run.result() for run in runs)
         assert first.files == second.files
@@ -303,7 +304,7 @@ def test_a_host_that_computes_otherwise_than_finished_units_is_refused(sources, 
         store.put(key, to_json(replace(record, arithmetic="0123456789abcdef")))
     before = len(records(job))
     with pytest.raises(RunnerError, match="computes otherwise") as refusal:
-        merge_all(job, runner=runner, workers=2)
+        merge_all(job, Hands(runner, 2))
     assert refusal.value.code == "E-CLUSTER"
     assert len(records(job)) == before
 
@@ -311,7 +312,7 @@ def test_a_host_that_computes_otherwise_than_finished_units_is_refused(sources, 
 def test_hosts_of_all_units_are_told_with_their_arithmetic(sources, output):
     job = make_job(sources, output)
     stop(job, 80)
-    outcome = merge_all(job, runner=SerialRunner(), workers=1)
+    outcome = merge_all(job, Hands(SerialRunner(), 1))
     (host,) = outcome.hosts
     assert (host.host, host.num_units) == (socket.gethostname(), len(job.plan.units))
     assert host.arithmetic == digest_arithmetic()

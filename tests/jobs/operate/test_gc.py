@@ -10,6 +10,7 @@ from jobs.doctor.machine import examine
 from jobs.errors import PointerError
 from jobs.operate.gc import collect, plan_gc
 from jobs.operate.promotion import hold, promote, roll_back
+from jobs.outputs.fenced import Fenced
 from jobs.outputs.lease import held_lease
 from jobs.outputs.pointer import read_history, read_pointer
 from tests.jobs.run.test_conclude_machine import check_chain
@@ -126,11 +127,13 @@ def test_an_abandoned_run_is_finished_so_that_its_driver_cannot_wake_and_promote
     write_model(store, plan.run)
     upload = leave_upload(store, plan.run)
 
-    def gc_comes(_):
-        raise AssertionError("the driver sleeps here")
+    class AsleepBeforeThePointer:
+        def confirm(self):
+            if list(store.list(f"runs/{plan.run}/manifest.json")):
+                raise AssertionError("the driver sleeps here")
 
-    with pytest.raises(AssertionError):
-        drive(store, "2026-11-22", check=lambda: gc_comes(None))
+    with pytest.raises(AssertionError, match="sleeps here"):
+        drive(Fenced(store, AsleepBeforeThePointer()), "2026-11-22")
     assert sweep(store).abandoned == (plan.run,)
     assert not upload.is_open()
     assert models(store) == {"nightly-2026-11-21"}

@@ -24,6 +24,7 @@ from jobs.operate.history import (
 from jobs.operate.history_page import draw_losses, write_page
 from jobs.operate.history_row import HistoryRow
 from jobs.outputs.judgements import find_judgements
+from jobs.outputs.run_folder import RunFolder
 from jobs.recipes.recipe import load_recipe
 from jobs.run.publish import write_pages
 from tests.jobs.commands.test_operate import call, read
@@ -57,8 +58,8 @@ def store():
 def nights(store, *, with_pages=False):
     for day, decision in ((21, "PROMOTE"), (22, "PROMOTE"), (23, "HOLD"), (24, "REFUSE")):
         run, *_ = drive(store, f"2026-11-{day}", decision)
-        for judgement in find_judgements(store, run) if with_pages else ():
-            write_pages(store, run, judgement)
+        for judgement in find_judgements(RunFolder(store, run)) if with_pages else ():
+            write_pages(RunFolder(store, run), judgement)
 
 
 def test_a_row_tells_what_report_and_outcome_tell(store):

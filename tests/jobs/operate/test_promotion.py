@@ -8,6 +8,7 @@ from jobs.consume.resolve import resolve
 from jobs.errors import NoCandidatesError, PointerError
 from jobs.operate.promotion import hold, promote, roll_back, unhold
 from jobs.outputs.pointer import read_history, read_pointer
+from jobs.outputs.run_folder import RunFolder
 from jobs.outputs.runs import read_outcome
 from tests.support.interrupted_store import InterruptedStore
 from tests.support.light_runs import begin, drive
@@ -38,7 +39,7 @@ def test_a_run_that_the_gate_held_is_promoted_by_hand_with_the_reason(store):
     pointer = now(store)
     assert (pointer.run, pointer.previous) == ("nightly-2026-11-22", "nightly-2026-11-21")
     assert (pointer.changed.action, pointer.changed.reason) == ("promote", "checked by eye")
-    assert read_outcome(store, "nightly-2026-11-22").result == "held"
+    assert read_outcome(RunFolder(store, "nightly-2026-11-22")).result == "held"
 
 
 def test_promoting_an_older_run_by_hand_does_not_lower_the_high_water(store):

@@ -5,7 +5,8 @@ import pytest
 from cluster.stores.memory import MemoryStore
 from fusion.checkpoints.checkpoint import Checkpoint, Pin, PinnedFile, TensorSpec
 from fusion.plans.layout import plan_merge
-from fusion.plans.requests import linear_request
+from fusion.plans.requests import model_request
+from fusion.plans.wish import MergeWish
 from jobs.commands.status import follow
 from jobs.merge.ledger import Ledger, PlannedUnits
 from jobs.operate.promotion import promote
@@ -59,7 +60,7 @@ def plan_of_two_shards():
     )
     pinned = (PinnedFile("s", Pin(5 * 131072, "e", None)),)
     checkpoint = Checkpoint("a", "memory://none", pinned, specs, (), {}, "")
-    request = linear_request([checkpoint], [1.0], dtype=None)
+    request = model_request([checkpoint], [1.0], MergeWish())
     return plan_merge(request, shard_bytes=3 * 131072, unit_bytes=131072)
 
 

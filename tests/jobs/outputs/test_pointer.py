@@ -8,7 +8,14 @@ from fusion.errors import ManifestError
 from fusion.manifests.model import FileEntry, ModelManifest
 from jobs.errors import PointerError
 from jobs.outputs.model import commit_model
-from jobs.outputs.pointer import find_promotion, log_key, move_pointer, read_history, read_pointer
+from jobs.outputs.pointer import (
+    Nominee,
+    find_promotion,
+    log_key,
+    move_pointer,
+    read_history,
+    read_pointer,
+)
 
 
 @pytest.fixture
@@ -17,10 +24,11 @@ def store(request):
 
 
 def move(store, run, order, judged_against="", recipe="nightly"):
-    return move_pointer(
-        store, recipe=recipe, run=run, model=f"runs/{run}/model", manifest_sha256="0" * 64,
-        order=order, judged_against=judged_against, check=lambda: None,
-    ).moved  # fmt: skip
+    nominee = Nominee(
+        recipe=recipe, run=run, model=f"runs/{run}/model", manifest_sha256="0" * 64,
+        order=order, judged_against=judged_against,
+    )  # fmt: skip
+    return move_pointer(store, nominee).moved
 
 
 def test_the_first_model_is_promoted(store):

@@ -15,6 +15,7 @@ from jobs.operate.promotion import hold, promote, roll_back, unhold
 from jobs.operate.status import find_runs
 from jobs.outputs.judgements import find_judgements
 from jobs.outputs.pointer import read_history, read_pointer
+from jobs.outputs.run_folder import RunFolder
 from jobs.outputs.runs import read_outcome, read_plan
 from jobs.outputs.verify import check_run
 from tests.support import reference_model as model
@@ -109,12 +110,15 @@ def read_world(store):
     ]
     world = model.World(log=log[::-1])
     for name in find_runs(store):
-        plan, outcome = read_plan(store, name), read_outcome(store, name)
+        plan, outcome = read_plan(RunFolder(store, name)), read_outcome(RunFolder(store, name))
         world.runs[name] = model.Run(
             plan.order,
             plan.data.etag,
             plan.incumbent.run if plan.incumbent else "",
-            {j.report.incumbent: j.report.verdict.decision for j in find_judgements(store, name)},
+            {
+                j.report.incumbent: j.report.verdict.decision
+                for j in find_judgements(RunFolder(store, name))
+            },
             (outcome.result, outcome.previous) if outcome else None,
         )
     return world

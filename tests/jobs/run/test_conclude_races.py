@@ -8,17 +8,18 @@ import pytest
 
 from cluster.stores.open_store import open_store
 from jobs.operate.promotion import hold, unhold
-from jobs.outputs.pointer import move_pointer, read_history, read_pointer
+from jobs.outputs.pointer import Nominee, move_pointer, read_history, read_pointer
 from tests.jobs.run.test_conclude_machine import check_chain
 
 PUBLISHERS = 16
 
 
 def publish(store, run, order, judged_against):
-    return move_pointer(
-        store, recipe="nightly", run=run, model=f"runs/{run}/model", manifest_sha256="0" * 64,
-        order=order, judged_against=judged_against, check=lambda: None,
-    ).moved  # fmt: skip
+    nominee = Nominee(
+        recipe="nightly", run=run, model=f"runs/{run}/model", manifest_sha256="0" * 64,
+        order=order, judged_against=judged_against,
+    )  # fmt: skip
+    return move_pointer(store, nominee).moved
 
 
 def date(number):

@@ -1,0 +1,36 @@
+"""The folder of one run in an output: what is put there and read from there by name."""
+
+from dataclasses import dataclass
+
+from cluster.stores.store import Store
+from jobs.outputs.puts import keep_first, read_or_none
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """runs/RUN of an output.
+
+    Attributes:
+        store: of the output.
+        run: name with attempt.
+    """
+
+    store: Store
+    run: str
+
+    @property
+    def prefix(self) -> str:
+        """Key of the folder, without a slash at the end."""
+        return f"runs/{self.run}"
+
+    def key(self, name: str) -> str:
+        """Key of what is called `name` in the folder."""
+        return f"{self.prefix}/{name}"
+
+    def read(self, name: str) -> bytes | None:
+        """An object's bytes; None where there is none."""
+        return read_or_none(self.store, self.key(name))
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Write an object once; what another driver of the run wrote stands."""
+        keep_first(self.store, self.key(name), content)
