@@ -2,21 +2,32 @@
 
 import hashlib
 import hmac
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fusion.scores.canonical_text import canonical_text
+from fusion.scores.near_duplicates import collect_grams, find_near
 
 SLICES = ("rank", "select", "gate", "audit")
 # Fixed for ever: another key would move examples that earlier models were chosen on into the gate.
 KEY = b"metafuse slices 1"
 BUCKETS = 1000
-GRAM_WORDS = 13
-WORD = re.compile(r"\w+")
 
 
-def canonical_text(text: str) -> str:
-    """NFKC, case folded, runs of white space as one blank: what is hashed."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Examples that nearly repeat one of another slice, by index, ascending.
+
+    Attributes:
+        dropped: of rank and select; they belong to no slice.
+        shared: of audit, near one of gate. They stay where they are: to report them is enough, as
+            no model is chosen on either slice.
+    """
+
+    dropped: tuple[int, ...]
+    shared: tuple[int, ...]
 
 
 def assign_slice(cluster_text: str, shares: Mapping[str, float]) -> str:
@@ -42,54 +53,21 @@ def assign_slice(cluster_text: str, shares: Mapping[str, float]) -> str:
     return next(name for name in reversed(SLICES) if shares[name] > 0)
 
 
-def find_near_duplicates(texts: Sequence[str], slices: Sequence[str]) -> frozenset[int]:
-    """Indices of rank and select examples that nearly repeat one of another slice.
+def find_repeats(texts: Sequence[str], slices: Sequence[str]) -> Repeats:
+    """Seek texts that share most of their 13-grams with a text of another slice.
 
-    Two texts nearly repeat each other if they have the same words, or 13 consecutive words in
-    common. The gate and audit slices keep theirs; select loses against rank.
-
-    Args:
-        texts: n texts.
-        slices: n slice names.
-    """
-    strength = {"gate": 0, "audit": 0, "rank": 1, "select": 2}
-    seen: dict[tuple[str, ...], str] = {}
-    repeated: set[int] = set()
-    for index in sorted(range(len(texts)), key=lambda i: strength[slices[i]]):
-        grams = _grams(texts[index])
-        own = slices[index]
-        if strength[own] and any(seen.get(gram, own) != own for gram in grams):
-            repeated.add(index)
-            continue
-        for gram in grams:
-            seen.setdefault(gram, own)
-    return frozenset(repeated)
-
-
-def find_gate_repeats(texts: Sequence[str], slices: Sequence[str]) -> frozenset[int]:
-    """Indices of audit examples that nearly repeat one of the gate slice.
-
-    They stay where they are: to report them is enough, as no model is chosen on either slice.
+    Most: the Jaccard index of the two sets of grams is at least 0.5, so that one signature in all
+    texts drops none. A text of at most 13 words has one gram, all its words. Gate and audit keep
+    theirs; select loses against what is left of rank.
 
     Args:
         texts: n texts.
         slices: n slice names.
     """
-    gate = {
-        gram
-        for text, own in zip(texts, slices, strict=True)
-        if own == "gate"
-        for gram in _grams(text)
-    }
-    return frozenset(
-        index
-        for index, own in enumerate(slices)
-        if own == "audit" and any(gram in gate for gram in _grams(texts[index]))
-    )
-
-
-def _grams(text: str) -> list[tuple[str, ...]]:
-    words = tuple(WORD.findall(canonical_text(text)))
-    if len(words) <= GRAM_WORDS:
-        return [words] if words else []
-    return [words[i : i + GRAM_WORDS] for i in range(len(words) - GRAM_WORDS + 1)]
+    grams = collect_grams(texts)
+    where = np.array(slices, dtype=np.str_)
+    rank, select, gate, audit = (where == name for name in SLICES)
+    dropped = find_near(grams, rank | select, gate | audit)
+    dropped |= find_near(grams, select & ~dropped, rank & ~dropped)
+    shared = find_near(grams, audit, gate)
+    return Repeats(tuple(np.flatnonzero(dropped).tolist()), tuple(np.flatnonzero(shared).tolist()))

@@ -4,9 +4,10 @@ import math
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from cluster.stores.open_store import open_store
 from cluster.workers.hands import Hands
 from fusion.scores.classification import score
 from fusion.scores.records import Score
@@ -19,6 +20,8 @@ from jobs.recipes.recipe import Recipe, load_recipe
 from jobs.run.embedded_ray import LazyRay, most_at_a_time
 from jobs.run.prepare import make_task
 from jobs.tasks.contract import EvaluationTask
+from jobs.tasks.data import REPEATED
+from jobs.tasks.slicing import keep_slices, name_slices
 from jobs.tasks.text_classification import load_examples
 
 # Exit status where a checkpoint that was asked for has no score.
@@ -33,11 +36,9 @@ def run_evaluate(
         raise UsageError(f"--slice {slice_name}: expected one of {', '.join(SLICES)}")
     recipe = load_recipe(path)
     found = find_candidates(uris, settle_seconds=0, now=time.time(), base=recipe.base)
-    task = make_task(recipe)
-    check_slice(task, slice_name)
     progress = Progress(is_quiet=as_json)
     try:
-        book = _score(recipe, found, task, slice_name, address, progress)
+        book = _score(recipe, found, slice_name, address, progress)
     finally:
         progress.close()
     scores = [score(r, name=name, slice=part) for (name, part), r in book.records.items()]
@@ -52,20 +53,35 @@ def run_evaluate(
     return LOST_SOME if failures else 0
 
 
-def check_slice(task: EvaluationTask, slice_name: str) -> None:
+def slice_data(task: EvaluationTask, slice_name: str, folder: str) -> EvaluationTask:
     """Read the data, so that a slice without examples is known before anything is paid for.
+
+    Args:
+        task: with pinned data.
+        slice_name: that will be scored.
+        folder: where the slices are put for all evaluations.
+
+    Returns:
+        The task with its slices.
 
     Raises:
         DataError: there are none, or the data cannot be read.
     """
-    share = task.shares[slice_name]
-    count = len(load_examples(task).rows(slice_name))
-    if not count:
+    sliced = load_examples(task).sliced
+    if not sliced.counts.get(slice_name):
+        share = task.shares[slice_name]
+        repeated = {"rank": sliced.repeated_rank, "select": sliced.repeated_select}.get(slice_name)
+        left = f"; {repeated} nearly repeat one of another slice" if repeated else ""
         raise DataError(
-            f"{task.data}: no example is in slice {slice_name}, whose share is {share:g}; nothing "
-            "was evaluated",
-            f"give task.slices.{slice_name} a share, or name another --slice",
+            f"{task.data}: no example is in slice {slice_name}, whose share is {share:g}{left}; "
+            "nothing was evaluated",
+            REPEATED
+            if repeated
+            else f"give task.slices.{slice_name} a share, or name another --slice",
         )
+    store = open_store(folder)
+    content = keep_slices(store, "slices", sliced)
+    return replace(task, slices=name_slices(store, "slices", content, digest=sliced.digest))
 
 
 def format_error(value: float) -> str:
@@ -76,7 +92,6 @@ def format_error(value: float) -> str:
 def _score(
     recipe: Recipe,
     found: Found,
-    task: EvaluationTask,
     slice_name: str,
     address: str | None,
     progress: Progress,
@@ -89,7 +104,7 @@ def _score(
         return score_all(
             found.candidates,
             [slice_name],
-            task,
+            slice_data(make_task(recipe), slice_name, cache),
             cache=cache,
             hands=Hands(ray.start(), wanted.workers or most_at_a_time(address), wanted.of_one),
             tell=progress.step("evaluate"),

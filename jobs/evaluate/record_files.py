@@ -11,6 +11,7 @@ from cluster.errors import NotFoundError
 from cluster.stores.store import Store
 from fusion.errors import ManifestError
 from fusion.scores.records import Records
+from fusion.scores.slices import SLICES
 from jobs.outputs.parquet_file import read_parquet
 
 PREFIX = b"metafuse."
@@ -19,6 +20,25 @@ PREFIX = b"metafuse."
 def score_key(checkpoint_digest: str, task_digest: str, slice_name: str) -> str:
     """Where the records of a checkpoint on a slice are kept: by what was scored, not by run."""
     return f"{checkpoint_digest[:16]}-{task_digest[:16]}-{slice_name}.parquet"
+
+
+def recorded_ids(store: Store, folder: str, task_digest: str) -> Mapping[str, frozenset[str]]:
+    """Which examples were scored, for every slice of a task that anything was scored on.
+
+    All records of one task and slice are of the same examples, so one file a slice is read.
+
+    Raises:
+        ManifestError: one cannot be read.
+    """
+    found: dict[str, frozenset[str]] = {}
+    for entry in store.list(f"{folder}/"):
+        names = [name for name in SLICES if entry.key.endswith(score_key("", task_digest, name))]
+        if not names or names[0] in found:
+            continue
+        loaded = load_records(store, entry.key)
+        if loaded is not None and loaded[1].get("task") == task_digest:
+            found[names[0]] = frozenset(loaded[0].ids)
+    return found
 
 
 def format_records(records: Records, labels: Sequence[str], facts: Mapping[str, str]) -> bytes:

@@ -3,8 +3,10 @@
 POINTER_KEY = "latest.json"
 POINTER_LOG = "pointer-log"
 LEASE_KEY = "lease.json"
+SCORES = "scores"
 # In a run's folder.
 PLAN_KEY = "plan.json"
+SLICES_KEY = "slices.parquet"
 RECIPE_KEY = "recipe.yaml"
 WEIGHTS_KEY = "weights.json"
 REPORT_KEY = "report.json"

@@ -54,6 +54,7 @@ class RunPlan:
         incumbent: None before anything was promoted.
         excluded: names left out because an earlier attempt found them damaged.
         base: of candidates that are adapters; None where none was named.
+        slices: digest of the slices; "" where an older release began the run.
     """
 
     run: str
@@ -67,6 +68,7 @@ class RunPlan:
     incumbent: Incumbent | None
     excluded: tuple[str, ...] = ()
     base: FrozenCandidate | None = None
+    slices: str = ""
 
     @property
     def order(self) -> tuple[str, int]:

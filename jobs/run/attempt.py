@@ -36,6 +36,7 @@ from jobs.run.conclude import find_promoted, finish
 from jobs.run.prepare import Prepared, prepare
 from jobs.run.request import RunRequest, RunResult
 from jobs.tasks.contract import EvaluationTask
+from jobs.tasks.slicing import Slices
 
 # Errors that end an attempt, and what its outcome is called. Any other leaves it to be resumed.
 ENDINGS: Mapping[type[Exception], str] = {
@@ -73,6 +74,7 @@ class Attempt:
         identity: what was frozen, and whether that is new.
         candidates: None where they are to be opened by frozen pins.
         task: None where it is to be made with the frozen pin.
+        slices: None where they are to be read, or made, as they were frozen.
         left_for_later: places of candidates that were found since.
         ended: how it ended before; None if there is work left.
         damaged: candidates that it found damaged, filled as it ends.
@@ -82,6 +84,7 @@ class Attempt:
     identity: Identity
     candidates: tuple[Checkpoint, ...] | None = None
     task: EvaluationTask | None = None
+    slices: Slices | None = None
     left_for_later: tuple[str, ...] = ()
     ended: RunResult | None = None
     damaged: list[str] = field(default_factory=list)
@@ -194,7 +197,8 @@ def _begin(run: OpenRun, excluded: tuple[str, ...]) -> Attempt:
     if identity.state == "resumed":
         return Attempt(run, identity, ended=_find_end(run, identity))
     kept = tuple(c for c in prepared.candidates if c.name not in excluded)
-    return Attempt(run, identity, kept, prepared.task, ended=_find_end(run, identity))
+    ended = _find_end(run, identity)
+    return Attempt(run, identity, kept, prepared.task, prepared.slices, ended=ended)
 
 
 def _find_end(run: OpenRun, identity: Identity) -> RunResult | None:
@@ -230,6 +234,7 @@ def _wanted(
         incumbent=incumbent,
         excluded=excluded,
         base=freeze((prepared.base,))[0] if prepared.base is not None else None,
+        slices=prepared.slices.digest,
     )
 
 

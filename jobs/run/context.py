@@ -14,17 +14,18 @@ from fusion.checkpoints.checkpoint import Checkpoint
 from jobs.console.figures import Say
 from jobs.console.json_log import name_run
 from jobs.evaluate.score import ScoreBook, score_all
-from jobs.outputs.keys import RECIPE_KEY
+from jobs.outputs.keys import RECIPE_KEY, SCORES
 from jobs.outputs.progress_note import kept_progress
 from jobs.outputs.run_folder import RunFolder
 from jobs.outputs.runs import RunPlan
 from jobs.recipes.recipe import Recipe
 from jobs.run.attempt import Attempt, open_candidates
+from jobs.run.freeze_slices import freeze_slices
 from jobs.run.prepare import make_task
 from jobs.run.request import RunRequest
 from jobs.tasks.contract import EvaluationTask
+from jobs.tasks.slicing import Slices
 
-SCORES = "scores"
 # What one merge worker moves from S3 to S3, read and written: measured 0.25 GB/s of one core.
 WORKER_BITS = 2e9
 
@@ -38,7 +39,8 @@ class RunContext:
     Attributes:
         attempt: what was frozen, and the output it is of.
         candidates: pinned, without those that the plan excludes.
-        task: with pinned data.
+        task: with pinned data and frozen slices.
+        slices: that were frozen.
         evaluators: who evaluates.
         mergers: who merges.
         say: progress.
@@ -48,6 +50,7 @@ class RunContext:
     attempt: Attempt
     candidates: tuple[Checkpoint, ...]
     task: EvaluationTask
+    slices: Slices
     evaluators: Hands
     mergers: Hands
     say: Say
@@ -116,18 +119,17 @@ def opened(attempt: Attempt) -> Iterator[RunContext]:
     """An attempt at work: candidates opened by their pins, workers started, progress kept.
 
     Raises:
-        SourceChangedError: a candidate is no longer what was pinned.
+        SourceChangedError: a candidate or the slices are no longer what was frozen.
     """
     plan, run = attempt.plan, attempt.run
     request = run.request
     name_run(plan.run)
     candidates = attempt.candidates or open_candidates(plan)
-    task = attempt.task or make_task(request.recipe, pin=plan.data)
+    task = replace(attempt.task or make_task(request.recipe, pin=plan.data), pin=plan.data)
+    task, sliced = freeze_slices(attempt.folder, plan, task, attempt.slices)
     evaluators, mergers = _hire(request)
     with kept_progress(run.bare, run.lease, plan.run, request.say) as say:
-        context = RunContext(
-            attempt, candidates, replace(task, pin=plan.data), evaluators, mergers, say
-        )
+        context = RunContext(attempt, candidates, task, sliced, evaluators, mergers, say)
         context.folder.keep(RECIPE_KEY, request.recipe.text.encode())
         yield context
 

@@ -26,6 +26,7 @@ from jobs.recipes.recipe import Recipe
 from jobs.run.names import RESERVED
 from jobs.tasks.contract import EvaluationTask
 from jobs.tasks.data import Examples, check_slices, pin_data
+from jobs.tasks.slicing import Slices
 from jobs.tasks.text_classification import label_numbers, load_examples
 
 # What loading and a forward pass need beyond the tensors themselves, measured on small encoders.
@@ -44,6 +45,7 @@ class Prepared:
         candidates: that agree with each other.
         skipped: found, but not usable.
         task: with the evaluation data pinned.
+        slices: of the evaluation data.
         num_tokens: of the rank and gate slices together, about.
         base: of candidates that are adapters.
     """
@@ -51,6 +53,7 @@ class Prepared:
     candidates: tuple[Checkpoint, ...]
     skipped: tuple[Skipped, ...]
     task: EvaluationTask
+    slices: Slices
     num_tokens: int = 0
     base: Checkpoint | None = None
 
@@ -90,7 +93,7 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
     examples = check_labels(found.candidates[0], task)
     check_weights(found, recipe)
     num_tokens = count_tokens(examples, task)
-    return Prepared(found.candidates, found.skipped, task, num_tokens, found.base)
+    return Prepared(found.candidates, found.skipped, task, examples.sliced, num_tokens, found.base)
 
 
 def drop_too_large(found: Found, select: Select) -> Found:
@@ -225,7 +228,7 @@ def check_labels(checkpoint: Checkpoint, task: EvaluationTask) -> Examples:
             too few clusters.
     """
     examples = load_examples(task)
-    check_slices(examples, task)
+    check_slices(examples.sliced, task)
     table = checkpoint.config.get("id2label")
     if isinstance(table, Mapping):
         names = [str(table[key]) for key in sorted(table, key=int)]

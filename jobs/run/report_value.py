@@ -1,6 +1,5 @@
 """From what a run saw to the value that its report shows."""
 
-from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Literal
@@ -26,8 +25,6 @@ from jobs.run.judge import Judged
 from jobs.run.names import INCUMBENT, UNIFORM
 from jobs.run.weigh import ChosenWeights
 from jobs.run.witness import Witness
-from jobs.tasks.data import Examples
-from jobs.tasks.text_classification import load_examples
 
 Line = Literal["candidate", "fused", "uniform", "ensemble", "incumbent"]
 
@@ -36,7 +33,6 @@ def make_report(context: RunContext, witness: Witness, judged: Judged) -> RunRep
     """The report of a judged run."""
     incumbent = judged.incumbent.run if judged.incumbent else ""
     plan, ranked, chosen, fused = context.plan, witness.ranked, witness.chosen, witness.fused
-    examples = load_examples(context.task)
     return RunReport(
         run=plan.run, recipe=plan.recipe, logical_date=plan.logical_date, attempt=plan.attempt,
         created=_now(),
@@ -47,7 +43,7 @@ def make_report(context: RunContext, witness: Witness, judged: Judged) -> RunRep
         verdict=judged.verdict,
         headline=headline(judged.verdict),
         task=_describe_task(context),
-        slices=Counter(name for name in examples.slices if name),
+        slices=context.slices.counts,
         rule=chosen.rule,
         effective_models=effective_models(chosen.weights),
         reference=_forest_reference(chosen, judged)[0],
@@ -60,23 +56,23 @@ def make_report(context: RunContext, witness: Witness, judged: Judged) -> RunRep
         timings=tuple(context.timings.items()),
         published=context.attempt.run.request.published,
         sources=fused.manifest.sources,
-        notes=_notes(context, examples),
+        notes=_notes(context),
         commands=_commands(context.store.uri, fused.folder),
         accuracies=_accuracy_rows(chosen, fused, judged),
     )  # fmt: skip
 
 
-def _notes(context: RunContext, examples: Examples) -> tuple[str, ...]:
+def _notes(context: RunContext) -> tuple[str, ...]:
     """What a reader has to know beside the figures."""
-    attempt = context.attempt
+    attempt, sliced = context.attempt, context.slices
     notes = [*attempt.run.notes, *find_doubts(context.candidates)]
-    if examples.num_repeated:
+    if sliced.num_repeated:
         notes.append(
-            f"{examples.num_repeated} near-duplicates of examples in other slices were left out"
+            f"{sliced.num_repeated} near-duplicates of examples in other slices were left out"
         )
-    if examples.num_shared:
+    if sliced.num_shared:
         notes.append(
-            f"{examples.num_shared} examples of the audit slice nearly repeat one of the gate "
+            f"{sliced.num_shared} examples of the audit slice nearly repeat one of the gate "
             "slice; they were left where they are"
         )
     if attempt.identity.state == "resumed":

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fusion.canonical import digest, to_json
 from fusion.checkpoints.checkpoint import Pin
+from jobs.tasks.slicing import FrozenSlices
 
 # Part of every task digest: bump it when the same file and model would give other records.
 EVALUATOR_VERSION = 1
@@ -25,6 +26,7 @@ class EvaluationTask:
         shares: of the slices, of sum 1.
         batch_size: texts a forward pass.
         max_length: tokens read of each text; None: what the model can.
+        slices: which example is in which slice; None: found from the data at each reading.
     """
 
     kind: str
@@ -37,11 +39,12 @@ class EvaluationTask:
     shares: Mapping[str, float]
     batch_size: int
     max_length: int | None
+    slices: FrozenSlices | None = None
 
     @property
     def digest(self) -> str:
         """Of everything that changes a score; the batch size does not."""
-        content = {
+        content: dict[str, object] = {
             "version": EVALUATOR_VERSION,
             "kind": self.kind,
             "data": (self.pin.size, self.pin.etag, self.pin.version),
@@ -49,4 +52,6 @@ class EvaluationTask:
             "shares": dict(self.shares),
             "max_length": self.max_length,
         }
+        if self.slices is not None and self.slices.digest:
+            content["slices"] = self.slices.digest
         return digest(to_json(content))

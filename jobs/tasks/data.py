@@ -11,17 +11,20 @@ from cluster.errors import ClusterError, NotFoundError, PreconditionError
 from cluster.stores.open_store import open_store
 from fusion.checkpoints.checkpoint import Pin
 from fusion.scores.records import SMALLEST_CLUSTERS
-from fusion.scores.slices import (
-    SLICES,
-)
+from fusion.scores.slices import SLICES
 from jobs.errors import DataError, SourceChangedError
 from jobs.tasks.contract import EvaluationTask
+from jobs.tasks.slicing import Slices
 
 # Clusters: one to rank by; an error of the difference is known from two on.
 SMALLEST_SLICES = {"rank": 1, "gate": SMALLEST_CLUSTERS}
 
 
 NO_DATA = "check the path or URI under task.data; nothing was evaluated"
+REPEATED = (
+    "keep one of each group of texts that share most of their words, or name under "
+    "task.columns.cluster the column that binds them: a cluster is in one slice"
+)
 HINT = "set task.columns, or fix the data; nothing was evaluated"
 
 
@@ -30,27 +33,33 @@ class Examples:
     """n examples, in the order of the file.
 
     Attributes:
-        ids: unique.
-        clusters: short digest of what binds examples together.
         texts: to classify.
         labels: as in the file, as text.
-        slices: rank, select, gate or audit; "" for dropped near-duplicates.
-        num_repeated: examples dropped from rank and select because another slice has nearly the
-            same text.
-        num_shared: examples of audit that nearly repeat one of gate; they stay.
+        sliced: ids, clusters and slices.
     """
 
-    ids: tuple[str, ...]
-    clusters: tuple[str, ...]
     texts: tuple[str, ...]
     labels: tuple[str, ...]
-    slices: tuple[str, ...]
-    num_repeated: int
-    num_shared: int = 0
+    sliced: Slices
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Unique names."""
+        return self.sliced.ids
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """Short digest of what binds examples together."""
+        return self.sliced.clusters
+
+    @property
+    def slices(self) -> tuple[str, ...]:
+        """Slice of each example, "" for dropped near-duplicates."""
+        return self.sliced.names
 
     def rows(self, name: str) -> list[int]:
         """Indices of one slice."""
-        return [index for index, own in enumerate(self.slices) if own == name]
+        return self.sliced.rows(name)
 
 
 def pin_data(uri: str) -> Pin:
@@ -67,13 +76,13 @@ def pin_data(uri: str) -> Pin:
     return Pin(entry.size, entry.etag, entry.version)
 
 
-def check_slices(examples: Examples, task: EvaluationTask) -> None:
+def check_slices(sliced: Slices, task: EvaluationTask) -> None:
     """Refuse data whose clusters are too few to rank candidates and to judge a model.
 
     Raises:
-        DataError: with the clusters of every slice.
+        DataError: with the clusters of every slice, and what near-duplicates took from it.
     """
-    pairs = set(zip(examples.slices, examples.clusters, strict=True))
+    pairs = set(zip(sliced.names, sliced.clusters, strict=True))
     counts = {name: sum(own == name for own, _ in pairs) for name in SLICES}
     lacking = [name for name, least in SMALLEST_SLICES.items() if counts[name] < least]
     if not lacking:
@@ -82,9 +91,18 @@ def check_slices(examples: Examples, task: EvaluationTask) -> None:
     what = f"column {task.cluster!r}" if task.cluster else "each text is one"
     each = ", ".join(f"{name} {count}" for name, count in counts.items())
     share = "" if task.shares[name] > 0 else f", and task.slices.{name} is 0"
-    raise DataError(
+    said = (
         f"{task.data}: {total} clusters ({what}) for {len(SLICES)} slices: {each}; the {name} "
-        f"slice needs at least {SMALLEST_SLICES[name]}{share}. Nothing was evaluated.",
+        f"slice needs at least {SMALLEST_SLICES[name]}{share}"
+    )
+    if name == "rank" and sliced.repeated_rank:
+        raise DataError(
+            f"{said}. {sliced.repeated_rank} of its examples were left out, as they nearly repeat "
+            "one of another slice. Nothing was evaluated.",
+            REPEATED,
+        )
+    raise DataError(
+        f"{said}. Nothing was evaluated.",
         "a cluster is never split: name a finer column under task.columns.cluster, leave it out "
         f"so that every text is its own, or give task.slices.{name} a larger share",
     )

@@ -1,30 +1,35 @@
 """Text classification: texts and labels from a pinned file, cut into disjoint slices."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
-from fusion.scores.slices import (
-    assign_slice,
-    canonical_text,
-    find_gate_repeats,
-    find_near_duplicates,
-)
 from jobs.errors import DataError
 from jobs.tasks.contract import EvaluationTask
 from jobs.tasks.data import HINT, Examples, make_ids, read_column, read_table
+from jobs.tasks.slicing import Slices, make_slices, read_slices
 
 
 def load_examples(task: EvaluationTask) -> Examples:
-    """Read and slice the evaluation data.
+    """Read the evaluation data; its slices are those of the task, or are made here.
 
     Raises:
         DataError: unreadable, or a column or value missing.
-        SourceChangedError: the file is no longer the pinned one.
+        SourceChangedError: the file is no longer the pinned one, or its slices are not.
     """
     table = read_table(task)
     texts = read_column(table, task.text, task)
     labels = [str(value) for value in read_column(table, task.label, task)]
+    if task.slices is not None:
+        sliced = read_slices(task.slices)
+    else:
+        sliced = _make_slices(table, texts, labels, task)
+    return Examples(tuple(texts), tuple(labels), sliced)
+
+
+def _make_slices(
+    table: Any, texts: Sequence[str], labels: Sequence[str], task: EvaluationTask
+) -> Slices:
     clusters = [str(v) for v in read_column(table, task.cluster, task)] if task.cluster else texts
     ids = (
         [str(v) for v in read_column(table, task.id, task)] if task.id else make_ids(texts, labels)
@@ -32,22 +37,7 @@ def load_examples(task: EvaluationTask) -> Examples:
     repeated = [name for name, count in Counter(ids).items() if count > 1]
     if repeated:
         raise DataError(f"{task.data}: id {repeated[0]!r:.80} is given more than once", HINT)
-    slices = [assign_slice(cluster, task.shares) for cluster in clusters]
-    dropped = find_near_duplicates(texts, slices)
-    kept = tuple("" if i in dropped else name for i, name in enumerate(slices))
-    digests = tuple(
-        hashlib.sha256(canonical_text(cluster).encode(errors="replace")).hexdigest()[:16]
-        for cluster in clusters
-    )
-    return Examples(
-        tuple(ids),
-        digests,
-        tuple(texts),
-        tuple(labels),
-        kept,
-        len(dropped),
-        len(find_gate_repeats(texts, slices)),
-    )
+    return make_slices(ids, clusters, texts, task.shares)
 
 
 def label_numbers(

@@ -1,4 +1,4 @@
-"""Metrics, paired differences, selection and slices."""
+"""Metrics, paired differences and selection."""
 
 import math
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fusion.evidence.differences import (
@@ -20,13 +20,6 @@ from fusion.evidence.differences import (
 from fusion.evidence.selection import Measured, SelectRules, choose
 from fusion.scores.classification import brier, constant_loss, ensemble, log_loss, macro_f1, score
 from fusion.scores.records import Records, clustered_error
-from fusion.scores.slices import (
-    SLICES,
-    assign_slice,
-    canonical_text,
-    find_gate_repeats,
-    find_near_duplicates,
-)
 
 
 def make_records(probabilities, labels, clusters=None):
@@ -167,53 +160,6 @@ def test_the_best_are_kept_and_everybody_gets_a_reason():
 def test_an_overconfident_model_that_knows_something_is_kept():
     (choice,) = choose([measured("a", 0.9, accuracy=0.77)], SelectRules())
     assert choice.is_kept
-
-
-SHARES = {"rank": 0.3, "select": 0.2, "gate": 0.4, "audit": 0.1}
-
-
-def test_slices_have_their_shares_and_never_move():
-    found = [assign_slice(f"text {i}", SHARES) for i in range(4000)]
-    for name in SLICES:
-        assert found.count(name) / 4000 == pytest.approx(SHARES[name], abs=0.03)
-    assert found[:6] == ["gate", "rank", "gate", "rank", "rank", "audit"]
-
-
-@given(st.text(max_size=40))
-def test_case_and_space_do_not_change_the_slice(text):
-    assert assign_slice(f"  {text} ", SHARES) == assign_slice(text, SHARES)
-    assert canonical_text(text.upper().casefold()) == canonical_text(canonical_text(text.upper()))
-
-
-def test_what_audit_has_in_common_with_the_gate_is_found_and_left_there():
-    words = " ".join(f"w{i}" for i in range(20))
-    texts = [f"{words} one", f"{words} two", "a b c", "A  b c.", f"{words} three"]
-    slices = ["gate", "audit", "audit", "rank", "rank"]
-    assert find_gate_repeats(texts, slices) == {1}
-    assert find_near_duplicates(texts, slices) == {3, 4}
-
-
-def test_shares_must_sum_to_one():
-    with pytest.raises(ValueError, match="sum"):
-        assign_slice("x", {**SHARES, "gate": 0.5})
-
-
-@settings(max_examples=50)
-@given(
-    st.lists(st.sampled_from(["Good phone.", "good  phone", "bad", "fine", "x y z"]), max_size=12)
-)
-def test_near_duplicates_leave_rank_and_select_but_never_the_gate(texts):
-    slices = [SLICES[i % 4] for i in range(len(texts))]
-    dropped = find_near_duplicates(texts, slices)
-    assert all(slices[i] in ("rank", "select") for i in dropped)
-    left = {}
-    for i, text in enumerate(texts):
-        if i not in dropped and slices[i] in ("rank", "select"):
-            left.setdefault(canonical_text(text).rstrip("."), set()).add(slices[i])
-    gate = {
-        canonical_text(t).rstrip(".") for t, s in zip(texts, slices, strict=True) if s == "gate"
-    }
-    assert all(len(own) == 1 and text not in gate for text, own in left.items())
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60))

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from fusion.checkpoints.agreement import find_mismatches
 from fusion.checkpoints.checkpoint import group_candidates
-from fusion.scores.slices import canonical_text
+from fusion.scores.canonical_text import canonical_text
 from jobs.candidates.find import find_candidates
 from jobs.demo import training as demo_training
 from jobs.demo.demo import PUBLISHED, prepare_demo

@@ -12,7 +12,9 @@ import boto3
 import pytest
 
 from cluster.stores.open_store import open_store
+from jobs.evaluate.record_files import load_records
 from jobs.outputs.pointer import read_pointer
+from jobs.tasks.slicing import parse_slices
 from tests.jobs.commands.test_operate import call, read
 from tests.support.running import run_project
 
@@ -62,7 +64,13 @@ def test_a_run_that_an_older_release_left_half_way_goes_on(kept):
     assert {name for name in now if "baseline" not in name} == {
         name for name in ledgers if "baseline" not in name
     }
+    # No score is computed twice: all are of the task as it was called, and none was written again.
     assert {key: store.head(key).etag for key in scores} == scores
+    tasks = {entry.key.split("-")[1] for entry in store.list("scores/")}
+    assert tasks == {key.split("-")[1] for key in scores}
+    (rank,) = {load_records(store, key)[0].ids for key in scores if key.endswith("-rank.parquet")}
+    slices = parse_slices(store.read(f"runs/{NIGHT}/slices.parquet"), "here")
+    assert tuple(slices.ids[row] for row in slices.rows("rank")) == rank
     assert read_pointer(store).pointer.previous == LATEST
     again = run_project(kept, date="2026-11-24")
     assert again.outcome.result in ("promoted", "nothing_new")
