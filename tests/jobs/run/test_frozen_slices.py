@@ -8,7 +8,8 @@ import pytest
 from pyarrow import parquet
 
 from cluster.stores.open_store import open_store
-from cluster.workers.runner import Resources, SerialRunner
+from cluster.workers.hands import Hands
+from cluster.workers.runner import SerialRunner
 from jobs.errors import SourceChangedError
 from jobs.evaluate.record_files import load_records
 from jobs.evaluate.rescoring import rescore
@@ -101,10 +102,8 @@ def test_other_slices_than_the_plan_has_end_the_run(project, is_there):
 def test_a_run_of_an_older_release_ends_with_the_slices_of_its_records(project):
     task = make_task_of_older_rule(project)
     cache = project / "merged" / "scores"
-    score_all(
-        candidates(project), ["rank"], task, cache=str(cache),
-        runner=SerialRunner(), resources=Resources(), workers=1,
-    )  # fmt: skip
+    hands = Hands(SerialRunner(), 1)
+    score_all(candidates(project), ["rank"], task, cache=str(cache), hands=hands)
     scored = {path.name: path.read_bytes() for path in cache.iterdir()}
     interrupt(project, "evaluate on rank")
     plan = project / RUN / "plan.json"
