@@ -1,21 +1,17 @@
 """Hugging Face text classifiers of the BERT, RoBERTa and GPT-2 families, offline."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-
 import torch
 import transformers
 
+from fusion.checkpoints.checkpoint import Checkpoint, model_tensors
 from jobs.errors import ModelError
 from jobs.models.contract import Predictions, predict_in_batches
-
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
+from jobs.models.filling import fill_skeleton, make_skeleton, quiet_library
+from jobs.models.unfilled import Unfilled, choose_device
 
 CLASSES: Mapping[str, Any] = {
     "bert": transformers.BertForSequenceClassification,
@@ -30,8 +26,8 @@ class LoadedClassifier:
 
     def __init__(self, model: Any, tokenizer: Any, labels: tuple[str, ...], padding: int) -> None:
         self.labels = labels
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model = model.eval().to(self._device)
+        self._device = model.device
+        self._model = model
         self._tokenizer = tokenizer
         self._padding = padding
 
@@ -67,38 +63,23 @@ class LoadedClassifier:
         return answer.logits  # type: ignore[no-any-return]  # transformers is untyped here
 
 
-def load_huggingface(
-    folder: Path, config: Mapping[str, object], labels: tuple[str, ...]
-) -> LoadedClassifier:
-    """The classifier in a checkpoint folder. Its class is chosen here, by model_type.
+def load_huggingface(folder: Path, checkpoint: Checkpoint, labels: tuple[str, ...]) -> Unfilled:
+    """The classifier whose side files are in a folder. Its class is chosen here, by model_type.
 
     Raises:
         ModelError: no classification head, no tokenizer, or tensors that do not fit.
     """
-    kind = str(config["model_type"])
-    architectures = config.get("architectures")
-    names = architectures if isinstance(architectures, list) else []
-    if not any(str(name).endswith(SUFFIX) for name in names):
-        raise ModelError(
-            f"a {kind} checkpoint of architecture {names} has no classification head; "
-            f"{kind.capitalize()}{SUFFIX} is expected",
-            "fine-tune it for the task first",
-        )
+    quiet_library()
+    kind = str(checkpoint.config["model_type"])
+    _check_head(kind, checkpoint.config.get("architectures"))
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"no tokenizer that can be loaded: {str(error).splitlines()[0]}") from None
-    model, report = CLASSES[kind].from_pretrained(
-        folder,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-        dtype=torch.float32,
-        output_loading_info=True,
-    )
-    problems = {key: sorted(map(str, value)) for key, value in report.items() if value}
+    skeleton = make_skeleton(CLASSES[kind], folder, model_tensors(checkpoint))
+    problems = dict(skeleton.problems)
     unexpected = [n for n in problems.pop("unexpected_keys", []) if "position_ids" not in n]
     if problems or unexpected:
         raise ModelError(
@@ -106,7 +87,23 @@ def load_huggingface(
             "export the checkpoint again with save_pretrained",
         )
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    return LoadedClassifier(model, tokenizer, labels, padding)
+    device = choose_device()
+
+    def fill(tensors: Mapping[str, torch.Tensor]) -> LoadedClassifier:
+        model = fill_skeleton(skeleton, tensors, device)
+        return LoadedClassifier(model, tokenizer, labels, padding)
+
+    return Unfilled(device, fill)
+
+
+def _check_head(kind: str, architectures: object) -> None:
+    names = architectures if isinstance(architectures, list) else []
+    if not any(str(name).endswith(SUFFIX) for name in names):
+        raise ModelError(
+            f"a {kind} checkpoint of architecture {names} has no classification head; "
+            f"{kind.capitalize()}{SUFFIX} is expected",
+            "fine-tune it for the task first",
+        )
 
 
 def _limit(config: Any, max_length: int | None) -> int:

@@ -4,18 +4,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from safetensors import safe_open
-
 from fusion.checkpoints.checkpoint import Checkpoint
-from fusion.errors import NonFiniteError
 from jobs.errors import ModelError
+from jobs.models.adapted_tensors import load_tensors
 from jobs.models.contract import Model, Predictions
 from jobs.models.encoders import load_huggingface
-from jobs.models.local_copy import local_copy
 from jobs.models.lstm import MODEL_TYPE, load_lstm
+from jobs.models.side_files import side_files
+from jobs.models.unfilled import Unfilled
 
-Loader = Callable[[Path, Mapping[str, object], tuple[str, ...]], Model]
+# loader(folder of the side files, checkpoint, labels)
+Loader = Callable[[Path, Checkpoint, tuple[str, ...]], Unfilled]
 MODELS: dict[str, Loader] = {
     MODEL_TYPE: load_lstm,
     "bert": load_huggingface,
@@ -42,8 +41,8 @@ class LoadedModel:
 def load_model(checkpoint: Checkpoint) -> LoadedModel:
     """Load a classifier from the pinned bytes of a checkpoint.
 
-    The files are copied to a private folder first, under their pins, so that what is loaded is
-    what was pinned; the folder is gone afterwards.
+    Names, shapes and side files are compared before a tensor is read. Tensors go from storage into
+    the model, under their pins; only side files are in a private folder, as long as this runs.
 
     Raises:
         ModelError: not a kind of model that is offered, or files that do not fit together.
@@ -51,9 +50,10 @@ def load_model(checkpoint: Checkpoint) -> LoadedModel:
         SourceChangedError: a file is no longer the pinned one.
     """
     loader, labels = find_loader(checkpoint)
-    with local_copy(checkpoint) as folder:
-        largest, where = _check_tensors(checkpoint, folder)
-        return LoadedModel(loader(folder, checkpoint.config, labels), largest, where)
+    with side_files(checkpoint) as folder:
+        unfilled = loader(folder, checkpoint, labels)
+        read = load_tensors(checkpoint, unfilled.device)
+        return LoadedModel(unfilled.fill(read.tensors), read.largest, read.where)
 
 
 def find_loader(checkpoint: Checkpoint) -> tuple[Loader, tuple[str, ...]]:
@@ -90,30 +90,6 @@ def read_labels(checkpoint: Checkpoint) -> tuple[str, ...]:
     if {str(key) for key in table} != {str(i) for i in range(len(table))}:
         raise ModelError(f"{checkpoint.name}: id2label does not number labels from 0: {table}")
     return tuple(str(table.get(str(i), table.get(i))) for i in range(len(table)))
-
-
-def _check_tensors(checkpoint: Checkpoint, folder: Path) -> tuple[float, str]:
-    """Largest magnitude and where it is; refuses what is not finite."""
-    largest, where = 0.0, ""
-    for shard in sorted(folder.glob("*.safetensors")):
-        with safe_open(shard, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118  # not a mapping
-                tensor = tensors.get_tensor(name)
-                if not tensor.is_floating_point() or tensor.numel() == 0:
-                    continue
-                bad = int((~torch.isfinite(tensor)).sum())
-                if bad:
-                    raise NonFiniteError(
-                        f"{name} of {checkpoint.name} has {bad} NaN or infinite values of "
-                        f"{tensor.numel():,}",
-                        "",
-                        checkpoint.name,
-                        name,
-                    )
-                magnitude = float(tensor.abs().max())
-                if magnitude > largest:
-                    largest, where = magnitude, name
-    return largest, where
 
 
 __all__ = ["MODELS", "LoadedModel", "Model", "Predictions", "load_model"]

@@ -12,11 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
+from fusion.checkpoints.checkpoint import Checkpoint, model_tensors
+from fusion.dtypes import FLOATS
 from jobs.errors import ModelError
 from jobs.models.contract import Predictions, predict_in_batches
+from jobs.models.unfilled import CPU, Unfilled
 
 MODEL_TYPE = "lstm-classifier"
 TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[^\w\s]")
@@ -107,33 +110,35 @@ def save_lstm(
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def load_lstm(folder: Path, config: Mapping[str, object], labels: tuple[str, ...]) -> LoadedLSTM:
-    """The model in a checkpoint folder.
+def load_lstm(folder: Path, checkpoint: Checkpoint, labels: tuple[str, ...]) -> Unfilled:
+    """The model whose side files are in a folder. It computes on the CPU.
 
     Raises:
         ModelError: sizes, tensors or words that do not fit together.
     """
-    sizes = _read_sizes(config)
-    tensors: dict[str, torch.Tensor] = {}
-    for shard in sorted(folder.glob("*.safetensors")):
-        tensors |= load_file(shard)
-    # Without memory first: config.json may claim sizes that no machine could hold.
+    sizes = _read_sizes(checkpoint.config)
+    # Without memory: config.json may claim sizes that no machine could hold.
     with torch.device("meta"):
-        expected = LSTMClassifier(**sizes, num_labels=len(labels)).state_dict()
+        network = LSTMClassifier(**sizes, num_labels=len(labels))
+    expected = network.state_dict()
+    specs = {spec.name: spec for spec in model_tensors(checkpoint)}
     odd = sorted(
         name
-        for name in expected.keys() | tensors.keys()
+        for name in expected.keys() | specs.keys()
         if name not in expected
-        or name not in tensors
-        or expected[name].shape != tensors[name].shape
-        or not tensors[name].is_floating_point()
+        or name not in specs
+        or expected[name].shape != specs[name].shape
+        or specs[name].dtype not in FLOATS
     )
     if odd:
         raise ModelError(f"tensors that do not fit the network of config.json: {', '.join(odd)}")
     vocabulary = _read_words(folder / "vocab.txt", limit=sizes["vocab_size"])
-    network = LSTMClassifier(**sizes, num_labels=len(labels))
-    network.load_state_dict(tensors)
-    return LoadedLSTM(network, vocabulary, labels)
+
+    def fill(tensors: Mapping[str, torch.Tensor]) -> LoadedLSTM:
+        network.load_state_dict(tensors, assign=True)
+        return LoadedLSTM(network, vocabulary, labels)
+
+    return Unfilled(CPU, fill)
 
 
 def _read_sizes(config: Mapping[str, object]) -> dict[str, int]:
