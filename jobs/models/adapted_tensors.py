@@ -15,7 +15,6 @@ from jobs.merge.memory import fit_worker
 from jobs.models.tensor_reads import (
     ReadTensors,
     Seen,
-    check_dtypes,
     empty_like,
     find_largest,
     look_at,
@@ -29,7 +28,6 @@ def load_tensors(checkpoint: Checkpoint, device: torch.device) -> ReadTensors:
     """All tensors of a checkpoint; of an adapter, those of its base with what it adds.
 
     Raises:
-        ModelError: a dtype that no model computes with.
         NonFiniteError: a NaN or an infinity in a tensor.
         SourceChangedError: a file is no longer the pinned one.
     """
@@ -44,7 +42,6 @@ def add_adapter(checkpoint: Checkpoint, base: Checkpoint, device: torch.device) 
     The sum is in float32 (float64 where the base has float64); then it is rounded to float32. In
     memory are the tensors, one chunk and the factors of one tensor. Raises as `load_tensors`.
     """
-    check_dtypes((*base.tensors, *checkpoint.tensors))
     is_double = any(spec.dtype == "F64" for spec in base.tensors)
     request = linear_request([checkpoint], [1.0], dtype="float64" if is_double else "float32")
     plan = plan_merge(request)

@@ -1,7 +1,7 @@
 """Models of transformers without a second copy: bare first, then filled through its own renames."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from transformers.utils import ContextManagers
 
 from fusion.checkpoints.checkpoint import TensorSpec
 from fusion.methods.contract import TORCH_DTYPES
+from jobs.errors import ModelError
 
 META = torch.device("meta")
 
@@ -48,7 +49,7 @@ def quiet_library() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-def make_skeleton(kind: Any, folder: Path, specs: Iterable[TensorSpec]) -> Skeleton:
+def make_skeleton(kind: Any, folder: Path, specs: Sequence[TensorSpec]) -> Skeleton:
     """A bare model of a class of transformers, and what of a checkpoint does not fit it.
 
     Names go through the library's own conversion: other prefixes, renamed layers, ties. No tensor
@@ -58,8 +59,17 @@ def make_skeleton(kind: Any, folder: Path, specs: Iterable[TensorSpec]) -> Skele
         kind: the class.
         folder: holds config.json.
         specs: the tensors of the checkpoint.
+
+    Raises:
+        ModelError: a tensor in a dtype that no model computes with.
     """
     quiet_library()
+    odd = [spec for spec in specs if spec.dtype not in TORCH_DTYPES]
+    if odd:
+        raise ModelError(
+            f"{odd[0].name} is {odd[0].dtype}; models are evaluated from {', '.join(TORCH_DTYPES)}",
+            "export the checkpoint in one of these",
+        )
     config = kind.config_class.from_pretrained(folder, local_files_only=True)
     config.dtype = torch.float32
     contexts = kind.get_init_context(

@@ -16,7 +16,7 @@ from fusion.checkpoints.checkpoint import Checkpoint, PinnedFile, TensorSpec
 from fusion.dtypes import FLOATS, ITEM_BYTES
 from fusion.errors import NonFiniteError
 from fusion.methods.contract import TORCH_DTYPES
-from jobs.errors import ModelError, SourceChangedError
+from jobs.errors import SourceChangedError
 
 # A range from a disk stays in the cache until it was looked at; from S3 8 to 16 MiB a request.
 LOCAL_PIECE_BYTES = 1 << 20
@@ -86,11 +86,9 @@ def read_tensors(checkpoint: Checkpoint, device: torch.device) -> ReadTensors:
     on another device than the CPU only the pieces are in main memory.
 
     Raises:
-        ModelError: a dtype that no model computes with.
         NonFiniteError: a NaN or an infinity in a tensor.
         SourceChangedError: a file is no longer the pinned one.
     """
-    check_dtypes(checkpoint.tensors)
     store = open_store(checkpoint.uri)
     piece_bytes = REMOTE_PIECE_BYTES if store.is_remote else LOCAL_PIECE_BYTES
     threads = REMOTE_THREADS if store.is_remote else LOCAL_THREADS
@@ -105,20 +103,6 @@ def read_tensors(checkpoint: Checkpoint, device: torch.device) -> ReadTensors:
             for part, one in zip(span, found, strict=True):
                 seen[part.spec.name] = seen[part.spec.name].with_part(one)
     return ReadTensors(targets, *find_largest(checkpoint.name, checkpoint.tensors, seen))
-
-
-def check_dtypes(specs: Iterable[TensorSpec]) -> None:
-    """Refuse tensors that are codes, not numbers.
-
-    Raises:
-        ModelError: names the first.
-    """
-    for spec in specs:
-        if spec.dtype not in TORCH_DTYPES:
-            raise ModelError(
-                f"{spec.name} is {spec.dtype}; models are evaluated from {', '.join(TORCH_DTYPES)}",
-                "export the checkpoint in one of these",
-            )
 
 
 def empty_like(spec: TensorSpec, device: torch.device) -> torch.Tensor:

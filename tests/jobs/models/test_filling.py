@@ -5,8 +5,9 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from fusion.checkpoints.checkpoint import model_tensors
+from fusion.checkpoints.checkpoint import TensorSpec, model_tensors
 from jobs.candidates.pin import pin_checkpoint
+from jobs.errors import ModelError
 from jobs.models.adapted_tensors import load_tensors
 from jobs.models.filling import fill_skeleton, make_skeleton
 from jobs.models.unfilled import CPU, choose_device
@@ -169,6 +170,13 @@ def test_what_does_not_fit_is_known_before_a_tensor_is_read(tmp_path, change, ki
     specs = model_tensors(pin_checkpoint(str(tmp_path), name="m")[0])
     (tmp_path / "model.safetensors").unlink()
     assert make_skeleton(library, tmp_path, specs).problems == {kind: [said]}
+
+
+def test_numbers_that_no_model_computes_with_are_refused_by_name(tmp_path):
+    kind = write(tmp_path, "BertForSequenceClassification")
+    spec = TensorSpec("phase", "C64", (2,), "model.safetensors", 0, 16)
+    with pytest.raises(ModelError, match="phase is C64; models are evaluated from BOOL"):
+        make_skeleton(kind, tmp_path, [spec])
 
 
 @pytest.mark.parametrize(
