@@ -8,7 +8,8 @@ from fusion.checkpoints.checkpoint import Checkpoint, TensorSpec
 from fusion.methods.contract import TORCH_DTYPES
 from fusion.plans.layout import plan_merge
 from fusion.plans.plan import MergePlan
-from fusion.plans.requests import linear_request
+from fusion.plans.requests import model_request
+from fusion.plans.wish import MergeWish
 from jobs.merge.chunk_arithmetic import ChunkArithmetic
 from jobs.merge.chunks import ChunkReader
 from jobs.merge.memory import fit_worker
@@ -43,7 +44,9 @@ def add_adapter(checkpoint: Checkpoint, base: Checkpoint, device: torch.device) 
     memory are the tensors, one chunk and the factors of one tensor. Raises as `load_tensors`.
     """
     is_double = any(spec.dtype == "F64" for spec in base.tensors)
-    request = linear_request([checkpoint], [1.0], dtype="float64" if is_double else "float32")
+    request = model_request(
+        [checkpoint], [1.0], MergeWish(dtype="float64" if is_double else "float32")
+    )
     plan = plan_merge(request)
     memory = fit_worker(plan, base.uri, MEMORY_BYTES)
     reader = ChunkReader(plan, memory, known_digests=frozenset())
