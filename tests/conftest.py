@@ -1,11 +1,15 @@
 import os
 
 import pytest
+from hypothesis import settings
 
 from tests.servers.fault_proxy import FaultProxy
 from tests.support.servers import ceph_server, moto_server, seaweedfs_server
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# How long an example takes says how busy the machine is.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from ray.job_submission import JobSubmissionClient
 
 from cluster.errors import ClusterAwayError, RunnerError, first_line
 from cluster.ray.address import Token, check_jobs_reachable, find_token
+from cluster.workers.patience import PATIENCE, Patience
 
 # They tell of every package that is uploaded.
 for _name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk",
@@ -28,9 +29,8 @@ for _name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk",
     logging.getLogger(f"ray.{_name}").setLevel(logging.WARNING)
 
 REQUEST_SECONDS = 30.0
-POLL_SECONDS = 1.0
-# A head that is restarted by its supervisor is back within a minute.
-OUTAGE_SECONDS = 120.0
+# Ray looks after a job so often until it sees its end.
+RAY_LOOKS_SECONDS = 1.0
 # A log is read whole each time: a large one more seldom.
 LOG_CHARACTERS_A_SECOND = 100_000
 DELETE_TRIES = 3
@@ -219,9 +219,8 @@ def delete_job(api: JobsApi, job_id: str, *, sleep: Callable[[float], None] = ti
             api.delete_job(job_id)
         except RuntimeError as error:
             raise _failed(error, f"deleting {job_id}") from None
-        # Ray looks after a job once a second until it sees its end; a job that was deleted before
-        # that comes back as failed.
-        sleep(2 * POLL_SECONDS)
+        # A job that was deleted before Ray saw its end comes back as failed.
+        sleep(2 * RAY_LOOKS_SECONDS)
         if find_job(api, job_id) is None:
             return
 
@@ -271,9 +270,7 @@ def wait_for_job(
     *,
     on_line: Callable[[str], None],
     on_status: Callable[[Job], None] = lambda _: None,
-    sleep: Callable[[float], None] = time.sleep,
-    clock: Callable[[], float] = time.monotonic,
-    outage_seconds: float = OUTAGE_SECONDS,
+    patience: Patience = PATIENCE,
     limit_seconds: float = math.inf,
 ) -> Job:
     """Wait until a job has ended. A cluster that is away for a moment is waited for.
@@ -283,9 +280,7 @@ def wait_for_job(
         job_id: of the job.
         on_line: hears every line of the driver's log once, all of them before the return.
         on_status: hears of every change of the status or the message.
-        sleep: waits.
-        clock: seconds.
-        outage_seconds: how long the cluster may be away.
+        patience: between two questions, and while the cluster is away.
         limit_seconds: after these the job is given as it is.
 
     Raises:
@@ -293,12 +288,12 @@ def wait_for_job(
         RunnerError: the cluster no longer knows the job: its head was restarted.
     """
     log = LogReader(api, job_id, on_line)
-    began = heard = clock()
+    began = heard = time.monotonic()
     seen = Job("", "")
     while True:
         try:
             job = find_job(api, job_id)
-            heard = clock()
+            heard = time.monotonic()
             if job is None:
                 raise RunnerError(
                     f"the cluster no longer knows {job_id}: its head was restarted, which ends "
@@ -316,11 +311,12 @@ def wait_for_job(
             if heard - began > limit_seconds:
                 return job
         except ClusterAwayError as error:
-            if clock() - heard > outage_seconds:
+            if time.monotonic() - heard > patience.job_outage:
                 raise ClusterAwayError(
-                    f"{error} for {outage_seconds:g} s; {job_id} may still be running", error.hint
+                    f"{error} for {patience.job_outage:g} s; {job_id} may still be running",
+                    error.hint,
                 ) from None
-        sleep(POLL_SECONDS)
+        time.sleep(patience.job_poll)
 
 
 @contextmanager

@@ -11,10 +11,8 @@ from cluster.errors import RunnerError, first_line
 from cluster.workers.pool import Node
 from cluster.workers.runner import Resources, this_worker
 
-POLL_SECONDS = 1.0
-FILL_SECONDS = 5.0
-# A driver that was stopped for this long must not blame its workers for the time it slept.
-SLEPT_SECONDS = 5.0
+# For an answer that has arrived: only its host can keep it, by going away now.
+ANSWER_SECONDS = 1.0
 HEAD_RESOURCE = "node:__internal_head__"
 
 

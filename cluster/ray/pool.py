@@ -1,4 +1,4 @@
-"""The pool of worker actors on Ray: what `cluster.pool` decides is carried out here.
+"""The pool of worker actors on Ray: what `cluster.workers.pool` decides is carried out here.
 
 Ray notices a silent host after one to seven minutes. So every worker has a heartbeat on a thread
 of its own, and items of a silent one are done elsewhere.
@@ -17,26 +17,22 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.errors import RunnerError, first_line
 from cluster.ray.nodes import (
-    FILL_SECONDS,
-    POLL_SECONDS,
-    SLEPT_SECONDS,
+    ANSWER_SECONDS,
     cause,
     find_nodes,
     ray_options,
     timed,
 )
+from cluster.workers.patience import Patience
 from cluster.workers.pool import (
     Board,
     Lane,
     Node,
-    Patience,
     choose_nodes,
     find_room,
     usual_fingerprint,
 )
 from cluster.workers.runner import Done, Item, Resources, Result, host_of, this_worker
-
-BEAT_SECONDS = 3.0
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +152,7 @@ class _Pool:
             self.answered = now
         elif now - self.answered > patience.start:
             raise self._none_answers()
-        if now - self.looked < FILL_SECONDS:
+        if now - self.looked < patience.look:
             return
         self.looked = now
         nodes = find_nodes()
@@ -200,7 +196,7 @@ class _Pool:
         for worker in self.workers:
             if worker.starting is not None or worker.is_lost:
                 continue
-            if worker.beat is None and now - worker.asked >= BEAT_SECONDS:
+            if worker.beat is None and now - worker.asked >= self.board.patience.beat:
                 worker.asked = now
                 worker.beat = worker.actor.beat.options(concurrency_group="beats").remote()
             if worker.is_silent(now, self.board.patience):
@@ -220,9 +216,9 @@ class _Pool:
             waiting |= {r: (worker, None) for r in (worker.starting, worker.beat) if r is not None}
             waiting |= {r: (worker, lane) for lane, r in worker.lanes.items() if r is not None}
         if not waiting:
-            time.sleep(POLL_SECONDS)
+            time.sleep(self.board.patience.poll)
             return
-        ray.wait(list(waiting), timeout=POLL_SECONDS)
+        ray.wait(list(waiting), timeout=self.board.patience.poll)
         ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
         for reference in ready:
             worker, lane = waiting[reference]
@@ -238,7 +234,7 @@ class _Pool:
         """Write off what is late or on silent workers; replace workers that stay silent."""
         now = time.monotonic()
         slept, self.passed = now - self.passed, now
-        if slept > SLEPT_SECONDS:
+        if slept > self.board.patience.slept:
             for worker in self.workers:
                 worker.asked += slept
             return
@@ -284,7 +280,7 @@ class _Pool:
     def _admit(self, worker: _Worker) -> None:
         reference, worker.starting = worker.starting, None
         try:
-            worker.name, worker.fingerprint = ray.get(reference, timeout=POLL_SECONDS)
+            worker.name, worker.fingerprint = ray.get(reference, timeout=ANSWER_SECONDS)
             worker.began = time.monotonic()
         except (RayError, GetTimeoutError) as error:
             self.last_death = first_line(error)
@@ -296,7 +292,7 @@ class _Pool:
     def _hear(self, worker: _Worker) -> None:
         reference, worker.beat = worker.beat, None
         try:
-            ray.get(reference, timeout=POLL_SECONDS)
+            ray.get(reference, timeout=ANSWER_SECONDS)
         except (RayError, GetTimeoutError):
             self._miss(worker)
 
@@ -305,7 +301,7 @@ class _Pool:
         attempt = self.board.running[lane]
         worker.lanes[lane] = None
         try:
-            value, seconds, name = ray.get(reference, timeout=POLL_SECONDS)
+            value, seconds, name = ray.get(reference, timeout=ANSWER_SECONDS)
         except (RayActorError, GetTimeoutError) as error:
             self._miss(worker)
             ray.kill(worker.actor)  # its other lanes fail by themselves

@@ -25,7 +25,7 @@ from cluster.ray import pool as ray_pool
 from cluster.ray import tasks as ray_tasks
 from cluster.ray.address import check_reachable, close_token_file
 from cluster.ray.metrics import Metrics
-from cluster.workers.pool import Patience
+from cluster.workers.patience import PATIENCE, Patience
 from cluster.workers.runner import Done, Item, Resources, Result
 
 OBJECT_STORE_BYTES = 256 << 20
@@ -36,13 +36,13 @@ AUTHENTICATION_LOGGER = "ray._private.authentication.authentication_token_setup"
 class RayRunner:
     """Runs on an embedded Ray (address None) or on a cluster that is already there."""
 
-    def __init__(self, address: str | None = None, *, patience: Patience | None = None) -> None:
+    def __init__(self, address: str | None = None, *, patience: Patience = PATIENCE) -> None:
         """Start or join Ray.
 
         Raises:
             RunnerError: the cluster does not answer.
         """
-        self._patience = patience or Patience()
+        self._patience = patience
         self._is_ours = not ray.is_initialized()
         if self._is_ours:
             self._join(address)

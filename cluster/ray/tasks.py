@@ -25,16 +25,15 @@ from ray.exceptions import (
 
 from cluster.errors import RunnerError, first_line
 from cluster.ray.nodes import (
-    FILL_SECONDS,
-    POLL_SECONDS,
-    SLEPT_SECONDS,
+    ANSWER_SECONDS,
     cause,
     find_nodes,
     ray_options,
     timed,
 )
 from cluster.ray.watch import Watch
-from cluster.workers.pool import Node, Patience, find_room
+from cluster.workers.patience import Patience
+from cluster.workers.pool import Node, find_room
 from cluster.workers.runner import Done, Item, Resources, Result, this_worker
 
 LOST_HOST_RETRIES = 2
@@ -117,7 +116,7 @@ class _Tasks:
 
     def __post_init__(self) -> None:
         self.todo = list(reversed(range(len(self.items))))
-        self.watch = Watch(self.patience.silent)
+        self.watch = Watch(self.patience)
         self.task = ray.remote(perform)
         self.options = {
             "max_retries": 0,
@@ -135,14 +134,14 @@ class _Tasks:
         """
         now = time.monotonic()
         slept, self.passed = now - self.passed, now
-        if slept > SLEPT_SECONDS:
+        if slept > self.patience.slept:
             self.watch.forgive(slept)
             self.answered += slept
         self.watch.listen(now)
         if (silent := self.watch.find_silent(now)) != self.silent:
             self.silent = silent
             log.warning("silent nodes: %s", ", ".join(sorted(silent)) or "none")
-        if now - self.looked >= FILL_SECONDS:
+        if now - self.looked >= self.patience.look:
             self.looked = now
             self.nodes = find_nodes()
             self.known |= {node.id for node in self.nodes}
@@ -176,9 +175,9 @@ class _Tasks:
     def collect(self) -> Iterator[Done[Any]]:
         """Take in what has arrived: that tasks have begun, and their results."""
         if not self.running:
-            time.sleep(POLL_SECONDS)
+            time.sleep(self.patience.poll)
             return
-        ray.wait(list(self.running), timeout=POLL_SECONDS)
+        ray.wait(list(self.running), timeout=self.patience.poll)
         ready, _ = ray.wait(list(self.running), num_returns=len(self.running), timeout=0)
         for stream in ready:
             if stream in self.running:
@@ -209,7 +208,7 @@ class _Tasks:
     def _hear(self, stream: Any) -> Iterator[Done[Any]]:
         attempt = self.running[stream]
         try:
-            answer = ray.get(next(stream), timeout=POLL_SECONDS)
+            answer = ray.get(next(stream), timeout=ANSWER_SECONDS)
         except StopIteration:
             del self.running[stream]
             yield from self._lose(attempt, "it ended without an answer")

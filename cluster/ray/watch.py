@@ -8,11 +8,8 @@ import ray
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.ray.nodes import POLL_SECONDS
-from cluster.ray.pool import BEAT_SECONDS
-
-# The first answer has the start of a process in it.
-START_SECONDS = 40.0
+from cluster.ray.nodes import ANSWER_SECONDS
+from cluster.workers.patience import Patience
 
 
 class WatchActor:
@@ -34,11 +31,10 @@ class _Watched:
 class Watch:
     """The actors by node. Times are the caller's, in seconds.
 
-    Attributes:
-        patience: seconds without an answer before a node counts as silent.
+    A node counts as silent after `patience.silent` without an answer.
     """
 
-    patience: float
+    patience: Patience
     watched: dict[str, _Watched] = field(default_factory=dict)
 
     def keep(self, nodes: Collection[str], now: float) -> None:
@@ -59,7 +55,7 @@ class Watch:
             for reference in ready:
                 self._hear(beats[reference])
         for one in self.watched.values():
-            if one.beat is None and now - one.asked >= BEAT_SECONDS:
+            if one.beat is None and now - one.asked >= self.patience.beat:
                 one.asked, one.beat = now, one.actor.beat.remote()
 
     def find_silent(self, now: float) -> frozenset[str]:
@@ -68,7 +64,8 @@ class Watch:
             node
             for node, one in self.watched.items()
             if one.beat is not None
-            and now - one.asked > (self.patience if one.has_answered else START_SECONDS)
+            and now - one.asked
+            > (self.patience.silent if one.has_answered else self.patience.first_beat)
         )
 
     def forgive(self, seconds: float) -> None:
@@ -83,7 +80,7 @@ class Watch:
     def _hear(self, node: str) -> None:
         one = self.watched[node]
         try:
-            ray.get(one.beat, timeout=POLL_SECONDS)
+            ray.get(one.beat, timeout=ANSWER_SECONDS)
         except (ActorUnavailableError, GetTimeoutError):
             # The connection broke, as it does to a silent node: what was asked is still owed.
             one.beat = one.actor.beat.remote()

@@ -10,41 +10,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cluster.errors import RunnerError
+from cluster.workers.patience import PATIENCE, Patience
 from cluster.workers.runner import ACCELERATOR, Resources, host_of
 
 MOST_A_NODE = 64
 USABLE_MEMORY = 0.7
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a pool waits, in seconds, and how often it tries.
-
-    Attributes:
-        tries: of one item, before the run ends with its name.
-        shortest: deadline of a short item.
-        longest: deadline of an item while fewer than `samples` have ended.
-        factor: times the usual duration that an item may take.
-        samples: items that must have ended before there is a usual duration.
-        silent: without a heartbeat, before a worker's items are done elsewhere.
-        lost: without a heartbeat, before a worker is replaced.
-        start: without any worker that answers, before the run ends.
-        agree: after the first worker has started, for others whose arithmetic is asked too.
-        straggler: times the usual duration after which a free lane elsewhere tries it as well.
-        stillborn: workers that may die on one node before they start.
-    """
-
-    tries: int = 4
-    shortest: float = 30.0
-    longest: float = 3600.0
-    factor: float = 5.0
-    samples: int = 5
-    silent: float = 18.0
-    lost: float = 75.0
-    start: float = 120.0
-    agree: float = 5.0
-    straggler: float = 2.0
-    stillborn: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +52,7 @@ class Board:
 
     efforts: Sequence[float]
     labels: Sequence[str]
-    patience: Patience = field(default_factory=Patience)
+    patience: Patience = PATIENCE
     todo: list[int] = field(default_factory=list)
     tries: dict[int, int] = field(default_factory=dict)
     finished: set[int] = field(default_factory=set)

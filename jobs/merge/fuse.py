@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from cluster.stores.store import Store
 from cluster.workers.hands import Hands
+from cluster.workers.patience import PATIENCE, Patience
 from fusion.checkpoints.checkpoint import Checkpoint
 from fusion.manifests.model import MergeFigures, ModelManifest, SourceEntry
 from fusion.plans.adapter_request import adapter_request
@@ -73,6 +74,7 @@ class Manner:
         with_sha256: whether units get a sha256 beside their CRC.
         health: which blocks of the tensors are summed for cosines and norms.
         device: where the arithmetic runs.
+        patience: with a store that is away.
     """
 
     memory_bytes: int
@@ -80,6 +82,7 @@ class Manner:
     with_sha256: bool = True
     health: HealthMode = "sampled"
     device: str = "cpu"
+    patience: Patience = PATIENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,7 @@ def _merge(
         with_sha256=manner.with_sha256,
         device=manner.device,
         health=manner.health,
+        patience=manner.patience,
     )
     return merge_all(job, hands, store=target.store, tell=tell)
 

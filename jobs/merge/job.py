@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from cluster.workers.patience import PATIENCE, Patience
 from fusion.manifests.model import FileEntry, HostFigures
 from fusion.plans.health import HealthMode, ModelHealth
 from fusion.plans.plan import MergePlan, MergeUnit
@@ -23,6 +24,7 @@ class MergeJob:
         device: "cpu" or "cuda", where the arithmetic runs.
         known_digests: source shards whose digest is known; `merge_all` finds them.
         log: how workers log; `merge_all` gives its own.
+        patience: with a store that is away.
         health: which blocks are summed. NaN, infinity and magnitude are looked for in all.
     """
 
@@ -36,6 +38,7 @@ class MergeJob:
     known_digests: frozenset[tuple[int, str]] = frozenset()
     health: HealthMode = "sampled"
     log: LogTo = SILENT
+    patience: Patience = PATIENCE
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,7 @@ from jobs.merge.unit_health import UnitHealth
 # PyTorch's setting is the process's: workers on threads of one process share it.
 THREADS_LOCK = threading.Lock()
 log = logging.getLogger(__name__)
-# The retries of a request are over within two seconds; a server takes longer to come back.
 OUTAGE_TRIES = 20
-OUTAGE_PAUSE_SECONDS = 3.0
 
 
 class MergeWorker:
@@ -53,7 +51,7 @@ class MergeWorker:
         for _ in range(OUTAGE_TRIES):
             with contextlib.suppress(AwayError):
                 return self._do(order)
-            time.sleep(OUTAGE_PAUSE_SECONDS)
+            time.sleep(self._job.patience.outage_pause)
         return self._do(order)
 
     def _do(self, order: UnitOrder) -> UnitRecord:

@@ -15,10 +15,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from cluster.workers.patience import PATIENCE, Patience
+
 TRIES = 2
-TRY_SECONDS = 4.0
-PAUSE_SECONDS = 0.5
-LIMIT_SECONDS = 10.0
 PORTS = {"https": 443, "http": 80}
 WRONG_ADDRESS = "its address is no URL such as https://hooks.slack.com/services/..."
 
@@ -43,8 +42,15 @@ class RefusedError(Exception):
     """A message that must not be sent; `str()` names at most the host."""
 
 
-def deliver(url: str, body: bytes, *, allowed: Collection[str], trusted: Collection[str]) -> str:
-    """Send a message; returns what went wrong, "" for nothing. Takes at most about 10 s.
+def deliver(
+    url: str,
+    body: bytes,
+    *,
+    allowed: Collection[str],
+    trusted: Collection[str],
+    patience: Patience = PATIENCE,
+) -> str:
+    """Send a message; returns what went wrong, "" for nothing. Takes at most `hook_limit`.
 
     Args:
         url: of the webhook, secret.
@@ -52,8 +58,18 @@ def deliver(url: str, body: bytes, *, allowed: Collection[str], trusted: Collect
         allowed: hosts, or host:port, to which messages may go if they are public.
         trusted: the same, said by the operator of this machine: these may be private, and those on
             this machine may do without TLS.
+        patience: for an answer, between two tries, and in all.
     """
-    return _limited(lambda: _deliver(url, body, allowed, trusted))
+
+    def send() -> str:
+        try:
+            target = parse_target(url, allowed=allowed, trusted=trusted)
+            addresses = find_addresses(target, is_trusted=target.place in trusted)
+        except RefusedError as error:
+            return str(error)
+        return _try(target, addresses, body, patience)
+
+    return _limited(send, patience.hook_limit)
 
 
 def examine(url: str, *, allowed: Collection[str], trusted: Collection[str]) -> str:
@@ -67,10 +83,10 @@ def examine(url: str, *, allowed: Collection[str], trusted: Collection[str]) -> 
             return str(error)
         return ""
 
-    return _limited(look)
+    return _limited(look, PATIENCE.hook_limit)
 
 
-def _limited(work: Callable[[], str]) -> str:
+def _limited(work: Callable[[], str], seconds: float) -> str:
     """What some work says, or that it took too long.
 
     In a thread, because neither the resolver nor a dripping answer keeps to a time limit.
@@ -78,20 +94,17 @@ def _limited(work: Callable[[], str]) -> str:
     said: list[str] = []
     thread = threading.Thread(target=lambda: said.append(work()), daemon=True)
     thread.start()
-    thread.join(LIMIT_SECONDS)
-    return said[0] if said else f"no answer within {LIMIT_SECONDS:.0f} s"
+    thread.join(seconds)
+    return said[0] if said else f"no answer within {seconds:.0f} s"
 
 
-def _deliver(url: str, body: bytes, allowed: Collection[str], trusted: Collection[str]) -> str:
-    try:
-        target = parse_target(url, allowed=allowed, trusted=trusted)
-        addresses = find_addresses(target, is_trusted=target.place in trusted)
-    except RefusedError as error:
-        return str(error)
+def _try(target: Target, addresses: list[str], body: bytes, patience: Patience) -> str:
     problem = ""
     for number in range(TRIES):
-        time.sleep(PAUSE_SECONDS if number else 0)
-        problem, is_final = _post(target, addresses[number % len(addresses)], body)
+        time.sleep(patience.hook_pause if number else 0)
+        problem, is_final = _post(
+            _Connection(target, addresses[number % len(addresses)], patience.hook_try), target, body
+        )
         if is_final:
             break
     return problem
@@ -169,24 +182,23 @@ def is_loopback(host: str) -> bool:
 class _Connection(http.client.HTTPConnection):
     """A connection to an address that was looked at, under the name that was asked for."""
 
-    def __init__(self, target: Target, address: str) -> None:
-        super().__init__(target.host, target.port, timeout=TRY_SECONDS)
+    def __init__(self, target: Target, address: str, seconds: float) -> None:
+        super().__init__(target.host, target.port, timeout=seconds)
         self.default_port = PORTS[target.scheme]
         self._address = address
         self._is_secure = target.scheme == "https"
 
     def connect(self) -> None:
         """Open the socket."""
-        self.sock = socket.create_connection((self._address, self.port), TRY_SECONDS)
+        self.sock = socket.create_connection((self._address, self.port), self.timeout)
         if self._is_secure:
             context = ssl.create_default_context()
             self.sock = context.wrap_socket(self.sock, server_hostname=self.host)
 
 
-def _post(target: Target, address: str, body: bytes) -> tuple[str, bool]:
+def _post(connection: _Connection, target: Target, body: bytes) -> tuple[str, bool]:
     """One try: what went wrong, "" for nothing, and whether another try is useless."""
     headers = {"Content-Type": "application/json", "User-Agent": "metafuse"}
-    connection = _Connection(target, address)
     try:
         connection.request("POST", target.path, body=body, headers=headers)
         status = connection.getresponse().status

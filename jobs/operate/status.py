@@ -9,6 +9,7 @@ from typing import Literal
 
 from cluster.errors import NotFoundError
 from cluster.stores.store import ObjectInfo, Store
+from cluster.workers.patience import PATIENCE
 from fusion.canonical import from_json
 from fusion.manifests.pointer import Pointer
 from jobs.errors import NoCandidatesError, PointerError
@@ -16,7 +17,7 @@ from jobs.merge.ledger import UNITS_KEY, PlannedUnits
 from jobs.merge.ledger_pace import MergePace, find_pace
 from jobs.outputs.judgements import find_judgements
 from jobs.outputs.keys import MODEL_MANIFEST, POINTER_KEY
-from jobs.outputs.lease import BEAT_SECONDS, Holder, is_gone, read_lease
+from jobs.outputs.lease import Holder, is_gone, read_lease
 from jobs.outputs.pointer import is_fresh, read_history
 from jobs.outputs.progress_note import ProgressNote, read_progress
 from jobs.outputs.run_folder import RunFolder
@@ -261,7 +262,7 @@ def _watch(store: Store, watch_seconds: float, sleep: Callable[[float], None]) -
         return LeaseStatus("gone", first[0])
     left = watch_seconds
     while left > 0:
-        step = min(1.0, left, BEAT_SECONDS)
+        step = min(PATIENCE.lease_poll, left)
         sleep(step)
         left -= step
         now = read_lease(store)

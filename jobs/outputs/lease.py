@@ -17,12 +17,10 @@ from pathlib import Path
 
 from cluster.errors import ClusterError, NotFoundError, PreconditionError
 from cluster.stores.store import Store
+from cluster.workers.patience import PATIENCE, Patience
 from jobs.errors import LockedError
 from jobs.outputs.keys import LEASE_KEY
 from jobs.outputs.puts import read_or_none
-
-BEAT_SECONDS = 5.0
-SILENT_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +43,13 @@ class Holder:
 class Lease:
     """A lease that is held: renewed by a thread until `release`."""
 
-    def __init__(self, store: Store, holder: Holder, etag: str) -> None:
+    def __init__(
+        self, store: Store, holder: Holder, etag: str, *, patience: Patience = PATIENCE
+    ) -> None:
         self._store = store
         self._holder = holder
         self._etag = etag
+        self._patience = patience
         self._lost = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
@@ -97,7 +98,7 @@ class Lease:
             self._renew(released=True)
 
     def _beat(self) -> None:
-        while not self._stopped.wait(BEAT_SECONDS) and not self._lost.is_set():
+        while not self._stopped.wait(self._patience.lease_beat) and not self._lost.is_set():
             self._renew(released=False)
 
     def _renew(self, *, released: bool) -> None:
@@ -121,6 +122,7 @@ def held_lease(
     store: Store,
     run: str,
     *,
+    patience: Patience = PATIENCE,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Lease]:
@@ -132,7 +134,8 @@ def held_lease(
     holder = Holder(
         uuid.uuid4().hex, run, socket.gethostname(), os.getpid(), process_birth(os.getpid())
     )
-    lease = Lease(store, *_acquire(store, holder, sleep, clock))
+    found = _acquire(store, holder, patience=patience, sleep=sleep, clock=clock)
+    lease = Lease(store, *found, patience=patience)
     try:
         yield lease
     finally:
@@ -140,7 +143,12 @@ def held_lease(
 
 
 def _acquire(
-    store: Store, holder: Holder, sleep: Callable[[float], None], clock: Callable[[], float]
+    store: Store,
+    holder: Holder,
+    *,
+    patience: Patience,
+    sleep: Callable[[float], None],
+    clock: Callable[[], float],
 ) -> tuple[Holder, str]:
     """Wait for the lease; returns the holder as written, and its etag.
 
@@ -158,7 +166,7 @@ def _acquire(
             other, etag = current
             if other.owner == holder.owner:
                 return other, etag  # an answer to our own put was lost
-            is_silent = other == seen and clock() - since >= SILENT_SECONDS
+            is_silent = other == seen and clock() - since >= patience.lease_silent
             if other.released or is_silent or is_gone(other):
                 taken = replace(holder, epoch=other.epoch + 1)
                 return taken, store.put(LEASE_KEY, _format(taken), if_match=etag).etag
@@ -173,7 +181,7 @@ def _acquire(
             )
         if seen is None:
             seen, since = other, clock()
-        sleep(1.0)
+        sleep(patience.lease_poll)
 
 
 def read_lease(store: Store) -> tuple[Holder, str] | None:

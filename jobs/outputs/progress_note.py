@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from cluster.errors import ClusterError, NotFoundError
 from cluster.stores.store import Store
+from cluster.workers.patience import PATIENCE
 from cluster.workers.runner import host_of
 from fusion.canonical import from_json, to_json
 from fusion.errors import ManifestError
@@ -20,7 +21,6 @@ from jobs.console.figures import Figures, Pace, Say, SlowUnit, Steps, go_on
 from jobs.outputs.keys import PROGRESS_KEY
 from jobs.outputs.lease import Lease
 
-NOTE_SECONDS = 10.0
 # More names than a person reads; a pool may have thousands of workers.
 WORKERS_NAMED = 64
 
@@ -73,7 +73,7 @@ def kept_progress(
     run: str,
     say: Say,
     *,
-    every_seconds: float = NOTE_SECONDS,
+    every_seconds: float = PATIENCE.note,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Say]:
     """A `say` that passes on what it hears and keeps the newest of it in storage, for `status`.

@@ -111,7 +111,8 @@ def open_run(request: RunRequest) -> Iterator[OpenRun]:
     recipe = request.recipe
     output = open_output(recipe.output, single_writer=recipe.single_writer)
     bare = output.store
-    with held_lease(bare, run_name(recipe.name, request.logical_date, 1)) as lease:
+    first = run_name(recipe.name, request.logical_date, 1)
+    with held_lease(bare, first, patience=request.patience) as lease:
         request.say.step("find and pin")(0, 1, Figures())
         seen = read_pointer(bare)
         if seen is not None:

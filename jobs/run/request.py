@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cluster.workers.patience import PATIENCE, Patience
 from cluster.workers.runner import Runner
 from fusion.manifests.report import PublishedFigure, RunReport
 from jobs.console.figures import Say
@@ -26,6 +27,7 @@ class RunRequest:
         say: progress.
         clock: seconds since 1970.
         published: figures from elsewhere for the report.
+        patience: with the lease and its holder.
     """
 
     recipe: Recipe
@@ -36,6 +38,7 @@ class RunRequest:
     say: Say
     clock: Callable[[], float] = time.time
     published: tuple[PublishedFigure, ...] = ()
+    patience: Patience = PATIENCE
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from cluster.stores.open_store import open_store
 from tests.support.ray_head import ROOT
+from tests.support.waiting import LONG
 
 # By the place where each is found.
 CANARIES = {
@@ -48,7 +49,7 @@ class Scene:
         environment = {**self.environment, **changes}
         environment = {name: value for name, value in environment.items() if value is not None}
         done = subprocess.run(
-            command, env=environment, cwd=self.folder, text=True, capture_output=True, timeout=170
+            command, env=environment, cwd=self.folder, text=True, capture_output=True, timeout=LONG
         )
         self.said += [done.stdout, done.stderr]
         return done

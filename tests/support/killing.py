@@ -7,6 +7,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from tests.support.waiting import LONG
+
 ROOT = Path(__file__).parent.parent.parent
 ARM = """
 import sys
@@ -65,7 +67,7 @@ def _run(*arguments: str) -> tuple[int, str]:
         start_new_session=True,
     )
     try:
-        code = process.wait(timeout=120)
+        code = process.wait(timeout=LONG)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # what Ray left of it

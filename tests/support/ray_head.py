@@ -9,12 +9,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 # Ray hands 10002 to 19999 to its workers.
@@ -79,7 +80,7 @@ def ray_head(folder: Path, *, with_token: bool = True, num_cpus: int = 2, env=No
     client = {"RAY_AUTH_TOKEN_PATH": str(token_path)} if with_token else {}
     head = Head(address, f"127.0.0.1:{ports[0]}", token_path, client, process)
     try:
-        wait_until(lambda: answers(ports[1]) or process.poll() is not None, 60)
+        wait_until(lambda: answers(ports[1]) or process.poll() is not None)
         assert process.poll() is None, (folder / "head.log").read_text()
         yield head
     finally:
@@ -113,7 +114,7 @@ def answers(port: int) -> bool:
     import requests
 
     try:
-        return requests.get(f"http://127.0.0.1:{port}/api/version", timeout=2).status_code < 500
+        return requests.get(f"http://127.0.0.1:{port}/api/version", timeout=10).status_code < 500
     except requests.RequestException:
         return False
 
@@ -126,7 +127,7 @@ def end(process: subprocess.Popen, how: int = signal.SIGTERM) -> None:
         family = []
     process.send_signal(how)
     with suppress(subprocess.TimeoutExpired):
-        process.wait(10)
+        process.wait(30)
     for member in family:
         with suppress(psutil.NoSuchProcess):
             member.kill()
@@ -134,16 +135,6 @@ def end(process: subprocess.Popen, how: int = signal.SIGTERM) -> None:
         process.kill()
         process.wait()
     psutil.wait_procs(family, timeout=5)
-
-
-def wait_until(is_so, seconds: float = 60.0):
-    """The first true answer."""
-    end_of_patience = time.monotonic() + seconds
-    while time.monotonic() < end_of_patience:
-        if found := is_so():
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"not so after {seconds} s")
 
 
 def metafuse(*arguments, env=None, home=None) -> subprocess.CompletedProcess:

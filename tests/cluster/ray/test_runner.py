@@ -10,7 +10,7 @@ import ray
 from cluster.errors import RunnerError
 from cluster.ray.address import check_reachable
 from cluster.ray.runner import RayRunner
-from cluster.workers.pool import Patience
+from cluster.workers.patience import Patience
 from cluster.workers.runner import Resources
 from fusion.errors import MismatchError, NonFiniteError
 
@@ -132,7 +132,8 @@ def test_a_pool_with_lanes_gives_each_lane_a_worker_of_its_own(runner):
 
 
 def test_waiting_for_a_cpu_does_not_use_up_the_time_limit(runner):
-    limit = Resources(limit_seconds=2.5)
+    there = int(ray.cluster_resources()["CPU"])
+    limit = Resources(num_cpus=there, limit_seconds=5.0)  # one after the other: 6 s
     done = list(runner.run_tasks(time.sleep, [1.0] * 6, resources=limit, workers=6))
     assert [d.error for d in done] == [None] * 6
 

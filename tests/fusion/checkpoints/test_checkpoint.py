@@ -1,7 +1,7 @@
 import random
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fusion.checkpoints.agreement import SEVERITY, check_agree, find_mismatches
@@ -240,7 +240,6 @@ tensor_kinds = st.tuples(st.sampled_from(["F32", "BF16", "I64"]), st.just((2,)) 
 some_tables = st.dictionaries(st.sampled_from("abc"), tensor_kinds, min_size=1)
 
 
-@settings(deadline=None)
 @given(st.lists(some_tables, min_size=2, max_size=5), st.booleans())
 @example(
     tables=[
@@ -265,7 +264,6 @@ def test_checkpoints_agree_exactly_if_nothing_differs(tables, cast):
     assert find_mismatches(kept, cast=cast) == ()
 
 
-@settings(deadline=None)
 @given(st.lists(some_tables, min_size=3, max_size=3), st.randoms(use_true_random=False))
 def test_a_majority_is_right_wherever_it_stands(tables, shuffler: random.Random):
     right = [make(f"r{i}", tables[0]) for i in range(3)]

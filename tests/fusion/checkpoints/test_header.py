@@ -194,7 +194,9 @@ def test_quotes_cannot_make_reading_slow(piece):
     content = raw_shard(b"{" + piece * (2_000_000 // len(piece)))
     started = time.process_time()
     assert not is_accepted(content)
-    assert time.process_time() - started < 2.0
+    assert (
+        time.process_time() - started < 20.0
+    )  # of the processor; by the square of the length it is an hour
 
 
 def test_a_file_without_tensors_is_read():
@@ -232,7 +234,6 @@ def make_file(table: dict[str, tuple[str, tuple[int, ...]]], metadata: dict[str,
     return header + b"\7" * sum(tensor_bytes(*kind) for kind in table.values())
 
 
-@settings(deadline=None)
 @given(tables, texts)
 def test_what_we_write_we_and_the_reference_read_back(table, metadata):
     content = make_file(table, metadata)
@@ -247,7 +248,6 @@ def test_what_we_write_we_and_the_reference_read_back(table, metadata):
     assert found == table
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         names,
@@ -276,7 +276,7 @@ def test_the_bytes_of_a_tensor_are_where_its_spec_says():
         assert found.tolist() == arrays[spec.name].tolist()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(tables, texts, st.data())
 def test_we_never_accept_bytes_that_the_reference_refuses(table, metadata, data):
     content = bytearray(make_file(table, metadata))
@@ -297,7 +297,6 @@ def test_we_never_accept_bytes_that_the_reference_refuses(table, metadata, data)
         assert reference_accepts(bytes(content))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=80), st.booleans())
 def test_random_bytes_end_in_a_typed_error_or_agree_with_the_reference(content, has_true_length):
     if has_true_length:
@@ -334,7 +333,7 @@ def spoilt_tables(draw: st.DrawFn) -> tuple[dict[str, Any], int]:
     return table, end + draw(st.sampled_from([0, 0, 0, 1]))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(spoilt_tables(), st.booleans())
 @example(
     spoilt=({"a": {"dtype": "U8", "shape": [-0.0], "data_offsets": [0, 0]}}, 0),

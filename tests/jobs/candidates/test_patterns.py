@@ -1,7 +1,7 @@
 import uuid
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.errors import UnsupportedError
@@ -144,7 +144,6 @@ def test_a_name_is_the_shortest_end_that_no_other_has(uris, names):
 paths = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=4).map("/".join)
 
 
-@settings(deadline=None)
 @given(st.lists(paths.map("/{}".format), unique=True), st.booleans())
 def test_names_are_unique_ends_of_their_uris(uris, reverse):
     names = short_names(uris)

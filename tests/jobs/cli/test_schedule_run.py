@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.support.waiting import LONG
+
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
 
@@ -37,17 +39,17 @@ def test_a_night_is_stopped_continued_and_done_once(project):
     line = json.loads(first.stdout.readline())
     assert (line["decision"], line["run"]) == ("start", f"nightly-{date}")
     first.send_signal(signal.SIGTERM)
-    out, err = first.communicate(timeout=60)
+    out, err = first.communicate(timeout=LONG)
     assert first.returncode == 130, err
     assert decisions(out) == [("stopped", date)]
 
     second = start(recipe)
-    out, err = second.communicate(timeout=240)
+    out, err = second.communicate(timeout=LONG)
     assert second.returncode == 0, err
     assert decisions(out) == [("start", date), ("done", date)]
     pointer = json.loads((project / "merged/latest.json").read_text())
     assert pointer["run"] == f"nightly-{date}"
 
     third = start(recipe)
-    out, err = third.communicate(timeout=60)
+    out, err = third.communicate(timeout=LONG)
     assert (third.returncode, out) == (0, ""), err

@@ -1,6 +1,7 @@
 """Hints name what can help, and messages what is wrong."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from jobs.console.sizes import format_size
 from jobs.mergekit.document import parse_mergekit
 from tests.support.calling import call, edit_recipe, plan
+from tests.support.waiting import LONG
 
 
 def test_fresh_candidates_say_how_long_to_wait(capsys, project):
@@ -21,7 +23,7 @@ def test_fresh_candidates_say_how_long_to_wait(capsys, project):
     status, _, err = plan(capsys, project)
     assert status == 13
     hint = next(line for line in err.splitlines() if line.startswith("hint"))
-    assert hint.startswith(("hint     wait 9m5", "hint     wait 10m0"))
+    assert re.match(r"hint     wait (10m0|9m|8m)", hint)  # the ages of files go on
     assert hint.endswith("or lower select.settle")
 
 
@@ -77,7 +79,7 @@ def test_an_interrupt_while_it_starts_is_no_trace_and_no_failure(project, second
     with subprocess.Popen(ask, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
         time.sleep(seconds)
         asked.send_signal(signal.SIGINT)
-        _, err = asked.communicate(timeout=60)
+        _, err = asked.communicate(timeout=LONG)
     assert asked.returncode in (130, -signal.SIGINT, 0)  # before its first line, or after its last
     assert "Traceback" not in err
     assert "Aborted" not in err
@@ -137,7 +139,7 @@ def test_what_hangs_after_a_signal_is_left_with_one_object_and_what_to_do(said, 
     with subprocess.Popen(ask, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
         asked.stderr.readline()
         asked.send_signal(signal.SIGTERM)
-        out, err = asked.communicate(timeout=30)
+        out, err = asked.communicate(timeout=LONG)
     assert asked.returncode == 130
     assert err.count("hint     the same command continues") == lines
     assert [json.loads(line)["error"] for line in out.splitlines()] == ["E-INTERRUPTED"] * lines

@@ -13,10 +13,10 @@ from tests.support.tiny_lstm import RECIPE
 DAY = "2026-11-24"
 BUG = """
 import os, sys
-import jobs.run.weigh
+import fusion.evidence.selection
 def broken(*_, **__):
     raise RuntimeError(f"could not sign {dict(os.environ)} for {os.environ['AWS_ENDPOINT_URL_S3']}")
-jobs.run.weigh.choose = broken
+fusion.evidence.selection.choose = broken
 from jobs.cli.main import main
 main(sys.argv[1:])
 """

@@ -8,8 +8,9 @@ from cluster.ray.jobs_api import connect, list_jobs
 from cluster.workers.pool import Node
 from jobs.doctor.ray_cluster import Look, check_resources, compare_versions, look_around
 from jobs.recipes.recipe import load_recipe
-from tests.support.ray_head import metafuse, ray_head, ray_worker, wait_until
+from tests.support.ray_head import metafuse, ray_head, ray_worker
 from tests.support.tiny_lstm import RECIPE, write_project
+from tests.support.waiting import wait_until
 
 ray_and_slow = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
@@ -89,8 +90,7 @@ def test_a_host_that_cannot_reach_the_bucket_is_found(tmp_path, moto):
                 (found := look_at("s3://plain/seen", head=head, home=tmp_path))
                 and found["hosts"][1].startswith("2 alive")
                 and found
-            ),
-            60,
+            )
         )
     assert hosts["hosts"] == (True, "2 alive, 1 of them with CPUs for work")
     assert hosts["store"][0]

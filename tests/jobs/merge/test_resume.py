@@ -28,6 +28,7 @@ from jobs.merge.memory import fit_worker
 from tests.support.merging import write_sources
 from tests.support.publishing import publish, read_promoted
 from tests.support.stopping import Stopped, Stopper, stoppable
+from tests.support.waiting import LONG
 
 SHAPES = {"a.weight": (33, 17), "b.scalar": (), "d.big": (701, 13), "e.big": (401, 13)}
 
@@ -261,7 +262,7 @@ class Meeting:
         if verb == "start_upload":
             self.begun.append(value.id)
             if len(self.begun) <= 2:
-                self.barrier.wait(10)
+                self.barrier.wait(LONG)
         elif verb == "abort":
             self.aborted.append(key)
         return value

@@ -133,7 +133,7 @@ def test_a_merge_method_that_is_no_word_is_refused():
         parse("merge_method: [linear]\nmodels: [{model: a}]\n")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-9, 9) | st.floats() | st.text(max_size=4),

@@ -240,7 +240,7 @@ def test_cached_scores_go_when_they_are_old_and_nobody_may_read_them(store):
     store.put("runs/nightly-2026-11-21/scores/a-rank.parquet", b"rows")
     assert not sweep(store, older_than=WEEK).leftovers
     begin(store, "2026-11-25")
-    young = plan_gc(store, keep=0, older_than_seconds=60.0, now=time.time())
+    young = plan_gc(store, keep=0, older_than_seconds=3600.0, now=time.time())
     assert not [x for x in young.leftovers if x.kind == "score"]
     with held_lease(store, "nightly-2026-11-25"):
         assert not [x for x in sweep(store).leftovers if x.kind == "score"]

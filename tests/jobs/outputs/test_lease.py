@@ -1,14 +1,18 @@
 import json
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
 
-import jobs.outputs.lease
 from cluster.stores.memory import MemoryStore
+from cluster.workers.patience import Patience
 from jobs.errors import LockedError
-from jobs.outputs.lease import Holder, held_lease
+from jobs.outputs.lease import Holder, held_lease, process_birth
+from tests.support.waiting import LONG, wait_until
+
+QUICK = Patience(lease_beat=0.02)
 
 
 class Time:
@@ -86,33 +90,26 @@ def test_a_holder_is_replaced_at_once_only_where_its_process_would_be_seen(reque
     ended = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
     )
-    here = jobs.outputs.lease.process_birth(os.getpid()).partition("@")[2]
+    here = process_birth(os.getpid()).partition("@")[2]
     born = f"7@{here if place == 'here' else place}"
-    put(store, host=jobs.outputs.lease.socket.gethostname(), pid=int(ended.stdout), born=born)
+    put(store, host=socket.gethostname(), pid=int(ended.stdout), born=born)
     time = Time()
     with held_lease(store, "r-1", sleep=time.sleep, clock=time.clock):
         assert (time.now == 0) == is_seen
 
 
-def test_a_lease_that_was_taken_over_stops_its_driver(request, monkeypatch):
-    monkeypatch.setattr(jobs.outputs.lease, "BEAT_SECONDS", 0.02)
+def test_a_lease_that_was_taken_over_stops_its_driver(request):
     store = MemoryStore(f"memory://{request.node.name}")
-    with held_lease(store, "r-1") as lease:
+    with held_lease(store, "r-1", patience=QUICK) as lease:
         put(store, owner="thief")
-        lease._lost.wait(5)
+        assert lease._lost.wait(LONG)
         with pytest.raises(LockedError, match="taken over"):
             lease.check()
     assert json.loads(store.read("lease.json"))["owner"] == "thief"
 
 
-def test_the_heartbeat_advances(request, monkeypatch):
-    monkeypatch.setattr(jobs.outputs.lease, "BEAT_SECONDS", 0.02)
+def test_the_heartbeat_advances(request):
     store = MemoryStore(f"memory://{request.node.name}")
-    with held_lease(store, "r-1"):
-        for _ in range(500):
-            if json.loads(store.read("lease.json"))["beat"] >= 3:
-                break
-            jobs.outputs.lease.time.sleep(0.01)
-        else:
-            pytest.fail("no heartbeat")
+    with held_lease(store, "r-1", patience=QUICK):
+        wait_until(lambda: json.loads(store.read("lease.json"))["beat"] >= 3)
     assert Holder(**json.loads(store.read("lease.json"))).released

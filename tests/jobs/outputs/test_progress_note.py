@@ -18,6 +18,7 @@ from jobs.outputs.progress_note import kept_progress, read_progress
 from jobs.outputs.run_folder import RunFolder
 from jobs.outputs.runs import Outcome, write_outcome
 from tests.support.light_runs import begin
+from tests.support.waiting import LONG, wait_until
 
 RUN = "nightly-2026-11-21"
 QUIET = Steps(lambda *_: None)
@@ -46,11 +47,7 @@ def store():
 
 
 def written(store):
-    until = time.monotonic() + 5
-    while (said := read_progress(store)) is None:
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    return said
+    return wait_until(lambda: read_progress(store))
 
 
 def test_a_driver_says_how_far_it_is_beside_its_lease(store):
@@ -88,7 +85,7 @@ def test_a_store_that_refuses_it_fails_nothing(store):
         kept_progress(refusing, lease, RUN, QUIET, every_seconds=0.01) as say,
     ):
         say.step("merge fused")(3, 9, FIGURES)
-        assert refusing.asked.wait(5)
+        assert refusing.asked.wait(LONG)
         say.step("merge fused")(4, 9, FIGURES)
     assert read_progress(store) is None
 

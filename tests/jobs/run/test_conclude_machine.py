@@ -203,12 +203,10 @@ def check_chain(store):
 WITHOUT = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 TestPublishing = Publishing.TestCase
 TestPublishing.settings = settings(
-    max_examples=40, stateful_step_count=12, deadline=None, suppress_health_check=WITHOUT
+    max_examples=40, stateful_step_count=12, suppress_health_check=WITHOUT
 )
 
 
 @pytest.mark.slow
 class TestPublishingAtLength(Publishing.TestCase):
-    settings = settings(
-        max_examples=400, stateful_step_count=25, deadline=None, suppress_health_check=WITHOUT
-    )
+    settings = settings(max_examples=400, stateful_step_count=25, suppress_health_check=WITHOUT)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import LONG
+
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray"), pytest.mark.slow]
 
 
@@ -37,7 +39,7 @@ def units_of(lines, event):
 def test_the_lines_of_a_run_are_in_its_stderr_and_in_the_logs_of_rays_workers(project, ray_folder):
     recipe = project / "recipe.yaml"
     driver = command("run", recipe, METAFUSE_LOG="json", RAY_TMPDIR=str(ray_folder))
-    _, err = driver.communicate(timeout=300)
+    _, err = driver.communicate(timeout=LONG)
     said = lines_of(err)
     (ended,) = (line for line in said if line["event"] == "run ended")
     assert ended["exit_status"] == driver.returncode
@@ -59,8 +61,8 @@ def test_a_run_is_followed_from_another_process_until_it_ends(project):
             if "evaluate on rank  1/4" in line:
                 break
         follower = command("status", project / "merged", "--follow", "--json")
-        out, err = follower.communicate(timeout=300)
-        driver.communicate(timeout=60)
+        out, err = follower.communicate(timeout=LONG)
+        driver.communicate(timeout=LONG)
     assert driver.returncode in (0, 4, 5)
     found = json.loads(out)
     assert found["run"]["outcome"]["exit_status"] == driver.returncode

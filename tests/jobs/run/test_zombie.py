@@ -5,19 +5,20 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
 import pytest
 
-import jobs.outputs.lease
 from cluster.stores.open_store import open_store
+from cluster.workers.patience import Patience
 from jobs.errors import LockedError
 from tests.support.killing import ASLEEP, ROOT
 from tests.support.publishing import bury, check_promoted_once, copy_output, drop_output
-from tests.support.ray_head import wait_until
 from tests.support.running import run_project
 from tests.support.stopping import Stopper, stoppable
+from tests.support.waiting import LONG, wait_until
 from tests.support.whole_run import BEFORE, DAY, aim, make_scene
 
 RUN = f"nightly-{DAY}"
@@ -69,7 +70,7 @@ def check_sleep(scene, output, operation):
     sleeper = Sleeper(scene.project, Stopper(operation))
     with stoppable(sleeper.stopper):
         sleeper.thread.start()
-        assert sleeper.asleep.wait(60)
+        assert sleeper.asleep.wait(LONG)
     where = sleeper.stopper.seen[-1]
     bury(output)
     assert run_project(scene.project, date=DAY).outcome.result == "promoted"
@@ -105,33 +106,41 @@ def test_a_driver_that_slept_at_any_operation_changes_nothing(project, quick_fol
     check_sleeps(scene, place, range(1 + part, scene.num_operations + 1, 4))
 
 
+@contextmanager
+def asleep(command):
+    """A process that has stopped itself."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:
+        try:
+            wait_until(lambda: is_stopped_or_gone(process))
+            assert process.poll() is None, process.stderr.read()
+            yield process
+        finally:
+            process.kill()
+
+
+def is_stopped_or_gone(process):
+    return process.poll() is not None or psutil.Process(process.pid).status() == "stopped"
+
+
 @pytest.mark.parametrize(
     "key", ["recipe.yaml", pytest.param("00001.upload", marks=pytest.mark.slow), "report.json"]
 )
-def test_a_process_that_was_stopped_leaves_with_30_when_it_goes_on(
-    project, quick_folder, monkeypatch, key
-):
+def test_a_process_that_was_stopped_leaves_with_30_when_it_goes_on(project, quick_folder, key):
     """Before it evaluates, while it merges, and before its report."""
-    monkeypatch.setattr(jobs.outputs.lease, "SILENT_SECONDS", 1.0)
-    monkeypatch.setattr(jobs.outputs.lease, "BEAT_SECONDS", 0.3)
     output = str(quick_folder / "out")
     aim(project, output)
     with stoppable(Stopper()) as stopper:
         run_project(project, date=DAY)
     operation = [place.endswith(key) and verb == "put" for verb, place in stopper.seen].index(True)
     drop_output(output)
-    sleeper = subprocess.Popen(
-        [sys.executable, "-c", ASLEEP, str(operation + 1), str(project), DAY],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        wait_until(lambda: psutil.Process(sleeper.pid).status() == "stopped", 60)
-        assert run_project(project, date=DAY).outcome.result == "promoted"
+    command = [sys.executable, "-c", ASLEEP, str(operation + 1), str(project), DAY]
+    with asleep(command) as sleeper:
+        hasty = Patience(lease_silent=1.0, lease_poll=0.1)
+        assert run_project(project, date=DAY, patience=hasty).outcome.result == "promoted"
         before = look(output)
         sleeper.send_signal(signal.SIGCONT)
-        _, said = sleeper.communicate(timeout=60)
-    finally:
-        sleeper.kill()
+        _, said = sleeper.communicate(timeout=LONG)
     assert sleeper.returncode == 30, said
     assert "was taken over by another driver" in said
     assert find_changes(before, look(output)) == []

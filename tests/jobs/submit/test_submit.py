@@ -2,20 +2,24 @@ import json
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cluster.errors import ClusterAwayError, RunnerError
 from cluster.ray.jobs_api import connect, find_job, list_jobs, stop_job, submit_job, wait_for_job
+from cluster.workers.patience import Patience
 from jobs.errors import LockedError
 from jobs.submit.submit import exit_status, load_submission, submit
 from tests.servers.fault_proxy import FaultProxy
-from tests.support.ray_head import metafuse, start_metafuse, wait_until
+from tests.support.ray_head import metafuse, start_metafuse
 from tests.support.tiny_lstm import RECIPE, write_project
+from tests.support.waiting import LONG, end_of, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 DATE = "2026-11-24"
+QUICK = Patience(job_poll=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +133,9 @@ def test_ctrl_c_ends_the_waiting_and_not_the_job(project, head, api, tmp_path):
     recipe = write_recipe(project, tmp_path, "left", "gate: {alpha: 0.05}\n")
     arguments = ("submit", recipe, "--address", head.address, "--date", DATE)
     waiting = start_metafuse(*arguments, env=head.environment)
-    wait_until(lambda: (job := find_job(api, f"left-{DATE}-s1")) and job.status == "RUNNING", 30)
+    wait_until(lambda: (job := find_job(api, f"left-{DATE}-s1")) and job.status == "RUNNING")
     waiting.send_signal(signal.SIGINT)
-    _, said = waiting.communicate(timeout=10)
+    _, said = waiting.communicate(timeout=LONG)
     assert waiting.returncode == 130
     assert f"left-{DATE}-s1 goes on at {head.address}" in said
     assert f"metafuse submit {recipe} --date {DATE} --address {head.address} waits" in said
@@ -142,18 +146,26 @@ def test_ctrl_c_ends_the_waiting_and_not_the_job(project, head, api, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_cluster_that_is_away_for_a_moment_is_waited_for_and_no_line_is_lost(head, token):
+def test_a_cluster_that_is_away_for_a_moment_is_waited_for_and_no_line_is_lost(
+    head, token, tmp_path
+):
+    seen = tmp_path / "all faults were met"
     with FaultProxy(head.address) as proxy:
         api = connect(proxy.url)
-        command = "for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 0.7; done; exit 7"
+        command = "for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 0.2; done; "
+        command += f"while [ ! -e '{seen}' ]; do sleep 0.2; done; exit 7"
         assert submit_job(api, "lines", entrypoint=command, runtime_env={}, metadata={})
         assert not submit_job(api, "lines", entrypoint=command, runtime_env={}, metadata={})
         proxy.add("truncate", path="/logs", times=2)
         proxy.add("reset", path="/api/jobs/lines$", after=2, times=2)
         proxy.add("error", path="/api/jobs/lines$", after=4, times=2)
         lines = []
-        job = wait_for_job(api, "lines", on_line=lines.append)
-        assert len(proxy.log) == 6
+        watch = threading.Thread(
+            target=lambda: wait_until(lambda: len(proxy.log) == 6) and seen.touch()
+        )
+        watch.start()
+        job = wait_for_job(api, "lines", on_line=lines.append, patience=QUICK)
+        end_of(watch)
     assert (job.status, job.exit_code, exit_status(job)) == ("FAILED", 7, 7)
     # Ray writes a line of its own in between.
     assert [line for line in lines if line.startswith("line")] == [f"line {i}" for i in range(1, 9)]
@@ -166,7 +178,9 @@ def test_a_cluster_that_stays_away_ends_the_waiting(head, token):
         submit_job(api, "gone", entrypoint="sleep 30", runtime_env={}, metadata={})
         proxy.add("error", path="/api/jobs/gone$")
         with pytest.raises(ClusterAwayError, match="gone may still be running"):
-            wait_for_job(api, "gone", on_line=lambda _: None, outage_seconds=1.0)
+            wait_for_job(
+                api, "gone", on_line=lambda _: None, patience=replace(QUICK, job_outage=1.0)
+            )
     stop_job(connect(head.address), "gone")
 
 
