@@ -1,6 +1,7 @@
 """Merge requests over checkpoints made by hand."""
 
-from fusion.plans.requests import linear_request
+from fusion.plans.requests import model_request
+from fusion.plans.wish import MergeWish
 from tests.support.hand_made import make_adapter, make_checkpoint
 
 SHAPES = {
@@ -13,7 +14,7 @@ DTYPES = {**dict.fromkeys(SHAPES, "BF16"), "position_ids": "I64"}
 def average(dtype=None):
     """Of two checkpoints that have a matrix, a row, a scalar, an empty tensor and whole numbers."""
     two = [make_checkpoint(name, SHAPES, dtype=DTYPES) for name in "ab"]
-    return linear_request(two, [0.25, 0.75], dtype=dtype)
+    return model_request(two, [0.25, 0.75], MergeWish(dtype=dtype))
 
 
 def two_adapters(*, is_transposed=False):

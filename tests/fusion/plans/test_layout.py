@@ -14,14 +14,15 @@ from fusion.errors import MethodError
 from fusion.plans.adapter_request import adapter_request
 from fusion.plans.layout import MAX_PARTS, UNIT_BYTES, format_index, plan_merge, shard_name
 from fusion.plans.plan import find_pieces
-from fusion.plans.requests import linear_request
+from fusion.plans.requests import model_request
+from fusion.plans.wish import MergeWish
 from tests.support.hand_made import ITEM, make_checkpoint
 from tests.support.hand_made_plans import SHAPES, average, two_adapters
 
 
 def request_of(shapes, *, dtype="F32", dtype_out=None):
     two = [make_checkpoint(name, shapes, dtype=dtype) for name in "ab"]
-    return linear_request(two, [1, 1], dtype=dtype_out)
+    return model_request(two, [1, 1], MergeWish(dtype=dtype_out))
 
 
 def names_of(group):
@@ -53,9 +54,9 @@ def golden_plan(case):
             return plan_merge(average(), shard_bytes=100)
         case "adapters" | "transposed":
             adapters = two_adapters(is_transposed=case == "transposed")
-            return plan_merge(linear_request(adapters, [1, 3], dtype=None))
+            return plan_merge(model_request(adapters, [1, 3], MergeWish()))
     dtype = None if case == "one adapter" else "bfloat16"
-    return plan_merge(adapter_request(two_adapters(), [1, 3], dtype=dtype))
+    return plan_merge(adapter_request(two_adapters(), [1, 3], MergeWish(dtype=dtype)))
 
 
 @pytest.mark.parametrize("case", GOLDEN)
@@ -69,8 +70,8 @@ def test_all_that_decides_the_bytes_is_in_the_id():
     request = average()
     first, second = request.checkpoints
     others = [
-        linear_request([first, second], [0.5, 0.5], dtype=None),
-        linear_request([second, first], [0.25, 0.75], dtype=None),
+        model_request([first, second], [0.5, 0.5], MergeWish()),
+        model_request([second, first], [0.25, 0.75], MergeWish()),
         replace(request, checkpoints=(first, replace(second, shards=first.shards))),
         replace(request, tensors=request.tensors[1:]),
         replace(request, tensors=tuple(replace(t, normalize=False) for t in request.tensors)),
@@ -152,7 +153,7 @@ def test_shards_are_filled_to_their_limit_and_no_further():
 
 
 def test_an_adapter_is_one_file_whatever_its_size():
-    plan = plan_merge(adapter_request(two_adapters(), [1, 1], dtype=None), shard_bytes=8)
+    plan = plan_merge(adapter_request(two_adapters(), [1, 1], MergeWish()), shard_bytes=8)
     assert [shard.name for shard in plan.shards] == ["adapter_model.safetensors"]
 
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from fusion.plans.adapter_request import adapter_request
 from fusion.plans.layout import plan_merge
 from fusion.plans.plan import TensorRequest
-from fusion.plans.requests import linear_request
+from fusion.plans.requests import model_request
 from fusion.plans.sources import SourceTensor
+from fusion.plans.wish import MergeWish
 from tests.support.hand_made import make_checkpoint
 from tests.support.hand_made_plans import average, two_adapters
 
@@ -81,7 +82,7 @@ def test_a_smaller_chunk_needs_more_reads():
 
 
 def test_the_base_of_adapters_is_read_once_and_factors_by_every_unit():
-    request = linear_request(two_adapters(), [1, 3], dtype=None)
+    request = model_request(two_adapters(), [1, 3], MergeWish())
     base = 2 * (6 * 4 + 4 * 8 + 3)
     factors = 4 * (2 * (4 + 6) + 1 * (8 + 4) + 3 * (4 + 6))
     whole = plan_merge(request)
@@ -93,7 +94,7 @@ def test_the_base_of_adapters_is_read_once_and_factors_by_every_unit():
 
 
 def test_tensors_of_a_base_that_none_changes_have_one_source():
-    tensors = {t.name: t for t in linear_request(two_adapters(), [1, 3], dtype=None).tensors}
+    tensors = {t.name: t for t in model_request(two_adapters(), [1, 3], MergeWish()).tensors}
     assert len(tensors["bias"].sources) == 1
     assert tensors["bias"].weights == (1.0,)
     assert len(tensors["x.weight"].sources) == 2
@@ -103,7 +104,7 @@ def test_tensors_of_a_base_that_none_changes_have_one_source():
 
 def test_a_request_knows_its_candidates_and_their_base():
     adapters = two_adapters()
-    request = linear_request(adapters, [1, 3], dtype=None)
+    request = model_request(adapters, [1, 3], MergeWish())
     assert request.candidates == tuple(adapters)
     assert request.base is adapters[0].adapter.base
     assert request.checkpoints == (*adapters, request.base)
@@ -111,7 +112,7 @@ def test_a_request_knows_its_candidates_and_their_base():
 
 
 def test_one_adapter_is_made_of_ranks_side_by_side():
-    tensors = {t.name: t for t in adapter_request(two_adapters(), [1, 3], dtype=None).tensors}
+    tensors = {t.name: t for t in adapter_request(two_adapters(), [1, 3], MergeWish()).tensors}
     a = tensors["base_model.model.x.lora_A.weight"]
     b = tensors["base_model.model.x.lora_B.weight"]
     assert (a.shape, a.columns, a.weights) == ((5, 4), (8, 12), (1.0, 1.0))
@@ -124,8 +125,8 @@ def test_whole_numbers_are_copied_and_floats_averaged_in_what_holds_all():
         make_checkpoint("a", {"x": (3,), "ids": (3,)}, dtype={"x": "BF16", "ids": "I64"}),
         make_checkpoint("b", {"x": (3,), "ids": (3,)}, dtype={"x": "F16", "ids": "I64"}),
     ]
-    x, ids = linear_request(mixed, [1, 1], dtype=None).tensors
+    x, ids = model_request(mixed, [1, 1], MergeWish()).tensors
     assert (x.method, x.dtype, x.work_dtype) == ("linear", "F32", "F32")
     assert (ids.method, ids.dtype, ids.work_dtype) == ("copy", "I64", "I64")
-    x, ids = linear_request(mixed, [1, 1], dtype="float16").tensors
+    x, ids = model_request(mixed, [1, 1], MergeWish(dtype="float16")).tensors
     assert (x.dtype, x.work_dtype, ids.dtype) == ("F16", "F32", "I64")
