@@ -90,3 +90,7 @@ class ManifestError(FusionError):
     """A manifest, pointer or record that cannot be read or does not match its digest."""
 
     code = "E-MANIFEST"
+
+
+class NoManifestError(ManifestError):
+    """There is no manifest where one was looked for."""

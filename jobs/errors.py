@@ -69,9 +69,17 @@ class TooFewError(JobError):
 
 
 class IncompleteError(JobError):
-    """A checkpoint that lacks a shard or is still being written."""
+    """A checkpoint that lacks a shard or is still being written.
+
+    `wait_seconds` after which it has settled, where that is all that it lacks; else 0.
+    """
 
     code = "E-INCOMPLETE"
+
+    def __init__(self, message: str, hint: str = "", wait_seconds: float = 0.0) -> None:
+        super().__init__(message, hint)
+        self.args = (message, hint, wait_seconds)
+        self.wait_seconds = wait_seconds
 
 
 class PickleError(JobError):

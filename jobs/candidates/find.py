@@ -9,11 +9,13 @@ from typing import Literal
 from cluster.errors import NotFoundError
 from fusion.checkpoints.agreement import find_mismatches
 from fusion.checkpoints.checkpoint import Checkpoint
+from fusion.errors import MismatchError
 from jobs.candidates.adapters import Base
 from jobs.candidates.patterns import expand_pattern, short_names
 from jobs.candidates.pin import REFUSING, SKIPPING, THREADS, Outcome, Refusal, pin_checkpoint
 from jobs.candidates.skipped import Skipped
 from jobs.errors import (
+    IncompleteError,
     NoCandidatesError,
 )
 
@@ -83,7 +85,8 @@ def find_candidates(
             elif isinstance(outcome, REFUSING) and on_refused == "stop":
                 refused.append(outcome)
             else:
-                skipped.append(Skipped(name, uri, outcome.code, str(outcome)))
+                wait = outcome.wait_seconds if isinstance(outcome, IncompleteError) else 0.0
+                skipped.append(Skipped(name, uri, outcome.code, str(outcome), wait))
     if refused:
         raise _join_refusals(refused)
     pinned = whole.checkpoint if whole is not None else None
@@ -148,6 +151,8 @@ def _join_refusals(refused: Sequence[Refusal]) -> Refusal:
     first = refused[0]
     if len(refused) > 1:
         lines = [f"  {error.code}  {error}" for error in refused]
-        first.message = f"{len(refused)} candidates are refused:\n" + "\n".join(lines)
-        first.args = (first.message, *first.args[1:])
+        text = f"{len(refused)} candidates are refused:\n" + "\n".join(lines)
+        if isinstance(first, MismatchError):
+            return MismatchError(text, first.hint, first.code)
+        return type(first)(text, first.hint)
     return first

@@ -24,7 +24,7 @@ from jobs.candidates.side_files import (
     read_index,
     read_vocabulary,
 )
-from jobs.console.sizes import format_wait
+from jobs.candidates.skipped import settle_advice
 from jobs.errors import IncompleteError, PickleError, SourceChangedError, UnsafeNameError
 
 # These make a candidate unusable tonight; the others are refusals, which stop the run.
@@ -32,7 +32,6 @@ SKIPPING = (IncompleteError, TruncatedError)
 REFUSING = (HeaderError, PickleError, UnsafeNameError, MismatchError)
 Refusal = HeaderError | PickleError | UnsafeNameError | MismatchError
 Outcome = tuple[Checkpoint, Mapping[str, int]] | IncompleteError | TruncatedError | Refusal
-SETTLE_ADVICE = "wait {} or lower select.settle"
 # Finding waits for answers of the store, a dozen a candidate.
 THREADS = 8
 
@@ -181,8 +180,9 @@ def _check_settled(
         seen = f"{age:.0f} s old" if age >= 0 else f"dated {-age:.0f} s in the future"
         raise IncompleteError(
             f"{name}: its newest object {newest.key} is {seen}, settle is {settle_seconds:.0f} s; "
-            f"{SETTLE_ADVICE.format(format_wait(settle_seconds - age))}",
+            f"{settle_advice(settle_seconds - age)}",
             "it is taken once it has settled",
+            settle_seconds - age,
         )
 
 

@@ -2,12 +2,28 @@
 
 from dataclasses import dataclass
 
+from jobs.console.sizes import format_wait
+
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A checkpoint that was found and is not used, with the reason."""
+    """A checkpoint that was found and is not used, with the reason.
+
+    Attributes:
+        name: of the checkpoint.
+        uri: where it is.
+        code: of the error, or a word.
+        reason: for people.
+        wait_seconds: after which it has settled, where that is all that it lacks; else 0.
+    """
 
     name: str
     uri: str
     code: str
     reason: str
+    wait_seconds: float = 0.0
+
+
+def settle_advice(wait_seconds: float) -> str:
+    """What to do about a candidate that has yet to settle."""
+    return f"wait {format_wait(wait_seconds)} or lower select.settle"

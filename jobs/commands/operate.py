@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from cluster.stores.open_store import open_store
 from cluster.stores.store import Store
-from fusion.errors import ManifestError
+from fusion.errors import ManifestError, NoManifestError
 from jobs.console.show import Progress, show, show_json
 from jobs.errors import NoCandidatesError, PointerError, UsageError
 from jobs.operate.promotion import Steered, hold, promote, roll_back, unhold
@@ -151,21 +151,19 @@ def _find_model(store: Store, run: str | None) -> CheckedModel:
         return check_run(store, seen.pointer.run, seen.pointer.manifest_sha256)
     try:
         return check_model(store, "")
-    except ManifestError as error:
-        if not str(error).endswith("is missing"):
-            raise
-    raise NoCandidatesError(
-        f"{store.uri} is neither an output with a promoted model ({POINTER_KEY}) nor a model "
-        "(manifest.json); nothing was read",
-        "metafuse verify OUTPUT --run RUN looks at a run that was not promoted",
-    )
+    except NoManifestError:
+        raise NoCandidatesError(
+            f"{store.uri} is neither an output with a promoted model ({POINTER_KEY}) nor a model "
+            "(manifest.json); nothing was read",
+            "metafuse verify OUTPUT --run RUN looks at a run that was not promoted",
+        ) from None
 
 
 def _show_steered(done: Steered, output: str, *, as_json: bool) -> int:
     if as_json:
         before = asdict(done.before) if done.before else None
         show_json({
-            "is_changed": done.after != done.before and not done.text.startswith("would"),
+            "is_changed": done.is_changed,
             "text": done.text, "before": before, "after": asdict(done.after),
         })  # fmt: skip
         return 0

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from cluster.digests import RunningDigest, combine_crc64nvme
 from cluster.errors import NotFoundError, PreconditionError
+from cluster.stores.settled import read_settled
 from cluster.stores.store import ObjectInfo, Part, Store, Upload
 from fusion.canonical import from_json, to_json
 from fusion.errors import ManifestError
@@ -252,18 +253,12 @@ class Ledger:
 
         The id is "" where the record is empty or broken, the etag is None where there is none.
         """
-        key = self._upload_key(index)
-        while True:
-            try:
-                etag = self._store.head(key).etag
-                content = self._store.read(key, if_match=etag)
-            except NotFoundError:
-                return "", None
-            except PreconditionError:
-                continue
-            with contextlib.suppress(ManifestError):
-                return from_json(UploadRecord, content).upload, etag
-            return "", etag
+        found = read_settled(self._store, self._upload_key(index))
+        if found is None:
+            return "", None
+        with contextlib.suppress(ManifestError):
+            return from_json(UploadRecord, found.content).upload, found.etag
+        return "", found.etag
 
     def _upload_key(self, index: int) -> str:
         return f"{self._folder}/{index + 1:05d}.upload"

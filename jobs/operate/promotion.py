@@ -28,12 +28,14 @@ class Steered:
     Attributes:
         before: None where nothing was promoted.
         after: the same as `before` where there was nothing to do.
-        text: what was done, or why nothing was.
+        text: what was done, or would be, or why nothing was.
+        is_changed: whether it was moved.
     """
 
     before: Pointer | None
     after: Pointer
     text: str
+    is_changed: bool
 
 
 Decide = Callable[[SeenPointer | None], tuple[Pointer, str]]
@@ -191,11 +193,11 @@ def _steer(store: Store, decide: Decide, *, is_dry_run: bool) -> Steered:
         pointer, text = decide(seen)
         before = seen.pointer if seen else None
         if pointer == before:
-            return Steered(before, pointer, text)
+            return Steered(before, pointer, text, is_changed=False)
         if is_dry_run:
-            return Steered(before, pointer, f"would do: {text}")
+            return Steered(before, pointer, f"would do: {text}", is_changed=False)
         if swap_pointer(store, seen, pointer):
-            return Steered(before, pointer, text)
+            return Steered(before, pointer, text, is_changed=True)
 
 
 def _find_judged(store: Store, run: str) -> tuple[RunPlan, str]:

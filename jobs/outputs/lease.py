@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from cluster.errors import ClusterError, NotFoundError, PreconditionError
+from cluster.errors import ClusterError, PreconditionError
+from cluster.stores.settled import read_settled
 from cluster.stores.store import Store
 from cluster.workers.patience import PATIENCE, Patience
 from jobs.errors import LockedError
@@ -186,15 +187,8 @@ def _acquire(
 
 def read_lease(store: Store) -> tuple[Holder, str] | None:
     """The holder and the etag of exactly that content; None where there never was a lease."""
-    while True:
-        try:
-            etag = store.head(LEASE_KEY).etag
-            content = store.read(LEASE_KEY, if_match=etag)
-        except NotFoundError:
-            return None
-        except PreconditionError:
-            continue
-        return _parse(content), etag
+    found = read_settled(store, LEASE_KEY)
+    return None if found is None else (_parse(found.content), found.etag)
 
 
 def _parse(content: bytes) -> Holder:

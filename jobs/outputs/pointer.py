@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from cluster.errors import NotFoundError, PreconditionError
+from cluster.errors import PreconditionError
+from cluster.stores.settled import read_settled
 from cluster.stores.store import Store
 from fusion.canonical import from_json, to_json
 from fusion.manifests.pointer import Action, Pointer, PointerChange
@@ -44,15 +45,10 @@ def read_pointer(store: Store) -> SeenPointer | None:
     Raises:
         ManifestError: it is there but cannot be read.
     """
-    while True:
-        try:
-            etag = store.head(POINTER_KEY).etag
-            content = store.read(POINTER_KEY, if_match=etag)
-        except NotFoundError:
-            return None
-        except PreconditionError:
-            continue
-        return SeenPointer(from_json(Pointer, content), etag, content)
+    found = read_settled(store, POINTER_KEY)
+    if found is None:
+        return None
+    return SeenPointer(from_json(Pointer, found.content), found.etag, found.content)
 
 
 def read_history(store: Store, seen: SeenPointer | None = None) -> Iterator[Pointer]:

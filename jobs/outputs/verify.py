@@ -10,7 +10,7 @@ from cluster.digests import RunningDigest
 from cluster.errors import NotFoundError
 from cluster.stores.store import Store
 from fusion.canonical import digest, from_json
-from fusion.errors import ManifestError
+from fusion.errors import ManifestError, NoManifestError
 from fusion.manifests.model import FileEntry, ModelManifest
 from fusion.manifests.run import RunManifest
 from jobs.console.figures import Figures, Tell, tell_nobody
@@ -101,12 +101,13 @@ def check_model(store: Store, folder: str) -> CheckedModel:
 
     Raises:
         ManifestError: all files that are not.
+        NoManifestError: it has none.
     """
     stem = f"{folder}/" if folder else ""
     try:
         content = store.read(f"{stem}{MODEL_MANIFEST}")
     except NotFoundError:
-        raise ManifestError(f"{store.uri}/{stem}{MODEL_MANIFEST} is missing") from None
+        raise NoManifestError(f"{store.uri}/{stem}{MODEL_MANIFEST} is missing") from None
     manifest = from_json(ModelManifest, content)
     wrong = []
     for entry in manifest.files:

@@ -1,6 +1,5 @@
 """Everything a run knows before it evaluates: candidates that agree, pinned data, what it costs."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,8 +17,7 @@ from fusion.evidence.selection import SelectRules, find_excess
 from fusion.evidence.weights import fixed_weights
 from fusion.plans.adapter_request import check_one_base
 from jobs.candidates.find import Found, drop_mismatched, find_candidates
-from jobs.candidates.pin import SETTLE_ADVICE
-from jobs.candidates.skipped import Skipped
+from jobs.candidates.skipped import Skipped, settle_advice
 from jobs.errors import IncompleteError, MemoryNeedError, RecipeError, TooFewError
 from jobs.recipes.blocks import Select
 from jobs.recipes.recipe import Recipe
@@ -191,12 +189,8 @@ def check_count(names: Sequence[str], left_out: Sequence[Skipped], needed: int) 
 
 def _find_wait(left_out: Sequence[Skipped]) -> str:
     """What to do where all that is left out has yet to settle; "" for anything else."""
-    advice = re.compile(re.escape(SETTLE_ADVICE).replace(r"\{\}", r"[0-9hms]+"))
-    found = [advice.search(entry.reason) for entry in left_out]
-    said = [match[0] for match in found if match]
-    if not said or len(said) < len(found):
-        return ""
-    return max(said, key=lambda text: (len(text), text))  # the longest wait
+    waits = [entry.wait_seconds for entry in left_out]
+    return settle_advice(max(waits)) if waits and min(waits) > 0 else ""
 
 
 def check_memory(candidates: Sequence[Checkpoint], allowed: int | None) -> None:

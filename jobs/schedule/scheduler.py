@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.errors import ClusterError, NotFoundError, PreconditionError
+from cluster.stores.settled import Settled, read_settled
 from cluster.stores.store import Store
 from fusion.canonical import from_json, to_json
 from jobs.outputs.lease import Holder, is_gone, process_birth
@@ -93,7 +94,7 @@ class Scheduler:
         self._next_beat = 0.0
         self._said = -1
         self._last: Decision | None = None
-        self._read_last: tuple[State, str] | None = None
+        self._read_last: Settled | None = None
         self.state: State | None = None
 
     def step(self, now: float, monotonic: float) -> None:
@@ -180,11 +181,12 @@ class Scheduler:
             decided = advance(state, seen, self._timetable)
             decided = beat(decided, self._me) if is_beat else decided
             if decided != state or etag is None:
+                content = to_json(decided)
                 try:
                     written = self._store.put(
-                        self._key, to_json(decided), if_match=etag, if_absent=etag is None
+                        self._key, content, if_match=etag, if_absent=etag is None
                     )
-                    self._read_last = decided, written.etag
+                    self._read_last = Settled(content, written.etag)
                 except PreconditionError:
                     continue  # somebody else decided meanwhile, or it was us: look again
             self._ended.clear()
@@ -194,18 +196,10 @@ class Scheduler:
 
     def _read(self, now: float) -> tuple[State, str | None]:
         """The state and the etag of exactly that content; None where there is none yet."""
-        while True:
-            try:
-                etag = self._store.head(self._key).etag
-                if self._read_last is not None and self._read_last[1] == etag:
-                    return self._read_last
-                content = self._store.read(self._key, if_match=etag)
-            except NotFoundError:
-                return begin_state(self._timetable, now - self._look_back), None
-            except PreconditionError:
-                continue
-            self._read_last = from_json(State, content), etag
-            return self._read_last
+        self._read_last = read_settled(self._store, self._key, known=self._read_last)
+        if self._read_last is None:
+            return begin_state(self._timetable, now - self._look_back), None
+        return from_json(State, self._read_last.content), self._read_last.etag
 
     def _look(self, state: State, now: float, monotonic: float, *, is_stopping: bool) -> Seen:
         alive, silent = set(), set()

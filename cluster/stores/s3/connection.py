@@ -1,5 +1,6 @@
 """One client a process and credential chain, with its pace and what was learned of the server."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ def open_connection(
     process: int, chain: tuple[tuple[str, str], ...], options: S3Options
 ) -> Connection:
     """One client a process and credential chain (the AWS_ variables): none survives a fork."""
+    keep_secrets_out_of_logs()
     session = boto3.session.Session()
     has_endpoint = any(name in {"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"} for name, _ in chain)
     try:
@@ -96,6 +98,12 @@ def open_connection(
         # AWS documents that it verifies CRC64NVME; only others are tried out.
         learned.part_check = "md5" if options.checksum == "md5" else "crc64nvme"
     return Connection(client, options, pace, learned)
+
+
+def keep_secrets_out_of_logs() -> None:
+    """At DEBUG botocore prints headers and signatures: it is not heard below INFO."""
+    for name in ("botocore", "boto3", "urllib3"):
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 def _is_aws(client: Any) -> bool:

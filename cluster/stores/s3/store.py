@@ -5,7 +5,6 @@ its offset, under the same pin). A failed precondition is never retried.
 """
 
 import contextlib
-import logging
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -46,10 +45,6 @@ BROKEN_BODY = (
     ConnectionError,
     FlexibleChecksumError,
 )
-
-for name in ("botocore", "boto3", "urllib3"):
-    # At DEBUG botocore prints headers and signatures.
-    logging.getLogger(name).setLevel(logging.INFO)
 
 
 class S3Store:

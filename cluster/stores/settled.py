@@ -1,0 +1,37 @@
+"""A small object and the etag of exactly that content, for a compare-and-swap."""
+
+from dataclasses import dataclass
+
+from cluster.errors import NotFoundError, PreconditionError
+from cluster.stores.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An object's content and its etag."""
+
+    content: bytes
+    etag: str
+
+
+def read_settled(store: Store, key: str, *, known: Settled | None = None) -> Settled | None:
+    """An object as it stands; asked again where it was written between the two questions.
+
+    Args:
+        store: where it is.
+        key: its key.
+        known: as it was read before; returned, without reading it again, while that still holds.
+
+    Returns:
+        None where there is no such object.
+    """
+    while True:
+        try:
+            etag = store.head(key).etag
+            if known is not None and known.etag == etag:
+                return known
+            return Settled(store.read(key, if_match=etag), etag)
+        except NotFoundError:
+            return None
+        except PreconditionError:
+            continue
