@@ -124,6 +124,8 @@ def _class_of(origin: Any) -> type:
 
 
 def _typed_dataclass(kind: Any, raw: Any, where: str) -> Any:
+    # A class that older releases stored in another shape says how to read it.
+    raw = kind.from_older(raw) if hasattr(kind, "from_older") else raw
     _check(isinstance(raw, dict), where, "an object", raw)
     hints = _hints(kind)
     names = {f.name for f in fields(kind)}

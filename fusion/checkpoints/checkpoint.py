@@ -5,8 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-# Hugging Face leaves the two labels of a default classifier out of config.json.
-DEFAULT_LABELS = 2
+from fusion.checkpoints.heads import count_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +177,8 @@ def describe_kind(checkpoint: Checkpoint) -> str:
     config = checkpoint.config
     architectures = config.get("architectures")
     names = " ".join(map(str, architectures)) if isinstance(architectures, list) else ""
-    labels = config.get("id2label")
-    count = len(labels) if isinstance(labels, Mapping) else config.get("num_labels")
-    if count is None and names.endswith(("SequenceClassification", "TokenClassification")):
-        count = DEFAULT_LABELS
+    counted = config.get("id2label"), config.get("num_labels")
+    has_labels = names.endswith(("SequenceClassification", "TokenClassification"))
+    count = count_labels(config) if has_labels or counted != (None, None) else 0
     parts = (config.get("model_type"), names, f"{count} labels" if count else "")
     return " ".join(str(part) for part in parts if part) or "without config"

@@ -1,14 +1,12 @@
 """Paired differences between models, with honest errors."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 from scipy.special import bdtr, ndtri, stdtrit
 
 from fusion.evidence.verdict import AccuracyChange
-from fusion.scores.records import Records, clustered_error
+from fusion.scores.records import Floats, Records, clustered_error, influence, summed_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +32,25 @@ class Difference:
 
 
 def paired_difference(reference: Records, model: Records) -> Difference:
-    """d_e = loss_e(reference) - loss_e(model): positive where the model is better.
+    """loss(reference) - loss(model): positive where the model is better.
+
+    The error is that of the difference of two ratios, linearised; for units of 1 it is that of the
+    mean of d_e = loss_e(reference) - loss_e(model).
 
     Raises:
         ValueError: the records are not of the same examples in the same order.
     """
     if reference.ids != model.ids:
         raise ValueError("paired differences need the same examples in the same order")
-    return difference_of(reference.losses - model.losses, model.clusters)
+    return Difference(
+        mean=reference.loss - model.loss,
+        standard_error=summed_error(influence(reference) - influence(model), model.clusters),
+        num_examples=len(model.ids),
+        num_clusters=len(set(model.clusters)),
+    )
 
 
-def difference_of(differences: npt.NDArray[np.float64], clusters: Sequence[str]) -> Difference:
+def difference_of(differences: Floats, clusters: Sequence[str]) -> Difference:
     """Mean and clustered error of per-example differences."""
     return Difference(
         mean=float(differences.mean()),
@@ -81,8 +87,15 @@ def detectable(standard_error: float, *, alpha: float, power: float = 0.8) -> fl
 FEW_DISCORDANT = 25
 
 
-def accuracy_change(reference: Records, model: Records) -> AccuracyChange:
+def accuracy_change(
+    reference: Records, model: Records, is_right: Callable[[Records], Floats]
+) -> AccuracyChange:
     """Compare the accuracies of two models, example by example.
+
+    Args:
+        reference: of the same examples in the same order.
+        model: that is compared with it.
+        is_right: 1 for each example that was answered rightly, else 0.
 
     Raises:
         ValueError: the records are not of the same examples in the same order.
@@ -91,10 +104,9 @@ def accuracy_change(reference: Records, model: Records) -> AccuracyChange:
     """
     if reference.ids != model.ids:
         raise ValueError("paired differences need the same examples in the same order")
-    right = model.predictions == model.labels
-    before = reference.predictions == reference.labels
-    gained, lost = int((right & ~before).sum()), int((before & ~right).sum())
-    difference = difference_of(right.astype(np.float64) - before, model.clusters)
+    right, before = is_right(model), is_right(reference)
+    gained, lost = int((right > before).sum()), int((before > right).sum())
+    difference = difference_of(right - before, model.clusters)
     low, high = interval(difference)
     differing = gained + lost
     p_value = None

@@ -3,8 +3,8 @@
 The rules are those of a one-sided, paired, clustered t-test against two references.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ from fusion.evidence.differences import (
     upper_bound,
 )
 from fusion.evidence.verdict import Comparison, GuardResult, Role, Verdict
-from fusion.scores.classification import macro_f1
+from fusion.scores.contract import Metric
 from fusion.scores.records import SMALLEST_CLUSTERS, Records
 
 
@@ -64,6 +64,7 @@ def judge(
     best_candidate: tuple[str, Records],
     incumbent: tuple[str, Records] | None,
     rules: GateRules,
+    metrics: Mapping[str, Metric],
     problems: Sequence[tuple[str, str]] = (),
 ) -> Verdict:
     """Decide whether the fused model replaces what is there.
@@ -77,6 +78,7 @@ def judge(
         best_candidate: name and records of the candidate that was best on the rank slice.
         incumbent: the promoted model on the same slice; None before the first promotion.
         rules: how much evidence is asked for.
+        metrics: of the task's kind, by name; every guard's is among them.
         problems: (reason, sentence) found by the caller that make the test invalid.
     """
     pairs: list[tuple[Role, str, Records]] = [("best_candidate", *best_candidate)]
@@ -92,7 +94,7 @@ def judge(
         for role, name, reference, model in aligned
     )
     guards = tuple(
-        _guard(guard, name, reference, model, rules.alpha)
+        _guard(guard, name, _bound(metrics[guard.metric], reference, model, rules.alpha))
         for guard in rules.guards
         for _, name, reference, model in aligned
     )
@@ -161,25 +163,30 @@ def _aligned(reference: Records, fused: Records) -> tuple[Records, Records]:
     if reference.ids == fused.ids:
         return reference, fused
     order = tuple(dict.fromkeys((*fused.ids, *reference.ids)))
-    both = (*reference.ids, *fused.ids)
-    cluster_of = dict(zip(both, (*reference.clusters, *fused.clusters), strict=True))
-    label_of = dict(zip(both, (*reference.labels, *fused.labels), strict=True))
+    return _filled(reference, fused, order), _filled(fused, reference, order)
 
-    def filled(records: Records) -> Records:
-        row = {name: i for i, name in enumerate(records.ids)}
-        worst = int(records.losses.argmax())
-        rows = np.array([row.get(name, worst) for name in order])
-        labels = np.array([label_of[name] for name in order], dtype=np.int64)
-        return Records(
-            ids=order,
-            clusters=tuple(cluster_of[name] for name in order),
-            losses=records.losses[rows],
-            labels=labels,
-            predictions=records.predictions[rows],
-            probabilities=records.probabilities[rows],
-        )
 
-    return filled(reference), filled(fused)
+def _filled(records: Records, other: Records, order: Sequence[str]) -> Records:
+    """Records over `order`; what only `other` has gets the worst answer, with its own truth."""
+    row = {name: i for i, name in enumerate(records.ids)}
+    there = {name: i for i, name in enumerate(other.ids)}
+    worst = int((records.losses / records.units).argmax())
+    filled = _taken(records, np.array([row.get(name, worst) for name in order]))
+    missing = [place for place, name in enumerate(order) if name not in row]
+    source = [there[order[place]] for place in missing]
+    cluster_of = dict(zip(other.ids, other.clusters, strict=True))
+    cluster_of |= dict(zip(records.ids, records.clusters, strict=True))
+    units, columns = filled.units.copy(), dict(filled.columns)
+    units[missing] = other.units[source]
+    if "truth" in columns:
+        columns["truth"] = columns["truth"].copy()
+        columns["truth"][missing] = other.columns["truth"][source]
+    losses = filled.losses.copy()
+    losses[missing] = records.losses[worst] / records.units[worst] * units[missing]
+    clusters = tuple(cluster_of[name] for name in order)
+    return replace(
+        filled, ids=tuple(order), clusters=clusters, losses=losses, units=units, columns=columns
+    )
 
 
 def _compare(role: Role, name: str, reference: Records, fused: Records, alpha: float) -> Comparison:
@@ -202,22 +209,23 @@ def _compare(role: Role, name: str, reference: Records, fused: Records, alpha: f
     )
 
 
-def _guard(
-    guard: Guard, name: str, reference: Records, fused: Records, alpha: float
-) -> GuardResult:
-    if guard.metric == "accuracy":
-        right = (fused.predictions == fused.labels).astype(np.float64)
-        before = (reference.predictions == reference.labels).astype(np.float64)
-        lower = lower_bound(difference_of(right - before, fused.clusters), alpha)
-    elif guard.metric == "macro_f1":
-        lower = _bootstrap_f1_bound(reference, fused, alpha)
-    else:
-        raise ValueError(f"no guard for {guard.metric}")
+def _guard(guard: Guard, name: str, lower: float) -> GuardResult:
     return GuardResult(guard.metric, name, lower, guard.margin, lower > -guard.margin)
 
 
-def _bootstrap_f1_bound(reference: Records, fused: Records, alpha: float) -> float:
-    """Lower percentile bound of the macro F1 difference, resampling clusters (fixed seed)."""
+def _bound(metric: Metric, reference: Records, fused: Records, alpha: float) -> float:
+    """Lower bound of how much better the fused model's metric is."""
+    sign = 1.0 if metric.is_better_high else -1.0
+    if metric.each is not None:
+        gains = sign * (metric.each(fused) - metric.each(reference))
+        return lower_bound(difference_of(gains, fused.clusters), alpha)
+    return _bootstrap_bound(metric, sign, reference, fused, alpha)
+
+
+def _bootstrap_bound(
+    metric: Metric, sign: float, reference: Records, fused: Records, alpha: float
+) -> float:
+    """Lower percentile bound of the metric's difference, resampling clusters (fixed seed)."""
     _, member = np.unique(np.asarray(fused.clusters), return_inverse=True)
     groups = int(member.max()) + 1
     rows = [np.flatnonzero(member == g) for g in range(groups)]
@@ -225,18 +233,20 @@ def _bootstrap_f1_bound(reference: Records, fused: Records, alpha: float) -> flo
     values = []
     for _ in range(BOOTSTRAP_ROUNDS):
         drawn = np.concatenate([rows[g] for g in generator.integers(groups, size=groups)])
-        values.append(macro_f1(_taken(fused, drawn)) - macro_f1(_taken(reference, drawn)))
+        gain = metric.value(_taken(fused, drawn)) - metric.value(_taken(reference, drawn))
+        values.append(sign * gain)
     return float(np.quantile(values, alpha))
 
 
 def _taken(records: Records, rows: npt.NDArray[np.int64]) -> Records:
+    """The figures of some rows, without their names."""
     return Records(
         ids=(),
         clusters=(),
         losses=records.losses[rows],
-        labels=records.labels[rows],
-        predictions=records.predictions[rows],
-        probabilities=records.probabilities[rows],
+        units=records.units[rows],
+        columns={name: values[rows] for name, values in records.columns.items()},
+        outputs=None if records.outputs is None else records.outputs[rows],
     )
 
 

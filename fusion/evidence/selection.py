@@ -4,6 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fusion.scores.contract import TaskSpec
+from fusion.scores.records import Records
+
 
 @dataclass(frozen=True, slots=True)
 class SelectRules:
@@ -20,25 +23,19 @@ class Measured:
 
     Attributes:
         name: short name.
-        loss: mean loss.
-        accuracy: share of right predictions.
-        num_examples: n, of both.
-        baseline_loss: loss of always answering with the class shares.
-        majority: share of the most frequent class.
+        loss: on the slice.
         num_parameters: elements of all tensors.
         num_bytes: of all tensors.
         health: "" or what looks damaged.
+        guess: "" or why it is no better than guessing.
     """
 
     name: str
     loss: float
-    accuracy: float
-    num_examples: int
-    baseline_loss: float
-    majority: float
     num_parameters: int
     num_bytes: int
     health: str = ""
+    guess: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +68,23 @@ def choose(measured: Sequence[Measured], rules: SelectRules) -> tuple[Choice, ..
     return tuple(Choice(m.name, m.name in chosen, reasons[m.name]) for m in measured)
 
 
+def describe_guess(records: Records, spec: TaskSpec, *, floor: float) -> str:
+    """Why a model is no better than guessing; "" if it is better.
+
+    Args:
+        records: on the rank slice.
+        spec: of the task's kind.
+        floor: loss of what knows only the truths' distribution.
+    """
+    if not records.loss > floor:
+        return ""
+    text = f"no better than guessing: loss {records.loss:.4g} ({spec.floor}: {floor:.4g})"
+    if spec.knows is None:
+        return text
+    is_known, words = spec.knows(records)
+    return "" if is_known else f"{text}, {words}"
+
+
 def find_excess(num_parameters: int, num_bytes: int, rules: SelectRules) -> str:
     """Which limit a candidate exceeds, for people; "" if none. Known before it is evaluated."""
     if rules.max_parameters is not None and num_parameters > rules.max_parameters:
@@ -85,19 +99,6 @@ def _refusal(entry: Measured, rules: SelectRules) -> str:
         return f"loss is {entry.loss}"
     if entry.health:
         return f"looks damaged: {entry.health}"
-    if _only_guesses(entry):
-        return (
-            f"no better than guessing: loss {entry.loss:.4g} (class shares: "
-            f"{entry.baseline_loss:.4g}), accuracy {entry.accuracy:.3f} (largest class: "
-            f"{entry.majority:.3f})"
-        )
+    if entry.guess:
+        return entry.guess
     return find_excess(entry.num_parameters, entry.num_bytes, rules)
-
-
-def _only_guesses(entry: Measured) -> bool:
-    """Loss worse than that of the class shares, and accuracy within two errors of the majority.
-
-    An overconfident model can have a bad loss and still know something: averaging mends that.
-    """
-    error = math.sqrt(entry.majority * (1 - entry.majority) / entry.num_examples)
-    return entry.loss > entry.baseline_loss and entry.accuracy <= entry.majority + 2 * error

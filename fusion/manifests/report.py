@@ -1,7 +1,7 @@
 """What is written beside a model, and what a run tells."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from fusion.canonical import SCHEMA
@@ -81,11 +81,35 @@ class AccuracyRow:
 
 @dataclass(frozen=True, slots=True)
 class PublishedFigure:
-    """A figure from elsewhere shown beside ours."""
+    """A figure from elsewhere shown beside ours; where it has no such metric, none is shown."""
 
     source: str
     loss: float
-    accuracy: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_older(cls, stored: object) -> object:
+        """What 0.1 stored, which knew the accuracy alone."""
+        if not isinstance(stored, Mapping) or "accuracy" not in stored:
+            return stored
+        rest = {key: value for key, value in stored.items() if key != "accuracy"}
+        return {**rest, "metrics": {"accuracy": stored["accuracy"]}}
+
+
+@dataclass(frozen=True, slots=True)
+class ShownMetric:
+    """A column of the report's tables: a metric's name, its title, whether it is in percent."""
+
+    name: str
+    title: str
+    is_share: bool
+
+
+# What reports showed before they said so themselves.
+OLDER_SHOWN = (
+    ShownMetric("accuracy", "accuracy", is_share=True),
+    ShownMetric("macro_f1", "macro F1", is_share=False),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +145,8 @@ class RunReport:
         commands: what to type next: (what for, command).
         incumbent: run that it was judged against, "" for none.
         accuracies: of the fused model against each reference; no part of the verdict.
+        shown: metrics in the tables; where there is room for one, the first.
+        loss: what the loss is, for people.
     """
 
     run: str
@@ -151,4 +177,6 @@ class RunReport:
     incumbent: str = ""
     accuracies: tuple[AccuracyRow, ...] = ()
     health: ModelHealth | None = None
+    shown: tuple[ShownMetric, ...] = OLDER_SHOWN
+    loss: str = "mean log loss, in nats"
     schema: int = SCHEMA

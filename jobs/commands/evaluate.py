@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cluster.stores.open_store import open_store
 from cluster.workers.hands import Hands
-from fusion.scores.classification import score
+from fusion.scores.contract import TaskSpec, score
 from fusion.scores.records import Score
 from fusion.scores.slices import SLICES
 from jobs.candidates.find import Found, find_candidates
@@ -21,8 +21,9 @@ from jobs.run.embedded_ray import LazyRay, most_at_a_time
 from jobs.run.prepare import make_task
 from jobs.tasks.contract import EvaluationTask
 from jobs.tasks.data import REPEATED
+from jobs.tasks.examples import load_examples
+from jobs.tasks.find_task import find_task
 from jobs.tasks.slicing import keep_slices, name_slices
-from jobs.tasks.text_classification import load_examples
 
 # Exit status where a checkpoint that was asked for has no score.
 LOST_SOME = 13
@@ -41,15 +42,19 @@ def run_evaluate(
         book = _score(recipe, found, slice_name, address, progress)
     finally:
         progress.close()
-    scores = [score(r, name=name, slice=part) for (name, part), r in book.records.items()]
+    spec = find_task(recipe.task.kind).spec
+    scores = [
+        score(records, spec.metrics, name=name, slice=part)
+        for (name, part), records in book.records.items()
+    ]
     scores.sort(key=lambda entry: entry.loss)
     failures = [(f.name, f.code, f.message) for f in book.failures]
     failures += [(s.name, s.code, s.reason) for s in found.skipped]
     if as_json:
         lost = [dict(zip(("name", "code", "message"), entry, strict=True)) for entry in failures]
-        show_json({"scores": [asdict(entry) for entry in scores], "failures": lost})
+        show_json({"scores": [_plain(entry) for entry in scores], "failures": lost})
     else:
-        _show(scores, failures)
+        _show(scores, failures, spec)
     return LOST_SOME if failures else 0
 
 
@@ -111,15 +116,24 @@ def _score(
         )
 
 
-def _show(scores: Sequence[Score], failures: Sequence[tuple[str, str, str]]) -> None:
-    head = ["checkpoint", "loss", "+-", "accuracy", "macro F1", "examples"]
+def _plain(entry: Score) -> dict[str, object]:
+    """A score as one object: the metrics stand beside the loss."""
+    plain = asdict(entry)
+    metrics = plain.pop("metrics")
+    return {**plain, **metrics}
+
+
+def _show(
+    scores: Sequence[Score], failures: Sequence[tuple[str, str, str]], spec: TaskSpec
+) -> None:
+    titles = [spec.metrics[name].title for name in spec.shown]
+    head = ["checkpoint", "loss", "+-", *titles, "examples"]
     rows = [
         [
             entry.name,
             f"{entry.loss:.4f}",
             format_error(entry.loss_error),
-            f"{entry.accuracy:.4f}",
-            f"{entry.macro_f1:.4f}",
+            *(f"{entry.metrics[name]:.4f}" for name in spec.shown),
             str(entry.num_examples),
         ]
         for entry in scores

@@ -1,4 +1,4 @@
-"""The flow: text in; is it a generation task? yes: text out; no: class out."""
+"""The flow: text in; is it a generation task? yes: text out; no: class or number out."""
 
 import re
 from collections.abc import Sequence
@@ -10,15 +10,18 @@ from cluster.stores.open_store import open_store
 from cluster.stores.store import Store
 from fusion.canonical import from_json
 from fusion.checkpoints.checkpoint import Checkpoint
+from fusion.checkpoints.heads import find_head
 from fusion.errors import ManifestError, MismatchError
 from fusion.manifests.model import ModelManifest
 from jobs.consume.resolve import check_bytes, resolve
 from jobs.errors import UsageError
+from jobs.models.batches import batches, find_outputs
 from jobs.models.loading import find_loader, load_model
 from jobs.outputs.keys import MODEL_MANIFEST, POINTER_KEY
 from jobs.outputs.verify import check_model
 
 BATCH = 32
+NEW_TOKENS = 40
 LISTED = 10
 RUN = re.compile(r"runs/[^/]+/plan\.json")
 GENERIC = re.compile(r"LABEL_[0-9]+")
@@ -30,10 +33,10 @@ class Answer:
 
     Attributes:
         text: that was asked.
-        kind: "class" or "text".
-        answer: the label, or the generated text.
-        probability: of the label; None for text.
-        probabilities: by label; empty for text.
+        kind: "class", "number" or "text".
+        answer: the label, the number, or the generated text.
+        probability: of the label; else None.
+        probabilities: by label; else empty.
     """
 
     text: str
@@ -75,21 +78,16 @@ def _has(store: Store, key: str) -> bool:
     return True
 
 
-def is_generation(checkpoint: Checkpoint) -> bool:
-    """Whether the checkpoint writes text instead of choosing a class."""
-    names = checkpoint.config.get("architectures")
-    return isinstance(names, list) and any("LMHead" in str(name) for name in names)
-
-
 def predict(
     checkpoints: Sequence[Checkpoint], weights: Sequence[float], texts: Sequence[str]
 ) -> list[Answer]:
-    """Answers of one model, or of an ensemble by the linear pool of probabilities.
+    """Answers of one model, or of an ensemble by the linear pool of its outputs.
 
     Labels are aligned by name. Models are loaded one after the other.
 
     Args:
-        checkpoints: one, or several classifiers with the same labels in any order.
+        checkpoints: one, or several classifiers with the same labels in any order, or several that
+            say a number.
         weights: one each, of sum 1.
         texts: at least one.
 
@@ -98,22 +96,22 @@ def predict(
         UsageError: several models, one of which writes text.
         ModelError: as `load_model`.
     """
-    writers = [checkpoint for checkpoint in checkpoints if is_generation(checkpoint)]
+    writers = [c for c in checkpoints if find_head(c.config) == "tokens"]
     if writers and len(checkpoints) > 1:
         raise UsageError(
             f"{writers[0].name} writes text, and texts cannot be pooled; nothing was asked",
             "ask it alone",
         )
     if writers:
-        from jobs.models.decoders import generate
-
-        written = generate(checkpoints[0], texts)
-        return [Answer(t, "text", out, None, {}) for t, out in zip(texts, written, strict=True)]
+        return _write(checkpoints[0], texts)
+    if find_head(checkpoints[0].config) == "value":
+        return _say_numbers(checkpoints, weights, texts)
     labels = check_labels(checkpoints)
     pooled = np.zeros((len(texts), len(labels)))
     for weight, checkpoint in zip(weights, checkpoints, strict=True):
         model = load_model(checkpoint).model
-        found = model.predict(texts, batch_size=BATCH, max_length=None).probabilities
+        logits = find_outputs(model, [{"text": text} for text in texts], batch_size=BATCH)
+        found = logits.double().softmax(dim=-1).numpy()
         pooled += weight * found[:, [model.labels.index(label) for label in labels]]
     answers = []
     for text, row in zip(texts, pooled, strict=True):
@@ -121,6 +119,33 @@ def predict(
         table = {label: float(p) for label, p in zip(labels, row, strict=True)}
         answers.append(Answer(text, "class", labels[best], float(row[best]), table))
     return answers
+
+
+def _write(checkpoint: Checkpoint, texts: Sequence[str]) -> list[Answer]:
+    """The greedy continuation of each text, at most 40 tokens."""
+    model = load_model(checkpoint, "tokens").model
+    written = []
+    for text in texts:
+        encoded = model.encode([{"text": text}], max_length=None)
+        for _, batch in batches(encoded, 1):
+            written += model.generate(batch, max_new_tokens=NEW_TOKENS)
+    return [Answer(t, "text", out, None, {}) for t, out in zip(texts, written, strict=True)]
+
+
+def _say_numbers(
+    checkpoints: Sequence[Checkpoint], weights: Sequence[float], texts: Sequence[str]
+) -> list[Answer]:
+    """One number a text, or for a model of two texts the number of `first TAB second`."""
+    inputs = [dict(zip(("text", "text_pair"), text.split("\t", 1), strict=False)) for text in texts]
+    pooled = np.zeros(len(texts))
+    for weight, checkpoint in zip(weights, checkpoints, strict=True):
+        model = load_model(checkpoint, "value").model
+        logits = find_outputs(model, inputs, batch_size=BATCH)
+        pooled += weight * logits.double().numpy()[:, 0]
+    return [
+        Answer(text, "number", f"{value:.4f}", None, {})
+        for text, value in zip(texts, pooled, strict=True)
+    ]
 
 
 def check_labels(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
@@ -131,9 +156,9 @@ def check_labels(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
             so on, which say nothing about what a model was trained on.
     """
     first, *others = checkpoints
-    labels = find_loader(first)[1]
+    labels = find_loader(first, "classes")[1]
     for other in others:
-        found = find_loader(other)[1]
+        found = find_loader(other, "classes")[1]
         if sorted(found) != sorted(labels) or len(set(labels)) < len(labels):
             raise MismatchError(
                 f"{other.name} has the labels {list(found)[:LISTED]}, {first.name} has "

@@ -8,7 +8,9 @@ from jobs.console.figures import Tell
 from jobs.demo.training import train_candidates
 
 # The worked example this product began with: the same network, one epoch, other data.
-PUBLISHED = (PublishedFigure("founding document (other data, one epoch)", 0.9264, 0.5154),)
+PUBLISHED = (
+    PublishedFigure("founding document (other data, one epoch)", 0.9264, {"accuracy": 0.5154}),
+)
 
 RECIPE = """\
 # Written by `metafuse demo`. Run it again with: metafuse run recipe.yaml

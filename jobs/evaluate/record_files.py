@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from fusion.scores.slices import SLICES
 from jobs.outputs.parquet_file import read_parquet
 
 PREFIX = b"metafuse."
+OLDER_NAMES = {"label": "truth", "probabilities": "outputs"}
 
 
 def score_key(checkpoint_digest: str, task_digest: str, slice_name: str) -> str:
@@ -42,23 +44,26 @@ def recorded_ids(store: Store, folder: str, task_digest: str) -> Mapping[str, fr
 
 
 def format_records(records: Records, labels: Sequence[str], facts: Mapping[str, str]) -> bytes:
-    """Parquet bytes. `facts` (what was scored, how long it took) go into the file's metadata."""
-    table = pa.table(
-        {
-            "id": pa.array(records.ids, pa.string()),
-            "cluster": pa.array(records.clusters, pa.string()),
-            "label": pa.array(records.labels, pa.int64()),
-            "loss": pa.array(records.losses, pa.float64()),
-            "prediction": pa.array(records.predictions, pa.int64()),
-            "probabilities": pa.array(
-                list(records.probabilities), pa.list_(pa.float64(), len(labels))
-            ),
-        }
-    )
+    """Parquet bytes. `facts` (what was scored, how long it took) go into the file's metadata.
+
+    Columns: id, cluster, loss, units, those of the kind, and outputs where there are any.
+    """
+    columns = {
+        "id": pa.array(records.ids, pa.string()),
+        "cluster": pa.array(records.clusters, pa.string()),
+        "loss": pa.array(records.losses, pa.float64()),
+        "units": pa.array(records.units, pa.float64()),
+    }
+    for name, values in records.columns.items():
+        columns[name] = pa.array(values, pa.float64())
+    if records.outputs is not None:
+        width = records.outputs.shape[1]
+        columns["outputs"] = pa.array(list(records.outputs), pa.list_(pa.float64(), width))
     metadata = {PREFIX + key.encode(): value.encode() for key, value in facts.items()}
     metadata[PREFIX + b"labels"] = "\n".join(labels).encode()
     stream = io.BytesIO()
-    parquet.write_table(table.replace_schema_metadata(metadata), stream, compression="zstd")
+    table = pa.table(columns).replace_schema_metadata(metadata)
+    parquet.write_table(table, stream, compression="zstd")
     return stream.getvalue()
 
 
@@ -85,12 +90,24 @@ def load_records(store: Store, key: str) -> tuple[Records, Mapping[str, str]] | 
         if key.startswith(PREFIX)
     }
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
-    records = Records(
+    return _make_records(columns), facts
+
+
+def _make_records(columns: Mapping[str, Sequence[Any]]) -> Records:
+    """Records from the columns of a file; those of 0.1 knew classes alone."""
+    if "units" not in columns:
+        columns = {OLDER_NAMES.get(name, name): values for name, values in columns.items()}
+    floats = {
+        name: np.array(values, dtype=np.float64)
+        for name, values in columns.items()
+        if name not in ("id", "cluster")
+    }
+    losses = floats.pop("loss")
+    return Records(
         ids=tuple(columns["id"]),
         clusters=tuple(columns["cluster"]),
-        losses=np.array(columns["loss"], dtype=np.float64),
-        labels=np.array(columns["label"], dtype=np.int64),
-        predictions=np.array(columns["prediction"], dtype=np.int64),
-        probabilities=np.array(columns["probabilities"], dtype=np.float64),
+        losses=losses,
+        units=floats.pop("units", np.ones_like(losses)),
+        outputs=floats.pop("outputs", None),
+        columns=floats,
     )
-    return records, facts

@@ -16,7 +16,7 @@ from fusion.scores.records import Records
 from jobs.console.figures import Figures, Tell, tell_nobody
 from jobs.console.json_log import SILENT, LogTo, current_log, open_log
 from jobs.console.secret_texts import mask
-from jobs.errors import DataError, JobError, SourceChangedError
+from jobs.errors import DataError, JobError, RecipeError, SourceChangedError
 from jobs.evaluate.record_files import load_records, score_key
 from jobs.tasks.contract import EvaluationTask
 
@@ -124,6 +124,7 @@ def score_all(
 
     Raises:
         DataError: the data is wrong for all checkpoints.
+        RecipeError: no worker can import the kind of task.
         SourceChangedError: a checkpoint or the data is no longer what was pinned.
         ClusterError: all evaluations failed, none by the fault of its checkpoint.
     """
@@ -161,7 +162,7 @@ def score_all(
 
 def _check_fault(errors: Sequence[Exception]) -> None:
     """Raise the first of the errors where none is the fault of a candidate."""
-    if errors and all(isinstance(error, DataError | ClusterError) for error in errors):
+    if errors and all(isinstance(e, DataError | RecipeError | ClusterError) for e in errors):
         raise errors[0]
 
 

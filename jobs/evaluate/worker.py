@@ -10,13 +10,14 @@ import torch
 from cluster.stores.open_store import open_store
 from cluster.workers.process_memory import peak_bytes
 from fusion.checkpoints.checkpoint import Checkpoint, checkpoint_digest
-from fusion.scores.classification import log_loss
 from fusion.scores.records import Records
 from jobs.evaluate.record_files import format_records
 from jobs.models.loading import LoadedModel, load_model
-from jobs.tasks.contract import EvaluationTask
+from jobs.tasks.contract import EvaluationTask, Example
 from jobs.tasks.data import Examples
-from jobs.tasks.text_classification import label_numbers, load_examples
+from jobs.tasks.examples import load_examples, read_truths
+from jobs.tasks.find_task import find_task
+from jobs.tasks.scoring import score_examples
 
 # Above this a tensor looks damaged: trained weights stay far below.
 SUSPICIOUS_MAGNITUDE = 1e6
@@ -38,8 +39,8 @@ def score_checkpoint(
     """
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     examples = load_examples(task)
-    loaded = load_model(checkpoint)
-    records, num_truncated = predict_rows(loaded, examples, examples.rows(slice_name), task)
+    loaded = load_model(checkpoint, find_task(task.kind).spec.head)
+    records, num_truncated = score_rows(loaded, examples, examples.rows(slice_name), task)
     health = ""
     if loaded.largest > SUSPICIOUS_MAGNITUDE:
         health = f"absmax {loaded.largest:.2g} in {loaded.where}"
@@ -56,24 +57,21 @@ def score_checkpoint(
     return health, num_truncated
 
 
-def predict_rows(
+def score_rows(
     loaded: LoadedModel, examples: Examples, rows: Sequence[int], task: EvaluationTask
 ) -> tuple[Records, int]:
     """Records of the given examples, and how many texts were cut."""
-    model = loaded.model
-    labels = label_numbers([examples.labels[i] for i in rows], model.labels, where=task.data)
-    texts = [examples.texts[i] for i in rows]
-    predictions = model.predict(texts, batch_size=task.batch_size, max_length=task.max_length)
-    numbers = np.array(labels, dtype=np.int64)
-    records = Records(
-        ids=tuple(examples.ids[i] for i in rows),
-        clusters=tuple(examples.clusters[i] for i in rows),
-        losses=log_loss(predictions.probabilities, numbers),
-        labels=numbers,
-        predictions=predictions.probabilities.argmax(axis=1).astype(np.int64),
-        probabilities=predictions.probabilities,
+    truths = read_truths(examples, task, loaded.model.labels)
+    chosen = [
+        Example(examples.ids[i], examples.clusters[i], examples.inputs[i], truths[i]) for i in rows
+    ]
+    return score_examples(
+        find_task(task.kind),
+        loaded.model,
+        chosen,
+        batch_size=task.batch_size,
+        max_length=task.max_length,
     )
-    return records, predictions.num_truncated
 
 
 def rescoring_difference(
@@ -83,7 +81,6 @@ def rescoring_difference(
     examples = load_examples(task)
     row_of = {name: row for row, name in enumerate(examples.ids)}
     chosen = list(records.ids[:count])
-    again, _ = predict_rows(
-        load_model(checkpoint), examples, [row_of[name] for name in chosen], task
-    )
+    loaded = load_model(checkpoint, find_task(task.kind).spec.head)
+    again, _ = score_rows(loaded, examples, [row_of[name] for name in chosen], task)
     return float(np.abs(again.losses - records.losses[: len(chosen)]).max())

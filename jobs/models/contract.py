@@ -1,66 +1,69 @@
-"""What a model is to everything else: labels, and probabilities for texts."""
+"""What a model is to everything else: inputs become rows, rows become tensors, or text."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-import torch
+from torch import Tensor
+
+from fusion.scores.contract import Head
+
+# What a loss does not count, by convention of the library.
+IGNORED_LABEL = -100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Predictions:
-    """Probabilities for n texts.
+class Encoded:
+    """n inputs as m rows of tensors, unpadded; a long input may have become several rows.
 
     Attributes:
-        probabilities: [n, c] float64, rows of sum 1 in the order of the model's labels.
-        num_truncated: texts that were longer than the model reads.
+        rows: m rows, each with tensors by name; the first axis of a tensor is padded.
+        example: m numbers from 0 to n - 1: which input a row is of.
+        num_truncated: inputs that lost something.
+        padding: what fills a tensor up, by name; 0 where nothing is said.
+        facts: m mappings of what encoding knows and the model does not read: "offsets" of tokens in
+            their text, "parts" (which text a token is of); empty where a head has no use for them.
     """
 
-    probabilities: npt.NDArray[np.float64]
+    rows: Sequence[Mapping[str, Tensor]]
+    example: Sequence[int]
     num_truncated: int
+    padding: Mapping[str, int] = field(default_factory=dict)
+    facts: Sequence[Mapping[str, object]] = ()
 
 
 class Model(Protocol):
-    """A text classifier."""
+    """A loaded checkpoint. `labels` are () where the head has no classes."""
 
+    head: Head
     labels: tuple[str, ...]
 
-    def predict(
-        self, texts: Sequence[str], /, *, batch_size: int, max_length: int | None
-    ) -> Predictions:
-        """Probabilities for each text, in order; independent of how texts are batched (to 1e-5).
+    def encode(
+        self,
+        inputs: Sequence[Mapping[str, object]],
+        /,
+        *,
+        max_length: int | None,
+        stride: int | None = None,
+    ) -> Encoded:
+        """Tokens, pixels or sound as tensors: on the CPU, without the weights.
 
         Args:
-            texts: n texts.
-            batch_size: texts a forward pass.
-            max_length: tokens read of each text; None: what the model can.
+            inputs: n mappings with "text", and where there is one "text_pair"; "target" is a text
+                that the decoder is to be fed with (its tokens are the row's "labels").
+            max_length: tokens read of each input; None: what the model can.
+            stride: tokens that windows of a long input have in common; None: its end is lost.
+
+        Raises:
+            ModelError: an input of a kind that this model does not read.
         """
 
+    def forward(self, batch: Mapping[str, Tensor], /) -> Mapping[str, Tensor]:
+        """Outputs [b, ...] for one batch of tensors [b, ...]: from tensors to tensors alone."""
 
-# forward(padded token ids [b, t], lengths [b]) -> logits [b, c]
-Forward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    def generate(self, batch: Mapping[str, Tensor], /, *, max_new_tokens: int) -> list[str]:
+        """Greedy continuations of b rows.
 
-
-def predict_in_batches(
-    encoded: Sequence[Sequence[int]], forward: Forward, *, batch_size: int, padding: int
-) -> npt.NDArray[np.float64]:
-    """Softmax of logits for token sequences, batched by length, returned in input order.
-
-    The softmax is taken in float64, whatever the dtype of the logits.
-    """
-    order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
-    rows: list[tuple[int, npt.NDArray[np.float64]]] = []
-    with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            lengths = torch.tensor([max(1, len(encoded[i])) for i in chosen])
-            tokens = torch.full((len(chosen), int(lengths.max())), padding)
-            for row, index in enumerate(chosen):
-                tokens[row, : len(encoded[index])] = torch.tensor(encoded[index], dtype=torch.int64)
-            logits = forward(tokens, lengths)
-            values = torch.softmax(logits.double(), dim=-1).cpu().numpy()
-            rows += list(zip(chosen, values, strict=True))
-    rows.sort(key=lambda entry: entry[0])
-    return np.stack([values for _, values in rows])
+        Raises:
+            ModelError: the head cannot.
+        """

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusion.checkpoints.checkpoint import Checkpoint
+from fusion.scores.contract import Head
+from jobs.candidates.heads import DOES, check_head
 from jobs.errors import ModelError
 from jobs.models.adapted_tensors import load_tensors
-from jobs.models.contract import Model, Predictions
+from jobs.models.contract import Model
+from jobs.models.decoders import load_decoder
 from jobs.models.encoders import load_huggingface
 from jobs.models.lstm import MODEL_TYPE, load_lstm
 from jobs.models.side_files import side_files
@@ -15,11 +18,15 @@ from jobs.models.unfilled import Unfilled
 
 # loader(folder of the side files, checkpoint, labels)
 Loader = Callable[[Path, Checkpoint, tuple[str, ...]], Unfilled]
-MODELS: dict[str, Loader] = {
-    MODEL_TYPE: load_lstm,
-    "bert": load_huggingface,
-    "roberta": load_huggingface,
-    "gpt2": load_huggingface,
+MODELS: Mapping[tuple[str, Head], Loader] = {
+    (MODEL_TYPE, "classes"): load_lstm,
+    ("bert", "classes"): load_huggingface,
+    ("roberta", "classes"): load_huggingface,
+    ("gpt2", "classes"): load_huggingface,
+    ("bert", "value"): load_huggingface,
+    ("roberta", "value"): load_huggingface,
+    ("gpt2", "value"): load_huggingface,
+    ("gpt2", "tokens"): load_decoder,
 }
 
 
@@ -38,8 +45,8 @@ class LoadedModel:
     where: str
 
 
-def load_model(checkpoint: Checkpoint) -> LoadedModel:
-    """Load a classifier from the pinned bytes of a checkpoint.
+def load_model(checkpoint: Checkpoint, head: Head = "classes") -> LoadedModel:
+    """Load a model with a certain head from the pinned bytes of a checkpoint.
 
     Names, shapes and side files are compared before a tensor is read. Tensors go from storage into
     the model, under their pins; only side files are in a private folder, as long as this runs.
@@ -49,47 +56,30 @@ def load_model(checkpoint: Checkpoint) -> LoadedModel:
         NonFiniteError: a NaN or an infinity in a tensor.
         SourceChangedError: a file is no longer the pinned one.
     """
-    loader, labels = find_loader(checkpoint)
+    loader, labels = find_loader(checkpoint, head)
     with side_files(checkpoint) as folder:
         unfilled = loader(folder, checkpoint, labels)
         read = load_tensors(checkpoint, unfilled.device)
         return LoadedModel(unfilled.fill(read.tensors), read.largest, read.where)
 
 
-def find_loader(checkpoint: Checkpoint) -> tuple[Loader, tuple[str, ...]]:
-    """The loader for a checkpoint's model_type, and its labels in order.
+def find_loader(checkpoint: Checkpoint, head: Head) -> tuple[Loader, tuple[str, ...]]:
+    """The loader for a checkpoint's model_type and head, and its labels in order.
 
     Raises:
-        ModelError: unknown kind, code of its own, or no labels.
+        ModelError: unknown kind, code of its own, another head, or labels that cannot be read.
     """
     config = checkpoint.config
     kind = config.get("model_type")
+    known = [name for name, own in MODELS if own == head]
     if "auto_map" in config:
         raise ModelError(
             f"{checkpoint.name} brings code of its own (auto_map); it was not run",
-            "export it as one of: " + ", ".join(MODELS),
+            "export it as one of: " + ", ".join(known),
         )
-    if not isinstance(kind, str) or kind not in MODELS:
+    if not isinstance(kind, str) or kind not in known:
         raise ModelError(
-            f"{checkpoint.name} is a {kind!r} model; classifiers of these kinds can be evaluated: "
-            + ", ".join(MODELS)
+            f"{checkpoint.name} is a {kind!r} model; of those that a task like this needs (a model "
+            f"that {DOES[head].partition(' (')[0]}), these kinds are offered: {', '.join(known)}"
         )
-    return MODELS[kind], read_labels(checkpoint)
-
-
-def read_labels(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Class names in the order of the model's outputs.
-
-    Raises:
-        ModelError: id2label is missing, or does not number them from 0.
-    """
-    table = checkpoint.config.get("id2label")
-    if not isinstance(table, Mapping):
-        # transformers leaves the two default labels out of config.json.
-        return ("LABEL_0", "LABEL_1")
-    if {str(key) for key in table} != {str(i) for i in range(len(table))}:
-        raise ModelError(f"{checkpoint.name}: id2label does not number labels from 0: {table}")
-    return tuple(str(table.get(str(i), table.get(i))) for i in range(len(table)))
-
-
-__all__ = ["MODELS", "LoadedModel", "Model", "Predictions", "load_model"]
+    return MODELS[kind, head], check_head(checkpoint, head)

@@ -17,8 +17,9 @@ from torch import nn
 
 from fusion.checkpoints.checkpoint import Checkpoint, model_tensors
 from fusion.dtypes import FLOATS
+from fusion.scores.contract import Head
 from jobs.errors import ModelError
-from jobs.models.contract import Predictions, predict_in_batches
+from jobs.models.contract import Encoded
 from jobs.models.unfilled import CPU, Unfilled
 
 MODEL_TYPE = "lstm-classifier"
@@ -57,20 +58,40 @@ class LoadedLSTM:
     def __init__(
         self, network: LSTMClassifier, vocabulary: Mapping[str, int], labels: tuple[str, ...]
     ) -> None:
+        self.head: Head = "classes"
         self.labels = labels
         self._network = network.eval()
         self._vocabulary = vocabulary
 
-    def predict(
-        self, texts: Sequence[str], /, *, batch_size: int, max_length: int | None
-    ) -> Predictions:
-        """As the protocol says; without `max_length` 64 words are read."""
+    def encode(
+        self,
+        inputs: Sequence[Mapping[str, object]],
+        /,
+        *,
+        max_length: int | None,
+        stride: int | None = None,
+    ) -> Encoded:
+        """As the protocol says; without `max_length` 64 words are read. It makes no windows."""
+        if stride is not None or any("text_pair" in entry for entry in inputs):
+            raise ModelError("an LSTM classifier reads one text, in one piece")
         limit = max_length or MAX_LENGTH
-        words = [encode(text, self._vocabulary) for text in texts]
-        probabilities = predict_in_batches(
-            [tokens[:limit] for tokens in words], self._network, batch_size=batch_size, padding=0
-        )
-        return Predictions(probabilities, sum(len(tokens) > limit for tokens in words))
+        words = [encode(str(entry["text"]), self._vocabulary) for entry in inputs]
+        rows = [
+            {
+                "input_ids": torch.tensor(tokens[:limit] or [0], dtype=torch.int64),
+                "attention_mask": torch.ones(max(1, len(tokens[:limit])), dtype=torch.bool),
+            }
+            for tokens in words
+        ]
+        return Encoded(rows, range(len(rows)), sum(len(tokens) > limit for tokens in words))
+
+    def forward(self, batch: Mapping[str, torch.Tensor], /) -> Mapping[str, torch.Tensor]:
+        """The logits [b, c]."""
+        return {"logits": self._network(batch["input_ids"], batch["attention_mask"].sum(dim=1))}
+
+    def generate(self, batch: Mapping[str, torch.Tensor], /, *, max_new_tokens: int) -> list[str]:
+        """It cannot."""
+        raise ModelError("an LSTM classifier writes no text")
 
 
 def tokenize(text: str) -> list[str]:

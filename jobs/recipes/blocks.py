@@ -1,4 +1,4 @@
-"""The blocks of a recipe that change its result: select, task, weights, merge, gate."""
+"""The blocks of a recipe that change its result: select, weights, merge, gate; and when it runs."""
 
 from typing import Annotated, Any, Literal
 
@@ -18,7 +18,6 @@ from jobs.recipes.fields import (
     Count,
     Number,
     Seconds,
-    Share,
     Whole,
     read_dtype,
     wrong_at,
@@ -45,45 +44,6 @@ class Select(Block):
                 "keep", f"{self.keep} is less than min_candidates, {self.min_candidates}"
             )
         return self
-
-
-class Columns(Block):
-    """Which columns of the evaluation data mean what."""
-
-    text: str = "text"
-    label: str = "label"
-    id: str | None = None
-    cluster: str | None = None
-
-
-class Slices(Block):
-    """Shares of the evaluation data."""
-
-    rank: Share = 0.3
-    select: Share = 0.2
-    gate: Share = 0.4
-    audit: Share = 0.1
-
-    @model_validator(mode="after")
-    def _sums_to_one(self) -> "Slices":
-        total = self.rank + self.select + self.gate + self.audit
-        if abs(total - 1) > 1e-9:
-            raise ValueError(f"shares must sum to 1, they sum to {total:g}")
-        for name in ("rank", "gate"):
-            if getattr(self, name) <= 0:
-                raise wrong_at(name, f"must be above 0: every run needs the {name} slice")
-        return self
-
-
-class Task(Block):
-    """What the models are evaluated on."""
-
-    kind: Literal["text-classification"]
-    data: Annotated[str, Field(min_length=1)]
-    columns: Columns = Columns()
-    slices: Slices = Slices()
-    batch_size: Annotated[Whole, Field(ge=1, le=65536)] = 32
-    max_length: Annotated[Whole, Field(ge=1)] | None = None
 
 
 class Weights(Block):
@@ -123,9 +83,9 @@ class Merge(Block):
 
 
 class GuardRule(Block):
-    """A metric that must not get worse by more than `margin`."""
+    """A metric of the task's kind that must not get worse by more than `margin`."""
 
-    metric: Literal["accuracy", "macro_f1"]
+    metric: str
     margin: Annotated[Number, Field(ge=0)]
 
 

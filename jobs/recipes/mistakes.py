@@ -13,7 +13,8 @@ def mistake_path(entry: Any) -> tuple[str | int, ...]:
     """
     path = tuple(part for part in entry["loc"] if not str(part).startswith("function-"))
     at = entry.get("ctx", {}).get("at", "")
-    return (*path, *at.split(".")) if at else path
+    below = (int(part) if part.isdigit() else part for part in at.split("."))
+    return (*path, *below) if at else path
 
 
 def describe_mistake(kind: Any, entry: Any) -> str:

@@ -13,9 +13,10 @@ from pydantic import (
 )
 
 from fusion.canonical import digest, to_json
+from fusion.scores.specs import TASK_SPECS
 from jobs.console.secret_texts import check_no_secrets
 from jobs.errors import RecipeError
-from jobs.recipes.blocks import Gate, Merge, Notify, Retention, Schedule, Select, Task, Weights
+from jobs.recipes.blocks import Gate, Merge, Notify, Retention, Schedule, Select, Weights
 from jobs.recipes.fields import (
     Block,
     read_several,
@@ -24,6 +25,7 @@ from jobs.recipes.fields import (
 from jobs.recipes.mistakes import describe_mistake, mistake_path
 from jobs.recipes.resources import RecipeResources
 from jobs.recipes.strict_yaml import Document, read_text, read_yaml
+from jobs.recipes.task_fields import Task
 
 MAX_PROBLEMS = 50
 # Where nobody looks before a model is used, one false promotion in 200 nights, not in 20.
@@ -70,6 +72,15 @@ class Recipe(Block):
     @model_validator(mode="after")
     def _adapter_has_a_base(self) -> "Recipe":
         _check_base(self.merge, self.base)
+        return self
+
+    @model_validator(mode="after")
+    def _guards_fit_the_task(self) -> "Recipe":
+        spec = TASK_SPECS.get(self.task.kind)
+        for index, guard in enumerate(self.gate.guards):
+            if spec is not None and guard.metric not in spec.guards:
+                text = f"expected {' or '.join(spec.guards)}, found {guard.metric!r}"
+                raise wrong_at(f"gate.guards.{index}.metric", text)
         return self
 
     @property

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from fusion.canonical import to_json
 from fusion.evidence.verdict import AccuracyChange
-from fusion.manifests.report import RunReport
+from fusion.manifests.report import RunReport, ShownMetric
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 BADGES = {"PROMOTE": "PROMOTE", "HOLD": "HOLD", "REFUSE": "NOT DECIDED"}
@@ -56,6 +56,7 @@ def page_environment() -> jinja2.Environment:
         "loss": format_loss,
         "gain": format_gain,
         "percent": format_percent,
+        "metric": format_metric,
         "cosine": format_cosine,
         "bytes": format_bytes,
         "count": format_count,
@@ -94,6 +95,14 @@ def format_gain(value: float) -> str:
 def format_percent(value: float) -> str:
     """0.863 -> 86.3 %."""
     return _finite(100 * value, ".1f") + " %"
+
+
+def format_metric(metrics: Mapping[str, float] | None, shown: ShownMetric) -> str:
+    """One metric: 86.3 % for a share, else three digits after the point; "" where it is unknown."""
+    if metrics is None or shown.name not in metrics:
+        return ""
+    value = metrics[shown.name]
+    return format_percent(value) if shown.is_share else _finite(value, ".3f")
 
 
 def format_cosine(value: float | None) -> str:

@@ -1,12 +1,14 @@
 """The report's tables for a terminal."""
 
-from fusion.manifests.report import CandidateRow, RunReport
+from collections.abc import Mapping, Sequence
+
+from fusion.manifests.report import CandidateRow, RunReport, ShownMetric
 from jobs.console.show import show, show_table
 from jobs.report.pages import (
     format_bytes,
     format_count,
     format_loss,
-    format_percent,
+    format_metric,
     format_seconds,
 )
 
@@ -14,28 +16,34 @@ from jobs.report.pages import (
 def show_report_table(report: RunReport) -> None:
     """Candidates with what they cost and why they are in or out, then the models compared."""
     show("")
-    head = ["candidate", "rank loss", "accuracy", "weight", "params", "size", "time", ""]
-    show_table(head, [_cells(row) for row in report.candidates])
+    first = report.shown[:1]
+    titles = [shown.title for shown in first]
+    head = ["candidate", "rank loss", *titles, "weight", "params", "size", "time", ""]
+    show_table(head, [_cells(row, first) for row in report.candidates])
     effective = (
         f"{report.effective_models:.2f} of {sum(r.weight is not None for r in report.candidates)}"
     )
     show(f"\n  weights: {report.rule}; effective number of models (1 / sum w^2) {effective}")
     show("")
     rows = [
-        [m.name, format_loss(m.gate.loss), format_percent(m.gate.accuracy), m.cost]
+        [m.name, format_loss(m.gate.loss), *_metrics(m.gate.metrics, first), m.cost]
         for m in report.models
     ]
     rows += [
-        [p.source, format_loss(p.loss), format_percent(p.accuracy), ""] for p in report.published
+        [p.source, format_loss(p.loss), *_metrics(p.metrics, first), ""] for p in report.published
     ]
-    show_table(["on the gate slice", "loss", "accuracy", "to serve"], rows)
+    show_table(["on the gate slice", "loss", *titles, "to serve"], rows)
 
 
-def _cells(row: CandidateRow) -> list[str]:
+def _metrics(metrics: Mapping[str, float] | None, shown: Sequence[ShownMetric]) -> list[str]:
+    return [format_metric(metrics, entry) for entry in shown]
+
+
+def _cells(row: CandidateRow, shown: Sequence[ShownMetric]) -> list[str]:
     return [
         row.name,
         format_loss(row.rank.loss) if row.rank else "",
-        format_percent(row.rank.accuracy) if row.rank else "",
+        *_metrics(row.rank.metrics if row.rank else None, shown),
         "" if row.weight is None else f"{row.weight:.3f}",
         format_count(row.num_parameters),
         format_bytes(row.num_bytes),

@@ -8,6 +8,7 @@ from jobs.outputs.keys import SCORES, SLICES_KEY
 from jobs.outputs.run_folder import RunFolder
 from jobs.outputs.runs import RunPlan
 from jobs.tasks.contract import EvaluationTask
+from jobs.tasks.examples import load_examples
 from jobs.tasks.slicing import (
     Slices,
     follow_records,
@@ -15,7 +16,6 @@ from jobs.tasks.slicing import (
     name_slices,
     parse_slices,
 )
-from jobs.tasks.text_classification import load_examples
 
 
 def freeze_slices(

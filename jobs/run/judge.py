@@ -7,7 +7,7 @@ from fusion.checkpoints.checkpoint import Checkpoint
 from fusion.errors import ManifestError
 from fusion.evidence.gate import GateRules, Guard, judge
 from fusion.evidence.verdict import Verdict
-from fusion.scores.classification import ensemble
+from fusion.scores.contract import ensemble
 from fusion.scores.records import Records
 from jobs.candidates.pin import pin_checkpoint
 from jobs.candidates.written_adapters import find_written_base
@@ -19,6 +19,7 @@ from jobs.outputs.verify import check_run
 from jobs.run.context import RunContext
 from jobs.run.names import INCUMBENT
 from jobs.run.weigh import ChosenWeights
+from jobs.tasks.find_task import find_task
 
 RESCORING_TOLERANCE = 1e-5
 
@@ -29,7 +30,7 @@ class Judged:
 
     Attributes:
         book: records of candidates, fused, uniform and incumbent on the gate slice.
-        pooled: the prediction ensemble, None where a weight is negative.
+        pooled: the ensemble of outputs; None where a weight is negative, or the kind has none.
         incumbent: judged against, None for the first model.
         verdict: the decision.
     """
@@ -69,14 +70,15 @@ def judge_fused(
             "run the same command again",
         )
     records = {name: found for (name, _), found in book.records.items()}
-    pooled = None
+    pooled, spec = None, find_task(context.task.kind).spec
     if min(chosen.weights) >= 0 and all(name in records for name in chosen.names):
-        pooled = ensemble([records[name] for name in chosen.names], chosen.weights)
+        pooled = ensemble([records[name] for name in chosen.names], chosen.weights, spec)
     verdict = judge(
         records[fused.checkpoint.name],
         best_candidate=(chosen.best, records[chosen.best]),
         incumbent=(incumbent.run, records[INCUMBENT]) if incumbent else None,
         rules=_rules(context),
+        metrics=spec.metrics,
         problems=_problems(context, fused.checkpoint, records),
     )
     return Judged(book, pooled, incumbent, verdict)

@@ -1,6 +1,6 @@
 """Everything a run knows before it evaluates: candidates that agree, pinned data, what it costs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from fusion.checkpoints.agreement import check_agree
@@ -16,16 +16,20 @@ from fusion.errors import MismatchError
 from fusion.evidence.selection import SelectRules, find_excess
 from fusion.evidence.weights import fixed_weights
 from fusion.plans.adapter_request import check_one_base
+from fusion.scores.contract import TaskSpec
 from jobs.candidates.find import Found, drop_mismatched, find_candidates
+from jobs.candidates.heads import check_head
 from jobs.candidates.skipped import Skipped, settle_advice
 from jobs.errors import IncompleteError, MemoryNeedError, RecipeError, TooFewError
 from jobs.recipes.blocks import Select
 from jobs.recipes.recipe import Recipe
+from jobs.recipes.task_fields import fill_columns, find_mistake
 from jobs.run.names import RESERVED
 from jobs.tasks.contract import EvaluationTask
 from jobs.tasks.data import Examples, check_slices, pin_data
+from jobs.tasks.examples import load_examples, read_truths
+from jobs.tasks.find_task import find_task
 from jobs.tasks.slicing import Slices
-from jobs.tasks.text_classification import label_numbers, load_examples
 
 # What loading and a forward pass need beyond the tensors themselves, measured on small encoders.
 EVALUATION_FACTOR = 1.3
@@ -63,7 +67,8 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
         MismatchError: they cannot be averaged.
         TooFewError: fewer usable ones than `min_candidates`.
         MemoryNeedError: one does not fit into `resources.evaluate.memory`.
-        DataError: no evaluation data.
+        ModelError: one is not a model for such a task.
+        DataError: no evaluation data, or truths that mean nothing to the models.
         WeightError: fixed weights that do not fit the candidates.
     """
     found = find_candidates(
@@ -88,7 +93,7 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
     )
     check_memory(found.candidates, recipe.resources.evaluate.memory_bytes)
     task = make_task(recipe)
-    examples = check_labels(found.candidates[0], task)
+    examples = check_data(found.candidates, task)
     check_weights(found, recipe)
     num_tokens = count_tokens(examples, task)
     return Prepared(found.candidates, found.skipped, task, examples.sliced, num_tokens, found.base)
@@ -211,22 +216,25 @@ def check_memory(candidates: Sequence[Checkpoint], allowed: int | None) -> None:
         )
 
 
-def check_labels(checkpoint: Checkpoint, task: EvaluationTask) -> Examples:
+def check_data(candidates: Sequence[Checkpoint], task: EvaluationTask) -> Examples:
     """Read the evaluation data, so that its mistakes are known before anything is paid for.
 
     Returns:
         What was read.
 
     Raises:
-        DataError: it cannot be read, a column is missing, a label that the model does not have, or
-            too few clusters.
+        DataError: it cannot be read, a column is missing, a truth that means nothing to the model,
+            or too few clusters.
+        ModelError: a candidate whose head is not for such a task.
     """
     examples = load_examples(task)
     check_slices(examples.sliced, task)
-    table = checkpoint.config.get("id2label")
-    if isinstance(table, Mapping):
-        names = [str(table[key]) for key in sorted(table, key=int)]
-        label_numbers(examples.labels, names, where=task.data)
+    head = find_task(task.kind).spec.head
+    for candidate in candidates:
+        if candidate.config:
+            labels = check_head(candidate, head)
+            if candidate is candidates[0]:
+                read_truths(examples, task, labels)
     return examples
 
 
@@ -241,17 +249,44 @@ def count_tokens(examples: Examples, task: EvaluationTask) -> int:
 
 
 def make_task(recipe: Recipe, *, pin: Pin | None = None) -> EvaluationTask:
-    """The recipe's task with its data pinned, now or (`pin`) earlier."""
+    """The recipe's task with its data pinned, now or (`pin`) earlier.
+
+    Raises:
+        RecipeError: a kind of the user's own that cannot be imported, or has no such columns or
+            metrics.
+    """
     task = recipe.task
+    spec = find_task(task.kind).spec
+    check_own_kind(recipe, spec)
+    columns = fill_columns(spec, task.columns)
+    named = {role: column for role in spec.columns if (column := columns[role]) is not None}
     return EvaluationTask(
         kind=task.kind,
         data=task.data,
         pin=pin or pin_data(task.data),
-        text=task.columns.text,
-        label=task.columns.label,
-        id=task.columns.id or "",
-        cluster=task.columns.cluster or "",
+        columns=named,
+        id=columns["id"] or "",
+        cluster=columns["cluster"] or "",
         shares=task.slices.model_dump(),
         batch_size=task.batch_size,
         max_length=task.max_length,
+        labels=task.labels,
+        version=spec.version,
     )
+
+
+def check_own_kind(recipe: Recipe, spec: TaskSpec) -> None:
+    """What a recipe says of a kind that was not known when it was read.
+
+    Raises:
+        RecipeError: columns or guards that the kind does not have.
+    """
+    mistake = find_mistake(spec, recipe.task.columns)
+    if mistake is not None:
+        raise RecipeError(f"task.columns.{mistake[0]}: {mistake[1]}; nothing was evaluated")
+    unknown = [guard.metric for guard in recipe.gate.guards if guard.metric not in spec.guards]
+    if unknown:
+        known = " or ".join(spec.guards) or "none, as the kind has no metrics for guards"
+        raise RecipeError(
+            f"gate.guards: expected {known}, found {unknown[0]!r}; nothing was evaluated"
+        )

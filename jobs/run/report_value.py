@@ -1,5 +1,6 @@
 """From what a run saw to the value that its report shows."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Literal
@@ -14,8 +15,9 @@ from fusion.manifests.report import (
     ForestRow,
     ModelRow,
     RunReport,
+    ShownMetric,
 )
-from fusion.scores.classification import score
+from fusion.scores.contract import Metric, TaskSpec, score
 from fusion.scores.records import Records, Score
 from jobs.candidates.adapters import find_doubts
 from jobs.evaluate.score import ScoreBook
@@ -25,6 +27,7 @@ from jobs.run.judge import Judged
 from jobs.run.names import INCUMBENT, UNIFORM
 from jobs.run.weigh import ChosenWeights
 from jobs.run.witness import Witness
+from jobs.tasks.find_task import find_task
 
 Line = Literal["candidate", "fused", "uniform", "ensemble", "incumbent"]
 
@@ -33,6 +36,7 @@ def make_report(context: RunContext, witness: Witness, judged: Judged) -> RunRep
     """The report of a judged run."""
     incumbent = judged.incumbent.run if judged.incumbent else ""
     plan, ranked, chosen, fused = context.plan, witness.ranked, witness.chosen, witness.fused
+    spec = find_task(context.task.kind).spec
     return RunReport(
         run=plan.run, recipe=plan.recipe, logical_date=plan.logical_date, attempt=plan.attempt,
         created=_now(),
@@ -49,16 +53,16 @@ def make_report(context: RunContext, witness: Witness, judged: Judged) -> RunRep
         reference=_forest_reference(chosen, judged)[0],
         smallest_effect=context.recipe.gate.smallest_effect,
         candidates=_candidate_rows(context, ranked, chosen, judged.book),
-        models=_model_rows(context, chosen, fused, judged),
+        models=_model_rows(spec, chosen, fused, judged),
         forest=_forest_rows(chosen, fused, judged),
         merge=fused.figures,
         health=fused.manifest.health,
         timings=tuple(context.timings.items()),
         published=context.attempt.run.request.published,
-        sources=fused.manifest.sources,
-        notes=_notes(context),
-        commands=_commands(context.store.uri, fused.folder),
-        accuracies=_accuracy_rows(chosen, fused, judged),
+        sources=fused.manifest.sources, notes=_notes(context),
+        commands=_commands(context.store.uri, fused.folder, spec),
+        accuracies=_accuracy_rows(spec, chosen, fused, judged),
+        shown=_shown(spec), loss=spec.loss,
     )  # fmt: skip
 
 
@@ -81,6 +85,11 @@ def _notes(context: RunContext) -> tuple[str, ...]:
         found = ", ".join(attempt.left_for_later)
         notes.append(f"found since the run began and left for the next: {found}")
     return tuple(notes)
+
+
+def _shown(spec: TaskSpec) -> tuple[ShownMetric, ...]:
+    metrics = [(name, spec.metrics[name]) for name in spec.shown]
+    return tuple(ShownMetric(name, metric.title, metric.is_share) for name, metric in metrics)
 
 
 def _describe_task(context: RunContext) -> str:
@@ -124,8 +133,11 @@ def _words(comparison: Comparison) -> str:
 
 
 def _accuracy_rows(
-    chosen: ChosenWeights, fused: FusedModel, judged: Judged
+    spec: TaskSpec, chosen: ChosenWeights, fused: FusedModel, judged: Judged
 ) -> tuple[AccuracyRow, ...]:
+    accuracy = spec.metrics.get("accuracy")
+    if accuracy is None or accuracy.each is None:
+        return ()
     records = {name: found for (name, _), found in judged.book.records.items()}
     model = records[fused.checkpoint.name]
     references: list[tuple[Role, str, Records]] = [
@@ -134,17 +146,19 @@ def _accuracy_rows(
     if judged.incumbent is not None:
         references.insert(0, ("incumbent", judged.incumbent.run, records[INCUMBENT]))
     return tuple(
-        AccuracyRow(name, role, accuracy_change(reference, model))
+        AccuracyRow(name, role, accuracy_change(reference, model, accuracy.each))
         for role, name, reference in references
         if reference.ids == model.ids
     )
 
 
-def _commands(output: str, folder: str) -> tuple[tuple[str, str], ...]:
+def _commands(output: str, folder: str, spec: TaskSpec) -> tuple[tuple[str, str], ...]:
+    texts = [role for role, sort in spec.columns.items() if sort == "text"]
+    ask = ("ask it", f"metafuse predict {output}/{folder} --text 'What a lovely phone!'")
     return (
         ("use the promoted model", f"metafuse resolve {output}"),
         ("bring it to a disk", f"metafuse pull {output} ./model"),
-        ("ask it", f"metafuse predict {output}/{folder} --text 'What a lovely phone!'"),
+        *((ask,) if "text" in texts else ()),
     )
 
 
@@ -154,6 +168,7 @@ def _candidate_rows(
     weights = dict(zip(chosen.names, chosen.weights, strict=True))
     reasons = {choice.name: choice for choice in chosen.choices}
     failures = {failure.name: failure for failure in ranked.failures}
+    metrics = find_task(context.task.kind).spec.metrics
     rows = []
     for candidate in context.candidates:
         name = candidate.name
@@ -169,8 +184,8 @@ def _candidate_rows(
                 weight=weights.get(name),
                 num_parameters=num_parameters(candidate),
                 num_bytes=num_bytes(candidate),
-                rank=_score(ranked, name, "rank"),
-                gate=_score(gate, name, "gate"),
+                rank=_score(ranked, name, "rank", metrics),
+                gate=_score(gate, name, "gate", metrics),
                 seconds=seconds,
                 peak_bytes=peak,
                 health=health,
@@ -202,16 +217,18 @@ def _measured(candidate: Checkpoint, *books: ScoreBook) -> tuple[float | None, i
     return sum(r.seconds for r in results), max(r.peak_bytes for r in results), health
 
 
-def _score(book: ScoreBook, name: str, slice_name: str) -> Score | None:
+def _score(
+    book: ScoreBook, name: str, slice_name: str, metrics: Mapping[str, Metric]
+) -> Score | None:
     records = book.records.get((name, slice_name))
-    return None if records is None else score(records, name=name, slice=slice_name)
+    return None if records is None else score(records, metrics, name=name, slice=slice_name)
 
 
 def _model_rows(
-    context: RunContext, chosen: ChosenWeights, fused: FusedModel, judged: Judged
+    spec: TaskSpec, chosen: ChosenWeights, fused: FusedModel, judged: Judged
 ) -> tuple[ModelRow, ...]:
     def scored(name: str, records: Records) -> Score:
-        return score(records, name=name, slice="gate")
+        return score(records, spec.metrics, name=name, slice="gate")
 
     records = {name: found for (name, _), found in judged.book.records.items()}
     rows = [ModelRow("fused", "fused", scored("fused", records[fused.checkpoint.name]), "1 model")]

@@ -2,14 +2,11 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from cluster.errors import PreconditionError
 from fusion.canonical import from_json, to_json
 from fusion.checkpoints.checkpoint import num_bytes, num_parameters
-from fusion.evidence.selection import Choice, Measured, SelectRules, choose
+from fusion.evidence.selection import Choice, Measured, SelectRules, choose, describe_guess
 from fusion.evidence.weights import fixed_weights, softmax_weights, uniform_weights
-from fusion.scores.classification import constant_loss
 from jobs.candidates.skipped import Skipped
 from jobs.evaluate.score import ScoreBook
 from jobs.outputs.keys import WEIGHTS_KEY
@@ -17,6 +14,7 @@ from jobs.outputs.run_folder import RunFolder
 from jobs.recipes.blocks import Weights
 from jobs.run.context import RunContext
 from jobs.run.prepare import check_count
+from jobs.tasks.find_task import find_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ def choose_weights(context: RunContext, ranked: ScoreBook) -> ChosenWeights:
     Raises:
         TooFewError: fewer are left than `min_candidates`.
     """
-    measured = []
+    measured, task = [], find_task(context.task.kind)
     for checkpoint in context.candidates:
         records = ranked.records.get((checkpoint.name, "rank"))
         if records is None:
@@ -58,14 +56,11 @@ def choose_weights(context: RunContext, ranked: ScoreBook) -> ChosenWeights:
         measured.append(
             Measured(
                 name=checkpoint.name,
-                loss=float(records.losses.mean()),
-                accuracy=float((records.predictions == records.labels).mean()),
-                num_examples=len(records.ids),
-                majority=float(np.bincount(records.labels).max() / len(records.labels)),
-                baseline_loss=constant_loss(records.labels, records.probabilities.shape[1]),
+                loss=records.loss,
                 num_parameters=num_parameters(checkpoint),
                 num_bytes=num_bytes(checkpoint),
                 health=ranked.results[checkpoint.name, "rank"].health,
+                guess=describe_guess(records, task.spec, floor=task.floor(records)),
             )
         )
     select = context.recipe.select

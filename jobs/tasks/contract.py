@@ -1,11 +1,22 @@
-"""What a task is: columns, forward, loss, shown metrics."""
+"""What a task is: which data, how its truths are read, what a model's outputs are worth."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from fusion.canonical import digest, to_json
 from fusion.checkpoints.checkpoint import Pin
+from fusion.scores.contract import TaskSpec
+from fusion.scores.records import Floats, Records
 from jobs.tasks.slicing import FrozenSlices
+
+if TYPE_CHECKING:  # `plan` reads truths without torch
+    from torch import Tensor
+
+    from jobs.models.contract import Model
 
 # Part of every task digest: bump it when the same file and model would give other records.
 EVALUATOR_VERSION = 1
@@ -16,29 +27,31 @@ class EvaluationTask:
     """What models are evaluated on, with the data pinned.
 
     Attributes:
-        kind: text-classification.
+        kind: of TASKS, or module:NAME.
         data: URI of a .parquet, .csv or .jsonl file.
         pin: which bytes of it.
-        text: column of the texts.
-        label: column of the labels: class names, or whole numbers from 0.
+        columns: name of the column by role, in the order of the kind; the truth is the last.
         id: column of unique names; "" makes them from the content.
         cluster: column of what binds examples together; "" is the text itself.
         shares: of the slices, of sum 1.
-        batch_size: texts a forward pass.
+        batch_size: rows a forward pass.
         max_length: tokens read of each text; None: what the model can.
+        labels: what a value of the truth's column means: a label, or the number of a class.
+        version: of the kind.
         slices: which example is in which slice; None: found from the data at each reading.
     """
 
     kind: str
     data: str
     pin: Pin
-    text: str
-    label: str
+    columns: Mapping[str, str]
     id: str
     cluster: str
     shares: Mapping[str, float]
     batch_size: int
     max_length: int | None
+    labels: Mapping[str, str | int] = field(default_factory=dict)
+    version: int = 1
     slices: FrozenSlices | None = None
 
     @property
@@ -48,10 +61,89 @@ class EvaluationTask:
             "version": EVALUATOR_VERSION,
             "kind": self.kind,
             "data": (self.pin.size, self.pin.etag, self.pin.version),
-            "columns": (self.text, self.label, self.id, self.cluster),
+            "columns": (*self.columns.values(), self.id, self.cluster),
             "shares": dict(self.shares),
             "max_length": self.max_length,
         }
+        # What came later counts only where it is used, so that older scores are found.
+        if self.labels:
+            content["labels"] = dict(self.labels)
+        if self.version != 1:
+            content["kind_version"] = self.version
         if self.slices is not None and self.slices.digest:
             content["slices"] = self.slices.digest
         return digest(to_json(content))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What truths are read for.
+
+    Attributes:
+        labels: of the model, in the order of its outputs; () where it has no classes.
+        mapping: `task.labels` of the recipe: label or class number by value in the data.
+        where: the file, for messages.
+        column: the truth's, for messages.
+    """
+
+    labels: tuple[str, ...]
+    mapping: Mapping[str, str | int]
+    where: str
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row of the data: its inputs by role, and its truth as `Task.truths` read it."""
+
+    id: str
+    cluster: str
+    inputs: Mapping[str, object]
+    truth: object
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """b rows after their forward pass.
+
+    Attributes:
+        inputs: tensors [b, ...] that went in, padded; "labels" among them where truths are fed.
+        outputs: tensors [b, ...] that came out, on the CPU.
+        facts: what encoding knew of each row, such as the offsets of its tokens.
+        truths: of the example that each row is of.
+    """
+
+    inputs: Mapping[str, "Tensor"]
+    outputs: Mapping[str, "Tensor"]
+    facts: Sequence[Mapping[str, object]]
+    truths: Sequence[object]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A kind of task. TASKS holds ours; a user's is named by module:NAME.
+
+    Attributes:
+        spec: columns, head, metrics.
+        truths: what the cells of the truth's column mean, decided once over the whole file; raises
+            DataError. No model is loaded yet.
+        floor: the loss of what knows only the truths' distribution.
+        rows: figures [b] by name of the rows of a batch: "losses", "units", "outputs" [b, c] where
+            there are any, and columns of the kind's own.
+        fold: the figures of n examples from those of m >= n rows, given the number of each row's
+            example. None: losses and units are summed, and other figures need one row an example.
+        stride: tokens that windows of a long input have in common; None: its end is not read.
+        feeds_truth: whether the truth is a text that the decoder is fed with (teacher forcing).
+        score: does all of it in its own way, in place of `rows` and `fold`.
+    """
+
+    spec: TaskSpec
+    truths: Callable[[Sequence[object], Asked], Sequence[object]]
+    floor: Callable[[Records], float]
+    rows: Callable[[Batch], Mapping[str, Floats]] | None = None
+    fold: Callable[[Mapping[str, Floats], npt.NDArray[np.int64]], Mapping[str, Floats]] | None = (
+        None
+    )
+    stride: int | None = None
+    feeds_truth: bool = False
+    score: "Callable[[Model, Sequence[Example]], Records] | None" = None

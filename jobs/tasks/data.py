@@ -3,13 +3,14 @@
 import difflib
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cluster.errors import ClusterError, NotFoundError, PreconditionError
 from cluster.stores.open_store import open_store
 from fusion.checkpoints.checkpoint import Pin
+from fusion.scores.contract import TaskSpec
 from fusion.scores.records import SMALLEST_CLUSTERS
 from fusion.scores.slices import SLICES
 from jobs.errors import DataError, SourceChangedError
@@ -33,13 +34,15 @@ class Examples:
     """n examples, in the order of the file.
 
     Attributes:
-        texts: to classify.
-        labels: as in the file, as text.
+        inputs: what a model reads, by role.
+        texts: all texts of each example, as one.
+        cells: the truth's column, as in the file.
         sliced: ids, clusters and slices.
     """
 
+    inputs: tuple[Mapping[str, object], ...]
     texts: tuple[str, ...]
-    labels: tuple[str, ...]
+    cells: tuple[object, ...]
     sliced: Slices
 
     @property
@@ -147,12 +150,14 @@ def read_table(task: EvaluationTask) -> Any:
         ) from None
 
 
-def read_column(table: Any, name: str, task: EvaluationTask) -> list[Any]:
-    """Values of a column, none of them empty.
+def read_column(table: Any, task: EvaluationTask, role: str, spec: TaskSpec) -> list[Any]:
+    """Values of the column of a role, "id" or "cluster" too; none of them empty.
 
     Raises:
         DataError: no such column, or a value is missing.
     """
+    name = {"id": task.id, "cluster": task.cluster, **task.columns}[role]
+    is_text = spec.columns.get(role) == "text"
     names = table.column_names
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
@@ -162,14 +167,14 @@ def read_column(table: Any, name: str, task: EvaluationTask) -> list[Any]:
     for row, value in enumerate(values):
         if value is None or value == "":
             raise DataError(f"{task.data}: column {name!r} is empty in row {row}", HINT)
-        if name == task.text and not isinstance(value, str):
+        if is_text and not isinstance(value, str):
             raise DataError(f"{task.data}: column {name!r} is not text in row {row}", HINT)
     if not values:
         raise DataError(f"{task.data} has no rows", HINT)
     return values
 
 
-def make_ids(texts: Sequence[str], labels: Sequence[str]) -> list[str]:
+def make_ids(texts: Sequence[str], labels: Sequence[object]) -> list[str]:
     """Names from the content, so that an example keeps its own when the data grows."""
     seen: Counter[str] = Counter()
     ids = []

@@ -19,7 +19,9 @@ def make_tokenizer(kind: str):
         trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=special)
         tokenizer.train_from_iterator(TEXTS, trainer)
         tokenizer.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+            single="[CLS] $A [SEP]",
+            pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+            special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
         )
         return transformers.PreTrainedTokenizerFast(
             tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]",

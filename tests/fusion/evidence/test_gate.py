@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from fusion.evidence.gate import GateRules, Guard, judge
-from fusion.scores.records import Records
+from fusion.scores.text_classification import TEXT_CLASSIFICATION
+from tests.support.made_records import made
 
 
 def make(losses, *, right=None, ids=None, clusters=None):
@@ -15,7 +16,7 @@ def make(losses, *, right=None, ids=None, clusters=None):
     labels = np.arange(n) % 2
     hits = np.ones(n, dtype=bool) if right is None else np.asarray(right)
     predictions = np.where(hits, labels, 1 - labels)
-    return Records(ids, tuple(clusters or ids), losses, labels, predictions, np.eye(2)[predictions])
+    return made(np.eye(2)[predictions], labels, losses=losses, ids=ids, clusters=clusters)
 
 
 def noise(seed, n=400, spread=0.3):
@@ -37,6 +38,7 @@ def decide(fused, best=None, incumbent=None, problems=(), **rules):
         best_candidate=("seed-1", best or make(BASE)),
         incumbent=("night-1", incumbent) if incumbent is not None else None,
         rules=GateRules(**rules),
+        metrics=TEXT_CLASSIFICATION.metrics,
         problems=problems,
     )
 
@@ -132,10 +134,9 @@ def test_order_of_examples_does_not_matter():
     order = np.random.default_rng(5).permutation(400)
 
     def shuffled(records):
-        return Records(
-            tuple(records.ids[i] for i in order), tuple(records.clusters[i] for i in order),
-            records.losses[order], records.labels[order], records.predictions[order],
-            records.probabilities[order],
+        return made(
+            records.outputs[order], records.columns["truth"][order], losses=records.losses[order],
+            ids=[records.ids[i] for i in order], clusters=[records.clusters[i] for i in order],
         )  # fmt: skip
 
     one, other = decide(fused), decide(shuffled(fused), best=shuffled(best))

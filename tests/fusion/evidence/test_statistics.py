@@ -17,47 +17,40 @@ from fusion.evidence.differences import (
     lower_bound,
     paired_difference,
 )
-from fusion.evidence.selection import Measured, SelectRules, choose
-from fusion.scores.classification import brier, constant_loss, ensemble, log_loss, macro_f1, score
-from fusion.scores.records import Records, clustered_error
-
-
-def make_records(probabilities, labels, clusters=None):
-    probabilities = np.asarray(probabilities, dtype=np.float64)
-    labels = np.asarray(labels, dtype=np.int64)
-    ids = tuple(f"e{i}" for i in range(len(labels)))
-    return Records(
-        ids=ids,
-        clusters=tuple(clusters or ids),
-        losses=log_loss(probabilities, labels),
-        labels=labels,
-        predictions=probabilities.argmax(axis=1).astype(np.int64),
-        probabilities=probabilities,
-    )
+from fusion.evidence.selection import Measured, SelectRules, choose, describe_guess
+from fusion.scores.contract import ensemble, score
+from fusion.scores.records import clustered_error
+from fusion.scores.text_classification import (
+    TEXT_CLASSIFICATION,
+    brier,
+    constant_loss,
+    is_right,
+    log_loss,
+    macro_f1,
+)
+from tests.support.made_records import made
 
 
 def random_records(seed, n=60, classes=3):
     generator = np.random.default_rng(seed)
-    return make_records(generator.dirichlet(np.ones(classes), size=n), np.arange(n) % classes)
+    return made(generator.dirichlet(np.ones(classes), size=n), np.arange(n) % classes)
 
 
 def test_scores_agree_with_their_definitions_written_out():
     records = random_records(1)
-    pairs = list(zip(records.labels.tolist(), records.predictions.tolist(), strict=True))
-    losses = [
-        -math.log(row[label])
-        for row, label in zip(records.probabilities, records.labels, strict=True)
-    ]
+    truth = records.columns["truth"].astype(int)
+    pairs = list(zip(truth, records.columns["prediction"], strict=True))
+    losses = [-math.log(row[label]) for row, label in zip(records.outputs, truth, strict=True)]
     by_class = []
     for wanted in range(3):
         hits = sum(label == said == wanted for label, said in pairs)
         precision = hits / sum(said == wanted for _, said in pairs)
         recall = hits / sum(label == wanted for label, _ in pairs)
         by_class.append(2 * precision * recall / (precision + recall))
-    found = score(records, name="m", slice="gate")
+    found = score(records, TEXT_CLASSIFICATION.metrics, name="m", slice="gate")
     assert found.loss == pytest.approx(sum(losses) / len(losses))
-    assert found.accuracy == pytest.approx(sum(a == b for a, b in pairs) / len(pairs))
-    assert found.macro_f1 == pytest.approx(sum(by_class) / 3)
+    assert found.metrics["accuracy"] == pytest.approx(sum(a == b for a, b in pairs) / len(pairs))
+    assert found.metrics["macro_f1"] == pytest.approx(sum(by_class) / 3)
 
 
 def test_a_certain_mistake_costs_a_finite_loss_and_nan_stays_nan():
@@ -67,12 +60,12 @@ def test_a_certain_mistake_costs_a_finite_loss_and_nan_stays_nan():
 
 
 def test_a_class_that_never_appears_counts_zero():
-    records = make_records([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0]], [0, 1])
+    records = made([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0]], [0, 1])
     assert macro_f1(records) == pytest.approx(2 / 3)
 
 
 def test_the_constant_loss_is_the_entropy_of_the_labels():
-    assert constant_loss(np.array([0, 1, 0, 1]), 2) == pytest.approx(math.log(2))
+    assert constant_loss(made(np.full((4, 2), 0.5), [0, 1, 0, 1])) == pytest.approx(math.log(2))
 
 
 def test_clusters_of_one_give_the_ordinary_standard_error():
@@ -92,14 +85,14 @@ def test_repeating_each_example_does_not_shrink_the_error():
 def test_an_ensemble_is_never_worse_than_its_members_on_average(seed, raw):
     weights = [value / sum(raw) for value in raw]
     members = [random_records(seed + i) for i in range(len(weights))]
-    pooled = ensemble(members, weights).losses
+    pooled = ensemble(members, weights, TEXT_CLASSIFICATION).losses
     average = sum(w * m.losses for w, m in zip(weights, members, strict=True))
     assert (pooled <= average + 1e-9).all()
 
 
 def test_an_ensemble_of_other_examples_is_refused():
     with pytest.raises(ValueError, match="same examples"):
-        ensemble([random_records(1), random_records(2, n=30)], [0.5, 0.5])
+        ensemble([random_records(1), random_records(2, n=30)], [0.5, 0.5], TEXT_CLASSIFICATION)
 
 
 def test_the_interval_has_its_coverage():
@@ -116,8 +109,7 @@ def test_the_interval_has_its_coverage():
 @given(st.floats(-1, 1))
 def test_a_constant_gain_moves_the_bound_by_exactly_that(gain):
     better, reference = random_records(3), random_records(4)
-    moved = Records(better.ids, better.clusters, better.losses - gain, better.labels,
-                    better.predictions, better.probabilities)  # fmt: skip
+    moved = replace(better, losses=better.losses - gain)
     before = lower_bound(paired_difference(reference, better), 0.05)
     after = lower_bound(paired_difference(reference, moved), 0.05)
     assert after - before == pytest.approx(gain, abs=1e-9)
@@ -128,8 +120,7 @@ def test_the_detectable_effect_is_two_and_a_half_errors():
 
 
 def measured(name, loss, **more):
-    values = {"accuracy": 0.8, "num_examples": 300, "baseline_loss": 0.69, "majority": 0.5,
-              "num_parameters": 100, "num_bytes": 400}  # fmt: skip
+    values = {"num_parameters": 100, "num_bytes": 400}
     return Measured(name=name, loss=loss, **{**values, **more})
 
 
@@ -139,7 +130,7 @@ def test_the_best_are_kept_and_everybody_gets_a_reason():
             measured("a", 0.5),
             measured("b", 0.4),
             measured("nan", math.nan),
-            measured("guess", 3.0, accuracy=0.51),
+            measured("guess", 3.0, guess="no better than guessing: loss 3"),
             measured("large", 0.1, num_parameters=1000),
             measured("rotten", 0.3, health="absmax 3e38 in w"),
             measured("c", 0.6),
@@ -157,23 +148,34 @@ def test_the_best_are_kept_and_everybody_gets_a_reason():
     assert reasons["rotten"] == "looks damaged: absmax 3e38 in w"
 
 
-def test_an_overconfident_model_that_knows_something_is_kept():
-    (choice,) = choose([measured("a", 0.9, accuracy=0.77)], SelectRules())
-    assert choice.is_kept
+def answered(num_right, sure):
+    """100 answers for two classes of equal size, all given with the same probability."""
+    labels = np.arange(100) % 2
+    said = np.where(np.arange(100) < num_right, labels, 1 - labels)
+    return made(np.where(np.eye(2)[said] == 1, sure, 1 - sure), labels)
+
+
+def test_a_model_guesses_if_its_loss_and_its_accuracy_say_so():
+    records = answered(num_right=51, sure=0.99)
+    floor = constant_loss(records)
+    assert describe_guess(records, TEXT_CLASSIFICATION, floor=floor) == (
+        f"no better than guessing: loss {records.loss:.4g} (class shares: 0.6931), accuracy 0.510 "
+        "(largest class: 0.500)"
+    )
+    overconfident = answered(num_right=77, sure=0.999)
+    assert overconfident.loss > floor
+    assert describe_guess(overconfident, TEXT_CLASSIFICATION, floor=floor) == ""
+    assert describe_guess(answered(51, 0.5), TEXT_CLASSIFICATION, floor=1.0) == ""
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60))
 def test_accuracies_are_compared_as_mcnemar_does(pairs):
-    def made(right):
-        labels = np.zeros(len(right), dtype=np.int64)
-        predictions = np.where(right, 0, 1)
-        names = tuple(map(str, range(len(right))))
-        probabilities = np.eye(2)[predictions]
-        return Records(
-            names, names, log_loss(probabilities, labels), labels, predictions, probabilities
-        )
+    def answered(right):
+        return made(np.eye(2)[np.where(right, 0, 1)], np.zeros(len(right)))
 
-    change = accuracy_change(made([a for a, _ in pairs]), made([b for _, b in pairs]))
+    change = accuracy_change(
+        answered([a for a, _ in pairs]), answered([b for _, b in pairs]), is_right
+    )
     gained = sum(b and not a for a, b in pairs)
     lost = sum(a and not b for a, b in pairs)
     assert (change.num_gained, change.num_lost) == (gained, lost)
@@ -188,8 +190,6 @@ def test_accuracies_are_compared_as_mcnemar_does(pairs):
 
 
 def test_a_brier_score_is_0_for_certainty_and_2_for_sure_error():
-    labels = np.array([0, 1])
-    right = np.eye(2)
-    records = Records(("a", "b"), ("a", "b"), log_loss(right, labels), labels, labels, right)
-    wrong = replace(records, probabilities=right[::-1])
-    assert (brier(records), brier(wrong)) == (0.0, 2.0)
+    records = made(np.eye(2), [0, 1])
+    wrong = replace(records, outputs=np.eye(2)[::-1])
+    assert (brier(records).tolist(), brier(wrong).tolist()) == ([0.0, 0.0], [2.0, 2.0])

@@ -152,7 +152,7 @@ def test_a_label_that_the_models_do_not_have(project):
     table = parquet.read_table(path).to_pydict()
     table["label"] = [7 if i % 3 == 0 else label for i, label in enumerate(table["label"])]
     parquet.write_table(pa.table(table), path)
-    with pytest.raises(DataError, match="label '7'"):
+    with pytest.raises(DataError, match=r"column 'label' holds 7 \(row 0\)"):
         run_project(project)
     assert EXIT_STATUSES[DataError.code] == 10
 

@@ -7,8 +7,8 @@ from jobs.commands.evaluate import slice_data
 from jobs.errors import DataError
 from jobs.recipes.recipe import load_recipe
 from jobs.run.prepare import make_task
+from jobs.tasks.examples import load_examples
 from jobs.tasks.slicing import read_slices
-from jobs.tasks.text_classification import load_examples
 from tests.support.calling import edit_recipe
 from tests.support.tiny_lstm import write_data
 

@@ -7,14 +7,15 @@ from pyarrow import csv, parquet
 from cluster.stores.open_store import open_store
 from cluster.workers.hands import Hands
 from cluster.workers.runner import SerialRunner
-from fusion.scores.classification import score
+from fusion.scores.contract import score
+from fusion.scores.text_classification import TEXT_CLASSIFICATION
 from jobs.candidates.pin import pin_checkpoint
 from jobs.errors import DataError, SourceChangedError
 from jobs.evaluate.rescoring import Rescoring, rescore
 from jobs.evaluate.score import score_all
 from jobs.recipes.recipe import load_recipe
 from jobs.run.prepare import make_task
-from jobs.tasks.text_classification import load_examples
+from jobs.tasks.examples import load_examples
 
 
 def task_of(project):
@@ -43,9 +44,9 @@ def test_every_candidate_gets_a_row_an_example(project):
     assert last.num_bytes == last.total_bytes > 0
     records = book.records["a", "rank"]
     assert len(records.ids) == len(load_examples(task_of(project)).rows("rank"))
-    assert records.probabilities.shape == (len(records.ids), 2)
-    found = score(records, name="a", slice="rank")
-    assert 0.5 < found.accuracy <= 1
+    assert records.outputs.shape == (len(records.ids), 2)
+    found = score(records, TEXT_CLASSIFICATION.metrics, name="a", slice="rank")
+    assert 0.5 < found.metrics["accuracy"] <= 1
     assert not set(records.ids) & set(book.records["a", "gate"].ids)
 
 
@@ -69,7 +70,8 @@ def test_other_bytes_or_another_task_are_scored_anew(project):
 def test_a_score_file_is_a_plain_table(project):
     book, _ = run(project, names="a")
     table = parquet.read_table(project / "cache" / book.results["a", "rank"].key)
-    assert table.column_names == ["id", "cluster", "label", "loss", "prediction", "probabilities"]
+    names = ["id", "cluster", "loss", "units", "prediction", "truth", "outputs"]
+    assert table.column_names == names
 
 
 def test_a_candidate_that_fails_does_not_stop_the_others(project):

@@ -8,8 +8,8 @@ from jobs.candidates.pin import pin_checkpoint
 from jobs.consume.predict import predict
 from jobs.errors import ModelError, SourceChangedError
 from jobs.models.loading import load_model
-from jobs.tasks.text_classification import label_numbers
 from tests.support.merging import merge
+from tests.support.predicting import num_truncated, probabilities
 from tests.support.tiny_models import edit_config, write_classifier
 
 KINDS = ("bert", "roberta", "gpt2")
@@ -25,10 +25,10 @@ def test_each_family_predicts_as_its_library_does(tmp_path, kind):
     import transformers
 
     write_classifier(tmp_path, kind)
-    found = load_model(pin(tmp_path)).model.predict(TEXTS, batch_size=3, max_length=None)
+    found = probabilities(load_model(pin(tmp_path)).model, TEXTS, batch_size=3)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
-    for text, row in zip(TEXTS, found.probabilities, strict=True):
+    for text, row in zip(TEXTS, found, strict=True):
         with torch.inference_mode():
             ids = torch.tensor([tokenizer(text)["input_ids"]])
             expected = model(ids).logits.double().softmax(-1)[0]
@@ -39,11 +39,11 @@ def test_each_family_predicts_as_its_library_does(tmp_path, kind):
 def test_batches_and_threads_do_not_change_predictions(tmp_path, kind):
     write_classifier(tmp_path, kind)
     model = load_model(pin(tmp_path)).model
-    alone = model.predict(TEXTS, batch_size=1, max_length=None).probabilities
-    together = model.predict(TEXTS, batch_size=4, max_length=None).probabilities
+    alone = probabilities(model, TEXTS, batch_size=1)
+    together = probabilities(model, TEXTS, batch_size=4)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    again = model.predict(TEXTS, batch_size=2, max_length=None).probabilities
+    again = probabilities(model, TEXTS, batch_size=2)
     torch.set_num_threads(threads)
     assert np.abs(alone - together).max() < 1e-5
     assert np.abs(alone - again).max() < 1e-5
@@ -52,9 +52,8 @@ def test_batches_and_threads_do_not_change_predictions(tmp_path, kind):
 def test_long_texts_are_cut_and_counted(tmp_path):
     write_classifier(tmp_path, "bert")
     model = load_model(pin(tmp_path)).model
-    found = model.predict(["great " * 200, "fine"], batch_size=2, max_length=None)
-    assert found.num_truncated == 1
-    assert model.predict(["a b c d e f g"], batch_size=1, max_length=4).num_truncated == 1
+    assert num_truncated(model, ["great " * 200, "fine"]) == 1
+    assert num_truncated(model, ["a b c d e f g"], max_length=4) == 1
 
 
 def test_a_fused_classifier_loads_and_predicts(tmp_path):
@@ -67,7 +66,7 @@ def test_a_fused_classifier_loads_and_predicts(tmp_path):
         if file.suffix == ".json":
             (tmp_path / "out" / "model" / file.name).write_bytes(file.read_bytes())
     found = load_model(pin(tmp_path / "out" / "model")).model
-    assert found.predict(TEXTS, batch_size=4, max_length=None).probabilities.shape == (4, 2)
+    assert probabilities(found, TEXTS, batch_size=4).shape == (4, 2)
 
 
 def test_a_model_without_a_head_is_refused(tmp_path):
@@ -114,12 +113,6 @@ def test_a_checkpoint_that_changed_since_it_was_pinned_is_not_loaded(tmp_path):
     write_classifier(tmp_path, "bert", seed=5)
     with pytest.raises(SourceChangedError):
         load_model(checkpoint)
-
-
-def test_labels_are_aligned_by_name_or_by_number():
-    assert label_numbers(["b", "a"], ["a", "b"], where="x") == (1, 0)
-    assert label_numbers(["1", "0"], ["negative", "positive"], where="x") == (1, 0)
-    assert label_numbers(["1", "0"], ["1", "0"], where="x") == (0, 1)
 
 
 def test_the_flow_answers_with_classes_text_and_ensembles(tmp_path):

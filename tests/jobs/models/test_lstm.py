@@ -10,6 +10,7 @@ from jobs.demo.training import BRANCHES, Branch, flip_bit, load_corpus, make_bat
 from jobs.errors import ModelError
 from jobs.models.loading import load_model
 from jobs.models.lstm import LSTMClassifier, build_vocabulary, encode, save_lstm, tokenize
+from tests.support.predicting import num_truncated, probabilities
 from tests.support.tiny_lstm import LABELS, train_base
 
 
@@ -43,16 +44,16 @@ def test_the_network_of_the_worked_example_has_its_size():
 
 def test_a_saved_network_predicts_as_before(folder):
     model = load(folder).model
-    found = model.predict(["a great phone", "awful food"], batch_size=2, max_length=None)
+    found = probabilities(model, ["a great phone", "awful food"])
     assert model.labels == LABELS
-    assert found.probabilities.argmax(1).tolist() == [1, 0]
+    assert found.argmax(1).tolist() == [1, 0]
 
 
 def test_neighbours_in_a_batch_do_not_change_a_prediction(folder):
     model = load(folder).model
     texts = ["great", "the phone was awful and " * 9, "fine food", "", "bad"]
-    alone = model.predict(texts, batch_size=1, max_length=None).probabilities
-    together = model.predict(texts, batch_size=5, max_length=None).probabilities
+    alone = probabilities(model, texts, batch_size=1)
+    together = probabilities(model, texts, batch_size=5)
     assert np.abs(alone - together).max() < 1e-5
 
 
@@ -121,7 +122,7 @@ def test_whole_numbers_are_no_weights(folder):
 
 def test_a_checkpoint_in_several_shards_predicts_the_same(folder):
     texts = ["a great phone", "awful food"]
-    whole = load(folder).model.predict(texts, batch_size=2, max_length=None).probabilities
+    whole = probabilities(load(folder).model, texts, batch_size=2)
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     places = {}
@@ -131,28 +132,28 @@ def test_a_checkpoint_in_several_shards_predicts_the_same(folder):
         places |= dict.fromkeys(names, shard)
     index = {"metadata": {}, "weight_map": places}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    parts = load(folder).model.predict(texts, batch_size=2, max_length=None).probabilities
+    parts = probabilities(load(folder).model, texts, batch_size=2)
     assert (parts == whole).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 def test_a_checkpoint_in_another_float_dtype_predicts_nearly_the_same(folder, dtype):
     texts = ["a great phone", "awful food"]
-    before = load(folder).model.predict(texts, batch_size=2, max_length=None).probabilities
+    before = probabilities(load(folder).model, texts, batch_size=2)
     tensors = load_file(folder / "model.safetensors")
     save_file({n: t.to(dtype) for n, t in tensors.items()}, folder / "model.safetensors")
-    after = load(folder).model.predict(texts, batch_size=2, max_length=None).probabilities
+    after = probabilities(load(folder).model, texts, batch_size=2)
     assert np.abs(after - before).max() < 0.05
 
 
 def test_what_stands_beyond_the_limit_is_not_read_but_counted(folder):
     model = load(folder).model
-    whole = model.predict(["good", "bad"], batch_size=2, max_length=None)
-    cut = model.predict(["good bad bad bad", "bad"], batch_size=2, max_length=1)
-    assert cut.num_truncated == 1
-    assert whole.num_truncated == 0
-    assert np.abs(cut.probabilities - whole.probabilities).max() < 1e-5
-    assert model.predict(["so " * 65], batch_size=1, max_length=None).num_truncated == 1
+    whole = probabilities(model, ["good", "bad"])
+    cut = probabilities(model, ["good bad bad bad", "bad"], max_length=1)
+    assert num_truncated(model, ["good bad bad bad", "bad"], max_length=1) == 1
+    assert num_truncated(model, ["good", "bad"]) == 0
+    assert np.abs(cut - whole).max() < 1e-5
+    assert num_truncated(model, ["so " * 65]) == 1
 
 
 def test_dropout_is_for_training_only():

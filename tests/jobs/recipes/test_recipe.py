@@ -82,6 +82,27 @@ def test_comments_layout_schedule_and_resources_do_not_change_the_digest():
         ),
         ("4GiB", "4 gigs", "recipe.yaml:3: select.max_bytes: expected something like 1GiB"),
         ("text-classification", "translation", "recipe.yaml:5: task.kind: expected"),
+        (
+            "kind: text-classification",
+            "kind: text-clasification",
+            "or your own as module:NAME, found 'text-clasification'; did you mean 'text-classifica",
+        ),
+        ("{text:", "{texd:", "recipe.yaml:7: task.columns.texd: unknown key; did you mean 'text'?"),
+        (
+            "kind: text-classification",
+            "kind: text-classification\n  labels: {1: true}",
+            "recipe.yaml:6: task.labels.1: expected a label or the number of a class, found True",
+        ),
+        (
+            "kind: text-classification",
+            "kind: regression\n  labels: {1: good}",
+            "recipe.yaml:6: task.labels: regression has no labels",
+        ),
+        (
+            "kind: text-classification",
+            "kind: regression",
+            "11: gate.guards.0.metric: expected pearson or spearman or mae or mse, found",
+        ),
         ("columns", "colums", "recipe.yaml:7: task.colums: unknown key; did you mean 'columns'?"),
         ("temperature: 0.5", "temperature: auto", "auto is not offered yet"),
         ("temperature: 0.5", "temperature: 0", "recipe.yaml:8: weights.temperature:"),

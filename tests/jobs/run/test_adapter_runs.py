@@ -14,6 +14,7 @@ from jobs.consume.resolve import resolve
 from jobs.errors import IncompleteError, NoCandidatesError, RecipeError, SourceChangedError
 from jobs.models.loading import load_model
 from jobs.recipes.recipe import load_recipe
+from tests.support.predicting import probabilities
 from tests.support.running import run_project
 from tests.support.tiny_adapters import write_adapter_project
 
@@ -44,8 +45,7 @@ def edit(project, old, new):
 
 
 def predictions(checkpoint):
-    found = load_model(checkpoint).model.predict(TEXTS, batch_size=2, max_length=None)
-    return found.probabilities
+    return probabilities(load_model(checkpoint).model, TEXTS)
 
 
 @pytest.mark.parametrize("output", [pytest.param("model", marks=pytest.mark.slow), "adapter"])

@@ -14,8 +14,8 @@ from jobs.errors import SourceChangedError
 from jobs.evaluate.record_files import load_records
 from jobs.evaluate.rescoring import rescore
 from jobs.evaluate.score import score_all
+from jobs.tasks.examples import load_examples
 from jobs.tasks.slicing import keep_slices, name_slices, parse_slices
-from jobs.tasks.text_classification import load_examples
 from tests.jobs.evaluate.test_score import candidates, task_of
 from tests.jobs.run.test_resume import RUN, interrupt, outcome_of
 from tests.support.running import run_project

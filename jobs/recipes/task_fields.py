@@ -1,0 +1,119 @@
+"""The task block of a recipe: its kind, and what a kind of ours allows in it."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from fusion.scores.contract import TaskSpec
+from fusion.scores.specs import TASK_SPECS
+from jobs.recipes.fields import Block, Share, Whole, wrong_at
+
+IMPORT_STRING = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+# What any kind of task may name beside the columns of its own.
+NAMES = ("id", "cluster")
+
+
+class Slices(Block):
+    """Shares of the evaluation data."""
+
+    rank: Share = 0.3
+    select: Share = 0.2
+    gate: Share = 0.4
+    audit: Share = 0.1
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> "Slices":
+        total = self.rank + self.select + self.gate + self.audit
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"shares must sum to 1, they sum to {total:g}")
+        for name in ("rank", "gate"):
+            if getattr(self, name) <= 0:
+                raise wrong_at(name, f"must be above 0: every run needs the {name} slice")
+        return self
+
+
+def check_kind(kind: str) -> str:
+    """A kind of ours, or module:NAME; what that is, is seen where it is imported."""
+    if kind in TASK_SPECS or IMPORT_STRING.fullmatch(kind):
+        return kind
+    known = ", ".join(TASK_SPECS)
+    near = difflib.get_close_matches(kind, TASK_SPECS, n=1)
+    meant = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"expected {known}, or your own as module:NAME, found {kind!r}{meant}")
+
+
+def find_mistake(spec: TaskSpec, columns: Mapping[str, str | None]) -> tuple[str, str] | None:
+    """The first key of `columns` that is wrong for a kind of task, and why; None for none."""
+    known = (*spec.columns, *NAMES)
+    for key, column in columns.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            meant = f"; did you mean {near[0]!r}?" if near else f"; {spec.kind} has "
+            return key, f"unknown key{meant}" + ("" if near else ", ".join(known))
+        if column is None and key in spec.columns and key not in spec.optional:
+            return key, f"{spec.kind} needs this column, found None"
+    return None
+
+
+def _as_text(value: Any) -> Any:
+    return {str(key): entry for key, entry in value.items()} if isinstance(value, dict) else value
+
+
+def _class_number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError(f"expected a label or the number of a class, found {value!r}")  # noqa: TRY004
+    return value
+
+
+Meaning = Annotated[str | int, BeforeValidator(_class_number)]
+
+
+class Task(Block):
+    """What the models are evaluated on."""
+
+    kind: Annotated[str, AfterValidator(check_kind)]
+    data: Annotated[str, Field(min_length=1)]
+    columns: dict[str, str | None] = Field(default_factory=dict, validate_default=True)
+    slices: Slices = Slices()
+    batch_size: Annotated[Whole, Field(ge=1, le=65536)] = 32
+    max_length: Annotated[Whole, Field(ge=1)] | None = None
+    # Left out of the recipe's identity where it is not used: older runs are the same runs.
+    labels: Annotated[dict[str, Meaning], BeforeValidator(_as_text)] = Field(
+        default_factory=dict, exclude_if=lambda labels: not labels
+    )
+
+    @field_validator("columns")
+    @classmethod
+    def _fit_the_kind(
+        cls, columns: dict[str, str | None], info: ValidationInfo
+    ) -> dict[str, str | None]:
+        spec = TASK_SPECS.get(info.data.get("kind", ""))
+        if spec is None:
+            return columns
+        mistake = find_mistake(spec, columns)
+        if mistake is not None:
+            raise wrong_at(*mistake)
+        return fill_columns(spec, columns)
+
+    @model_validator(mode="after")
+    def _has_labels(self) -> "Task":
+        spec = TASK_SPECS.get(self.kind)
+        if self.labels and spec is not None and spec.columns[spec.truth] != "label":
+            raise wrong_at("labels", f"{self.kind} has no labels, its truths are numbers")
+        return self
+
+
+def fill_columns(spec: TaskSpec, columns: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Every role of a kind with its column: its own name where none is given."""
+    usual = {role: None if role in spec.optional else role for role in spec.columns}
+    return {**usual, **dict.fromkeys(NAMES), **columns}

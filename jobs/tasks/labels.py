@@ -1,0 +1,149 @@
+"""What the values of a label column mean to a model: decided once, over the whole file."""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+from jobs.errors import DataError
+from jobs.tasks.contract import Asked
+
+MOST_SHOWN = 60
+WHOLE = re.compile(r"0|[1-9][0-9]*")
+
+
+def class_numbers(cells: Sequence[object], asked: Asked) -> tuple[int, ...]:
+    """Class numbers of the labels of a whole file.
+
+    Either `task.labels` says what each value means, or all values are names of the model's labels,
+    or all are whole numbers from 0 to c - 1, of which 0 occurs: numbers that begin with 1 may be
+    shifted by one class, which no loss would tell.
+
+    Args:
+        cells: n values, none empty.
+        asked: the model's labels, the recipe's mapping.
+
+    Raises:
+        DataError: anything else, with the mapping that would mend it.
+    """
+    keys = [label_key(cell) for cell in cells]
+    if asked.mapping:
+        return _mapped(keys, asked)
+    by_name = {name: number for number, name in enumerate(asked.labels)}
+    by_number = {str(number): number for number in range(len(asked.labels))}
+    # A truth value or a fraction is no name and no number of a class, however it is written.
+    is_plain = not any(isinstance(cell, bool | float) for cell in cells)
+    if is_plain and all(key in by_name for key in keys):
+        return tuple(by_name[key] for key in keys)
+    is_numbered = is_plain and all(key in by_number for key in keys)
+    if is_numbered and "0" in keys:
+        return tuple(by_number[key] for key in keys)
+    raise _unknown(cells, keys, asked, is_numbered=is_numbered)
+
+
+def label_key(cell: object) -> str:
+    """How a value is written in a recipe: 1 for a whole number, 1.0 for a float, true, a text."""
+    return str(cell).lower() if isinstance(cell, bool) else str(cell)
+
+
+def _mapped(keys: Sequence[str], asked: Asked) -> tuple[int, ...]:
+    by_name = {name: number for number, name in enumerate(asked.labels)}
+    table: dict[str, int] = {}
+    for key, wanted in asked.mapping.items():
+        number = by_name.get(wanted) if isinstance(wanted, str) else wanted
+        if number is None or not 0 <= number < len(asked.labels):
+            near = difflib.get_close_matches(str(wanted), asked.labels, n=1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            raise DataError(
+                f"task.labels.{key}: {wanted!r} is not one of the model's {len(asked.labels)} "
+                f"labels {_shorten(asked.labels)}{meant} Nothing was evaluated.",
+                "values of task.labels are names of the model's labels, or class numbers from 0",
+            )
+        table[key] = number
+    lacking = sorted(set(keys) - table.keys())
+    if lacking:
+        raise DataError(
+            f"{asked.where}: column {asked.column!r} holds {_shorten(lacking)}, which task.labels "
+            "does not name; nothing was evaluated",
+            "add them to task.labels",
+        )
+    return tuple(table[key] for key in keys)
+
+
+def _unknown(
+    cells: Sequence[object], keys: Sequence[str], asked: Asked, *, is_numbered: bool
+) -> DataError:
+    distinct = dict(zip(keys, cells, strict=True))
+    if is_numbered:
+        what = "whole numbers of which none is 0, so they may count from 1"
+    else:
+        row = next(
+            (i for i, cell in enumerate(cells) if isinstance(cell, bool | float)),
+            next((i for i, key in enumerate(keys) if key not in asked.labels), 0),
+        )
+        what = f"{cells[row]!r:.80} (row {row}), which is not one of the model's labels"
+    text = (
+        f"{asked.where}: column {asked.column!r} holds {what}; the model has {len(asked.labels)} "
+        f"labels, {_shorten(asked.labels)}. Nothing was evaluated."
+    )
+    if len(distinct) > MOST_SHOWN:
+        return DataError(
+            text,
+            f"the column has {len(distinct)} different values; name the right one under "
+            "task.columns.label, or say in task.labels what each value means",
+        )
+    return DataError(text, f"if this is what they mean, put it into the recipe: "
+                           f"{format_mapping(distinct, asked.labels)}")  # fmt: skip
+
+
+def format_mapping(distinct: Mapping[str, object], labels: Sequence[str]) -> str:
+    """`task: {labels: {1: "1 star", ...}}`, ready to be pasted; "?" where nothing is near."""
+    meant = _guess(distinct, labels)
+    order = sorted(distinct, key=lambda key: (not _is_number(key), _number(key), key))
+    entries = (
+        f"{_yaml(key, distinct[key])}: {json.dumps(meant.get(key, '?'), ensure_ascii=False)}"
+        for key in order
+    )
+    return "task: {labels: {" + ", ".join(entries) + "}}"
+
+
+def _guess(distinct: Mapping[str, object], labels: Sequence[str]) -> Mapping[str, str]:
+    """What each value most likely means: by its name, by a number in a name, by counting."""
+    folded = {label.strip().casefold(): label for label in labels}
+    by_name = {key: folded[name] for key in distinct if (name := key.strip().casefold()) in folded}
+    if by_name:
+        return by_name
+    if all(isinstance(cell, bool) for cell in distinct.values()):
+        return dict(zip(("false", "true"), labels, strict=False))
+    if not all(_is_number(key) and _number(key).is_integer() for key in distinct):
+        return {}
+    digits = {
+        numbers[0]: label for label in labels if len(numbers := re.findall(r"\d+", label)) == 1
+    }
+    wanted = {key: int(_number(key)) for key in distinct}
+    is_generic = all(re.fullmatch(r"LABEL_[0-9]+", label) for label in labels)
+    if not is_generic and all(str(number) in digits for number in wanted.values()):
+        return {key: digits[str(number)] for key, number in wanted.items()}
+    first = 0 if 0 in wanted.values() else 1
+    return {
+        key: labels[number - first]
+        for key, number in wanted.items()
+        if 0 <= number - first < len(labels)
+    }
+
+
+def _is_number(key: str) -> bool:
+    return re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", key) is not None
+
+
+def _number(key: str) -> float:
+    return float(key) if _is_number(key) else 0.0
+
+
+def _yaml(key: str, cell: object) -> str:
+    return key if not isinstance(cell, str) else json.dumps(key, ensure_ascii=False)
+
+
+def _shorten(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name)[:60] for name in names[:10])
+    return shown + (", ..." if len(names) > 10 else "")
