@@ -157,6 +157,10 @@ def _show_cost(recipe: Recipe, prepared: Prepared, cost: RunCost) -> None:
         f"about {cost.evaluate_memory_bytes / 2**20:.0f} MiB an evaluation"
     )
     show(
+        f"  disk       {cost.evaluate_disk_bytes / 2**20:.1f} MiB an evaluation: config and "
+        "tokenizer; tensors are not copied"
+    )
+    show(
         f"  time       about {format_seconds(cost.evaluate_seconds)} to evaluate, "
         f"{format_seconds(cost.merge_seconds)} to merge; a faster or slower machine changes that"
     )

@@ -10,10 +10,11 @@ from fusion.checkpoints.checkpoint import Checkpoint, num_bytes, num_parameters
 from fusion.evidence.weights import uniform_weights
 from fusion.plans.method_specs import COPY
 from fusion.plans.plan import MergePlan
+from jobs.evaluate.needs import evaluation_disk, evaluation_memory
 from jobs.merge.fuse import plan_wish
 from jobs.merge.memory import fit_worker
 from jobs.recipes.recipe import Recipe
-from jobs.run.prepare import EVALUATION_FACTOR, EVALUATION_FLOOR, Prepared
+from jobs.run.prepare import Prepared
 
 # S3 list prices in us-east-1, US dollars; of 2026-11, not binding.
 PUT_DOLLARS = 5e-6
@@ -44,7 +45,8 @@ class RunCost:
         dollars: of these requests.
         month_dollars: of keeping the output for a month.
         merge_memory_bytes: of one merge worker's process at most, imports included.
-        evaluate_memory_bytes: of one evaluation, about.
+        evaluate_memory_bytes: of one evaluation, data included.
+        evaluate_disk_bytes: of one evaluation: config and tokenizer, no tensors.
         evaluate_seconds: of scoring all candidates on rank and gate and the results on gate, about.
         merge_seconds: of the merge, baseline included, about.
         plan: id of the merge plan with equal weights.
@@ -64,6 +66,7 @@ class RunCost:
     month_dollars: float
     merge_memory_bytes: int
     evaluate_memory_bytes: int
+    evaluate_disk_bytes: int
     evaluate_seconds: float
     merge_seconds: float
     plan: str
@@ -93,8 +96,8 @@ def plan_run(recipe: Recipe, prepared: Prepared) -> RunCost:
         dollars=gets * GET_DOLLARS + puts * PUT_DOLLARS,
         month_dollars=plan.write_bytes * MONTH_DOLLARS_PER_BYTE,
         merge_memory_bytes=memory.total_bytes,
-        evaluate_memory_bytes=EVALUATION_FLOOR
-        + int(max(map(num_bytes, prepared.candidates)) * EVALUATION_FACTOR),
+        evaluate_memory_bytes=max(evaluation_memory(c, prepared.data) for c in prepared.candidates),
+        evaluate_disk_bytes=max(map(evaluation_disk, prepared.candidates)),
         evaluate_seconds=_evaluate_seconds(recipe, prepared, copies),
         merge_seconds=_merge_seconds(recipe, candidates, plan, copies),
         plan=plan.id,

@@ -1,7 +1,7 @@
 """Everything a run knows before it evaluates: candidates that agree, pinned data, what it costs."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fusion.checkpoints.agreement import check_agree
 from fusion.checkpoints.checkpoint import (
@@ -21,6 +21,7 @@ from jobs.candidates.find import Found, drop_mismatched, find_candidates
 from jobs.candidates.heads import check_head
 from jobs.candidates.skipped import Skipped, settle_advice
 from jobs.errors import IncompleteError, MemoryNeedError, RecipeError, TooFewError
+from jobs.evaluate.needs import DataSize, estimate_tokens, evaluation_memory, measure_data
 from jobs.recipes.blocks import Select
 from jobs.recipes.recipe import Recipe
 from jobs.recipes.task_fields import fill_columns, find_mistake
@@ -30,13 +31,6 @@ from jobs.tasks.data import Examples, check_slices, pin_data
 from jobs.tasks.examples import load_examples, read_truths
 from jobs.tasks.find_task import find_task
 from jobs.tasks.slicing import Slices
-
-# What loading and a forward pass need beyond the tensors themselves, measured on small encoders.
-EVALUATION_FACTOR = 1.3
-EVALUATION_FLOOR = 600 << 20
-# English text under the usual vocabularies of 30,000 to 50,000 tokens.
-CHARACTERS_A_TOKEN = 4
-LONGEST_TEXT = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +44,7 @@ class Prepared:
         slices: of the evaluation data.
         num_tokens: of the rank and gate slices together, about.
         base: of candidates that are adapters.
+        data: how large the evaluation data is in memory.
     """
 
     candidates: tuple[Checkpoint, ...]
@@ -58,6 +53,7 @@ class Prepared:
     slices: Slices
     num_tokens: int = 0
     base: Checkpoint | None = None
+    data: DataSize = field(default_factory=DataSize)
 
 
 def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
@@ -91,12 +87,15 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
         found.skipped,
         recipe.select.min_candidates,
     )
-    check_memory(found.candidates, recipe.resources.evaluate.memory_bytes)
     task = make_task(recipe)
     examples = check_data(found.candidates, task)
+    data = size_of(examples, task)
+    check_memory(found.candidates, recipe.resources.evaluate.memory_bytes, data=data)
     check_weights(found, recipe)
     num_tokens = count_tokens(examples, task)
-    return Prepared(found.candidates, found.skipped, task, examples.sliced, num_tokens, found.base)
+    return Prepared(
+        found.candidates, found.skipped, task, examples.sliced, num_tokens, found.base, data
+    )
 
 
 def drop_too_large(found: Found, select: Select) -> Found:
@@ -198,7 +197,7 @@ def _find_wait(left_out: Sequence[Skipped]) -> str:
     return settle_advice(max(waits)) if waits and min(waits) > 0 else ""
 
 
-def check_memory(candidates: Sequence[Checkpoint], allowed: int | None) -> None:
+def check_memory(candidates: Sequence[Checkpoint], allowed: int | None, *, data: DataSize) -> None:
     """Refuse candidates that an evaluation could not load.
 
     Raises:
@@ -206,7 +205,7 @@ def check_memory(candidates: Sequence[Checkpoint], allowed: int | None) -> None:
     """
     if allowed is None:
         return
-    needs = {c.name: int(num_bytes(c) * EVALUATION_FACTOR) + EVALUATION_FLOOR for c in candidates}
+    needs = {c.name: evaluation_memory(c, data) for c in candidates}
     name, most = max(needs.items(), key=lambda entry: entry[1], default=("", 0))
     if most > allowed:
         raise MemoryNeedError(
@@ -239,12 +238,21 @@ def check_data(candidates: Sequence[Checkpoint], task: EvaluationTask) -> Exampl
 
 
 def count_tokens(examples: Examples, task: EvaluationTask) -> int:
-    """Tokens of the rank and gate slices, about: one for four characters, two more a text."""
-    most = task.max_length or LONGEST_TEXT
+    """Tokens of the rank and gate slices, about."""
     return sum(
-        min(len(text) // CHARACTERS_A_TOKEN + 2, most)
+        estimate_tokens(text, task.max_length)
         for text, slice_name in zip(examples.texts, examples.slices, strict=True)
         if slice_name in ("rank", "gate")
+    )
+
+
+def size_of(examples: Examples, task: EvaluationTask) -> DataSize:
+    """How large the evaluation data is for a process that reads it."""
+    return measure_data(
+        examples.texts,
+        file_bytes=task.pin.size,
+        batch_size=task.batch_size,
+        max_length=task.max_length,
     )
 
 

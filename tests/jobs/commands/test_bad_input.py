@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 from cluster.errors import AccessError, MissingPlaceError
 from jobs.candidates.pin import pin_checkpoint
 from jobs.errors import DataError, TooFewError
+from jobs.evaluate.needs import DataSize
 from jobs.exits import EXIT_STATUSES
-from jobs.run.prepare import EVALUATION_FLOOR, check_memory
+from jobs.run.prepare import check_memory
 from tests.support.calling import call, edit_recipe, plan
 from tests.support.running import run_project
 from tests.support.tiny_lstm import write_data
@@ -229,7 +230,7 @@ def test_candidates_larger_than_the_memory_allowed(project):
 
     checkpoint, _ = pin_checkpoint(str(project / KEPT), name="a")
     with pytest.raises(MemoryNeedError, match="allows 1,000"):
-        check_memory([checkpoint], 1000)
+        check_memory([checkpoint], 1000, data=DataSize())
 
 
 def grow(project, name):
@@ -241,11 +242,11 @@ def grow(project, name):
 
 
 def test_candidates_beyond_a_limit_are_neither_compared_nor_evaluated(capsys, project):
+    needed = json.loads(call(capsys, "plan", project / "recipe.yaml", "--json")[1])
     grow(project, "a")
     assert plan(capsys, project)[0] == 12
     limits = "select: {max_parameters: 50k, max_bytes: 100MB}\nresources: {evaluate: {memory: "
-    needed = EVALUATION_FLOOR + 300_000
-    edit_recipe(project, "output:", limits + f"{needed}}}}}\noutput:")
+    edit_recipe(project, "output:", limits + f"{needed['evaluate_memory_bytes']}}}}}\noutput:")
     status, out, _ = plan(capsys, project)
     assert status == 0
     assert "skip       a: too large: 101" in out
