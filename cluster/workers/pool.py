@@ -161,6 +161,8 @@ class Board:
             return None
         late = []
         for attempt in self.running.values():
+            if attempt.is_written_off:
+                continue
             index = attempt.index
             limit = max(1.0, self.patience.straggler * self._usual(index))
             is_elsewhere = host_of(host) != host_of(self.places[index][-1])

@@ -55,6 +55,18 @@ def test_a_deadline_is_five_times_the_usual_for_the_size():
     assert board.deadline(board_attempt(board, 6, 6)) == 150.0
 
 
+def test_a_try_that_was_given_up_does_not_make_the_next_one_late():
+    board = make_board(4, samples=2, shortest=10.0)
+    for worker in range(4):
+        board.take((worker, 0), f"host-{worker}", 0.0)
+    board.finish((0, 0), 1.0)
+    board.finish((1, 0), 1.0)
+    board.write_off(set(), 60.0)
+    assert {board.take((worker, 0), f"host-{worker}", 60.0) for worker in (0, 1)} == {2, 3}
+    assert board.take((4, 0), "host-4", 60.0) is None
+    assert board.take((4, 0), "host-4", 63.0) is not None
+
+
 def board_attempt(board, lane, expected):
     assert board.take((lane, 0), "a", 0.0) == expected
     return board.running[lane, 0]

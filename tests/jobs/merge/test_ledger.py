@@ -15,12 +15,13 @@ from fusion.plans.layout import plan_merge
 from jobs.merge.ledger import Ledger, PlannedUnits, UnitRecord
 from tests.support.hand_made_plans import average
 
-PLAN = plan_merge(average(), shard_bytes=100, unit_bytes=120)
+PLAN = plan_merge(average(), shard_bytes=100, unit_bytes=200)
 SHARDS = range(len(PLAN.shards))
 UNITS = {(unit.shard, unit.number): unit for unit in PLAN.units}
 SHARD = st.sampled_from(SHARDS)
 UNIT = st.sampled_from(list(UNITS))
 DRIVER = st.sampled_from("ab")
+HOW = st.sampled_from(["whole", "whole", "dies", "of another size", "of another upload"])
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -41,6 +42,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.objects = {}  # shard: upload that it was completed from
         self.seen = dict.fromkeys("ab")
         self.look("a")
+        self.look("b")
 
     def done(self, shard):
         upload = self.noted[shard]
@@ -80,8 +82,12 @@ class LedgerMachine(RuleBasedStateMachine):
             assert set(state.records) == self.done(shard)
         self.seen[driver] = states
 
-    @precondition(lambda self: all(self.seen.values()))
-    @rule(driver=DRIVER, place=UNIT, how=st.sampled_from(["whole", "dies", "wrong", "whole"]))
+    @rule(driver=DRIVER, place=UNIT, how=HOW)
+    def work_and_look(self, driver, place, how):
+        self.work(driver, place, how)
+        self.look(driver)
+
+    @rule(driver=DRIVER, place=UNIT, how=HOW)
     def work(self, driver, place, how):
         """A worker writes a part and its record, dies in between, or notes another unit."""
         unit, (shard, number) = UNITS[place], place
@@ -104,12 +110,13 @@ class LedgerMachine(RuleBasedStateMachine):
             etag=part.etag, crc64nvme=part.crc64nvme, sha256="", read_bytes=0, seconds=1.0,
             peak_bytes=0, largest=0.0, worker=f"host/{driver}",
         )  # fmt: skip
-        if how == "wrong":
+        if how == "of another size":
             record = replace(record, size=part.size + 1)
+        if how == "of another upload":
+            record = replace(record, upload="another")
         self.ledger.write(record, upload=upload)
-        self.records[place] = (upload_id, part.etag, how != "wrong")
+        self.records[place] = (upload_id, part.etag, how == "whole")
 
-    @precondition(lambda self: all(self.seen.values()))
     @rule(driver=DRIVER, place=UNIT)
     def wake(self, driver, place):
         """A worker that slept notes a unit once more, of an upload that may be long over."""
@@ -125,6 +132,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if place not in self.records or upload_id in self.open:
             self.records[place] = (upload_id, "old", False)
 
+    @precondition(lambda self: self.records)
     @rule(shard=SHARD)
     def lose_upload(self, shard):
         """Somebody aborts it, or its store forgets it after a week."""
@@ -144,7 +152,6 @@ class LedgerMachine(RuleBasedStateMachine):
         self.noted.pop(shard)
         self.look("a")
 
-    @precondition(lambda self: all(self.seen.values()))
     @rule(driver=DRIVER, shard=SHARD)
     def complete(self, driver, shard):
         state = self.seen[driver][shard]
@@ -179,7 +186,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=60, stateful_step_count=25)
+TestLedger.settings = settings(max_examples=60, stateful_step_count=50)
 
 
 def test_planned_units_know_their_bytes_by_name():
