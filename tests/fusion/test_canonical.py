@@ -65,11 +65,22 @@ def test_numbers_that_are_not_finite_survive():
 @pytest.mark.parametrize(
     "content",
     [b"", b"[]", b'{"name":"x"}', b'{"name":1,"share":1}', b'{"name":"x","share":"big"}',
-     b'{"name":"x","share":1,"more":2}', b'{"name":"x","share":true}'],
+     b'{"name":"x","share":1,"more":2}', b'{"name":"x","share":true}',
+     b'{"name":"x","name":"y","share":1}', b'{"name":"x","share":NaN}'],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(content):
     with pytest.raises(ManifestError):
         from_json(Inner, content)
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    settings: Mapping[str, object]
+
+
+def test_a_field_of_any_kind_is_read_as_it_is():
+    value = Open({"r": 8, "names": ["q", "v"], "nested": {"is": None}})
+    assert from_json(Open, to_json(value)) == value
 
 
 def test_a_field_that_an_older_release_did_not_know_has_its_default():

@@ -119,12 +119,20 @@ def test_other_kinds_of_adapters_are_refused_by_name(settings, said):
         ({"q.lora_B.bias": (8,)}, "not offered"),
         ({"k.weight": (2, 2)}, r"replaces k\.weight, which base does not have"),
         ({"h.weight": (3, 6)}, r"is F32 \[3, 6\], h\.weight is F32 \[2, 6\]"),
+        ({"e.lora_embedding_A": (2, 6), "e.lora_embedding_B": (20, 2)},
+         r"the embedding factors give \[6, 20\], not F32 \[20, 6\]"),
         ({}, "no factor and no saved module"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_the_base_is_listed(shapes, said):
     with pytest.raises(MismatchError, match=said):
         parse(shapes)
+
+
+def test_factors_and_what_they_are_added_to_are_floating():
+    tensors = specs({PREFIX + name: shape for name, shape in factors().items()}, "adapter", "I8")
+    with pytest.raises(MismatchError, match="q: I8 and I8 added to F32 are not all floating"):
+        parse_adapter(LORA, tensors, make_base(), name="a")
 
 
 def test_everything_that_does_not_fit_is_in_one_error():

@@ -1,6 +1,6 @@
 import pytest
 
-from fusion.checkpoints.agreement import check_agree, find_mismatches
+from fusion.checkpoints.agreement import LISTED, check_agree, find_mismatches
 from fusion.checkpoints.checkpoint import (
     Checkpoint,
     Pin,
@@ -30,6 +30,13 @@ def make(name, *, shape=(4, 2), dtype="F32", config=None, tokenizer="t", extra=(
 
 def codes(*checkpoints, cast=False, **more):
     return [(m.checkpoint, m.code) for m in find_mismatches(checkpoints, cast=cast, **more)]
+
+
+def test_of_very_many_differences_the_first_are_listed_and_the_rest_counted():
+    whole = make("a", extra=[f"t{number}" for number in range(LISTED + 7)])
+    with pytest.raises(MismatchError, match=r"\.\.\. and [1-9]\d* more") as refused:
+        check_agree([whole, make("b"), make("c")], cast=False)
+    assert str(refused.value).count("\n  E-") == LISTED
 
 
 def test_equal_checkpoints_agree():

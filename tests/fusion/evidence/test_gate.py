@@ -104,6 +104,11 @@ def test_a_failed_guard_holds_even_a_better_loss():
     assert decide(fused, guards=[Guard("macro_f1", 0.5)]).decision == "PROMOTE"
 
 
+def test_a_guard_for_a_metric_that_does_not_exist_is_a_mistake_of_ours():
+    with pytest.raises(ValueError, match="no guard for charm"):
+        decide(gain(0.1), guards=[Guard("charm", 0.1)])
+
+
 def replace_right(records, right):
     return make(records.losses, right=right)
 

@@ -17,7 +17,7 @@ from fusion.evidence.differences import (
     lower_bound,
     paired_difference,
 )
-from fusion.evidence.selection import Measured, SelectRules, choose, describe_guess
+from fusion.evidence.selection import Measured, SelectRules, choose, describe_guess, find_excess
 from fusion.scores.contract import ensemble, score
 from fusion.scores.records import clustered_error
 from fusion.scores.text_classification import (
@@ -166,6 +166,29 @@ def test_a_model_guesses_if_its_loss_and_its_accuracy_say_so():
     assert overconfident.loss > floor
     assert describe_guess(overconfident, TEXT_CLASSIFICATION, floor=floor) == ""
     assert describe_guess(answered(51, 0.5), TEXT_CLASSIFICATION, floor=1.0) == ""
+
+
+def test_a_candidate_of_too_many_bytes_is_named_before_it_is_evaluated():
+    assert find_excess(10, 2000, SelectRules(max_bytes=1000)) == "2,000 bytes, limit 1,000"
+    assert find_excess(10, 1000, SelectRules(max_bytes=1000)) == ""
+
+
+def test_differences_are_of_the_same_examples_in_the_same_order():
+    records = random_records(0)
+    other = replace(records, ids=records.ids[::-1])
+    for compare in (paired_difference, accuracy_change):
+        with pytest.raises(ValueError, match="same examples in the same order"):
+            compare(records, other)
+
+
+def test_of_many_that_differ_no_exact_chance_is_told():
+    labels = np.zeros(60, dtype=np.int64)
+    wrong, right = (made(np.eye(2)[np.full(60, k)], labels) for k in (1, 0))
+    assert accuracy_change(wrong, right).p_value is None
+
+
+def test_of_one_cluster_there_is_no_error():
+    assert math.isnan(clustered_error(np.arange(4.0), ["same"] * 4))
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60))

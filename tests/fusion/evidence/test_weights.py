@@ -61,6 +61,11 @@ def test_losses_that_are_not_numbers_are_refused(losses):
         softmax_weights(losses)
 
 
+def test_an_average_of_nothing_is_refused():
+    with pytest.raises(WeightError, match="at least one model"):
+        uniform_weights(0)
+
+
 def test_fixed_weights_name_what_is_missing_and_what_is_too_much():
     assert fixed_weights(["a", "b"], {"a": 1, "b": 3}) == (0.25, 0.75)
     with pytest.raises(WeightError, match=r"no weight for 'seed-2'.*did you mean 'seed-2'"):
