@@ -12,6 +12,7 @@ NEEDED = {
     "jobs/report/style.css.j2", "jobs/report/history.html.j2",
     "jobs/demo/demo_data/train.parquet", "jobs/demo/demo_data/evaluation.parquet",
     "jobs/demo/demo_data/LICENCE.md", "fusion/checkpoints/header.py", "cluster/stores/store.py",
+    "jobs/py.typed", "fusion/py.typed", "cluster/py.typed",
 }  # fmt: skip
 ROOMS = ("jobs/", "fusion/", "cluster/", "metafuse-")
 COMMANDS = (["--version"], ["--help"], ["doctor"])
