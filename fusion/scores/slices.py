@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -45,12 +46,9 @@ def assign_slice(cluster_text: str, shares: Mapping[str, float]) -> str:
         raise ValueError(f"shares sum to {total}, not 1")
     found = hmac.new(KEY, canonical_text(cluster_text).encode(errors="replace"), hashlib.sha256)
     bucket = int.from_bytes(found.digest()[:8], "big") % BUCKETS
-    edge = 0.0
-    for name in SLICES:
-        edge += shares[name] * BUCKETS
-        if bucket < round(edge):
-            return name
-    return next(name for name in reversed(SLICES) if shares[name] > 0)
+    # The last edge is BUCKETS, above every bucket.
+    edges = itertools.accumulate(shares[name] * BUCKETS for name in SLICES)
+    return next(name for name, edge in zip(SLICES, edges, strict=True) if bucket < round(edge))
 
 
 def find_repeats(texts: Sequence[str], slices: Sequence[str]) -> Repeats:

@@ -161,6 +161,8 @@ class BoardMachine(RuleBasedStateMachine):
             assert self.board.tries.get(item, 0) == self.tries[item] <= PATIENCE.tries
             if self.is_to_be_done(item):
                 assert item in self.board.todo
+            elif self.live(item) and not self.has_ended(item):
+                assert item not in self.board.todo  # one worker too many would do it
 
     def teardown(self):
         """One worker that does not fail brings every item to its end."""

@@ -1,12 +1,15 @@
 """What a plan says of its reads: spans of sources, bytes, requests."""
 
 import itertools
+import math
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusion.checkpoints.checkpoint import TensorSpec
+from fusion.errors import MismatchError, WeightError
 from fusion.plans.adapter_request import adapter_request
 from fusion.plans.layout import plan_merge
 from fusion.plans.plan import TensorRequest
@@ -118,6 +121,34 @@ def test_one_adapter_is_made_of_ranks_side_by_side():
     assert (a.shape, a.columns, a.weights) == ((5, 4), (8, 12), (1.0, 1.0))
     assert (b.shape, b.columns, b.weights) == ((6, 5), (2, 3), (0.125, 0.375))
     assert {t.method for t in tensors.values()} == {"concatenate"}
+
+
+def test_one_adapter_cannot_be_made_of_a_whole_checkpoint():
+    whole = make_checkpoint("whole", {"x.weight": (6, 4)})
+    with pytest.raises(MismatchError, match="whole is a whole checkpoint"):
+        adapter_request([*two_adapters(), whole], [1, 1, 1], MergeWish())
+
+
+def test_a_tensor_that_some_adapters_replace_is_averaged_with_that_of_the_base():
+    first, second = two_adapters()
+    own = TensorSpec("base_model.model.bias", "F32", (3,), "adapter_model.safetensors", 90, 102)
+    saving = replace(first, adapter=replace(first.adapter, saved={"bias": own}))
+    *_, bias = adapter_request([saving, second], [1, 3], MergeWish()).tensors
+    assert (bias.name, bias.method, bias.weights) == ("base_model.model.bias", "linear", (1.0, 3.0))
+    assert [(s.checkpoint, s.start, s.dtype) for s in bias.sources] == [
+        (0, 90, "F32"),
+        (2, 1000 + 2 * 56, "BF16"),
+    ]
+    assert (bias.dtype, bias.work_dtype) == ("F32", "F32")
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [([1.0], "2 finite weights"), ([1.0, math.inf], "2 finite"), ([1.0, -1.0], "sum to 0")],
+)
+def test_weights_that_give_no_average_are_refused(weights, said):
+    with pytest.raises(WeightError, match=said):
+        model_request(two_adapters(), weights, MergeWish())
 
 
 def test_whole_numbers_are_copied_and_floats_averaged_in_what_holds_all():
