@@ -29,7 +29,7 @@ from jobs.recipes.recipe import load_recipe
 from jobs.run.publish import write_pages
 from tests.jobs.commands.test_operate import call, read
 from tests.jobs.report.test_pages import HOSTILE, poisoned
-from tests.jobs.report.test_pages import read as read_page
+from tests.support.html_tables import Page
 from tests.support.light_runs import begin, drive
 from tests.support.running import run_project
 from tests.support.sample_report import make_report
@@ -170,7 +170,7 @@ def test_the_page_links_to_the_reports_and_has_no_script(store):
     nights(store, with_pages=True)
     rows = keep_history(store)
     page = store.read(INDEX_KEY).decode()
-    reader = read_page(page)
+    reader = Page(page)
     assert page.startswith("<!doctype html>")
     assert "script" not in reader.tags
     assert reader.tags.count("svg") == 1
@@ -188,7 +188,7 @@ def test_hostile_text_stays_text(text):
     full = HistoryRow("r", gain=0.1, gain_low95=0.0, gain_high95=0.2, loss_fused=0.5, seconds=1.0)
     rows = [poisoned(full, text), poisoned(full, text)]
     page = write_page(rows, output=text, promoted=text).decode()
-    reader = read_page(page)
+    reader = Page(page)
     assert "script" not in reader.tags
     assert not reader.handlers
     assert not set(page) & set("\0\x1b")

@@ -1,5 +1,4 @@
 from dataclasses import fields, is_dataclass, replace
-from html.parser import HTMLParser
 
 import pytest
 import yaml
@@ -19,28 +18,14 @@ from jobs.report.pages import (
     write_report,
 )
 from jobs.run.report_value import headline
+from tests.support.html_tables import Page
 from tests.support.sample_report import make_report
 
 HOSTILE = ["<script>alert(1)</script>", "a$\\frac{$b", "nul\0esc\x1b[31m", "a | b | c", "x" * 500]
 
 
-class Reader(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.tags, self.text, self.handlers = [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.handlers += [name for name, _ in attrs if name.startswith("on")]
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-def read(page):
-    reader = Reader()
-    reader.feed(page)
-    return reader
+def read(files):
+    return Page(files["report.html"].decode())
 
 
 def poisoned(value, text):
@@ -62,36 +47,81 @@ def poisoned(value, text):
 
 def test_the_report_says_what_happened():
     files = write_report(make_report())
-    reader = read(files["report.html"].decode())
-    text = " ".join(reader.text)
-    for words in (
-        "PROMOTE",
-        "bit-rot",
-        "absmax 3.1e+38",
-        "ensemble",
-        "founding document",
-        "0.0452",
-    ):
-        assert words in text
-    assert reader.tags.count("svg") == 4
+    page = read(files)
+    assert (page.badge, page.title) == ("PROMOTE", make_report().headline)
+    assert page.tags.count("svg") == 4
     assert len(files["report.html"]) < 1_500_000
     assert from_json(RunReport, files["report.json"]) == make_report()
     assert "| fused | 0.5589 |" in files["report.md"].decode()
 
 
+def test_figures_at_the_top_are_those_of_the_verdict():
+    assert read(write_report(make_report())).figures == {
+        "loss of the fused model": "0.5589",
+        "its accuracy": "80.2 %",
+        "gain over the incumbent95 % CI +0.0214 to +0.0690": "+0.0452",
+        "gain over the best candidate95 % CI +0.0471 to +0.1155": "+0.0813",
+        "effective number of modelssoftmax of minus the loss, temperature 1": "3.98",
+    }
+
+
+def test_models_are_compared_in_the_order_of_the_report_with_their_own_figures():
+    page = read(write_report(make_report()))
+    rows = page.tables["Compared on the gate slice"]
+    assert [row["model"] for row in rows] == [
+        "fused", "uniform average", "ensemble", "seed-1", "night-2026-11-23",
+        "founding document, one epoch",
+    ]  # fmt: skip
+    assert page.row("Compared on the gate slice", "ensemble") == {
+        "model": "ensemble", "loss": "0.5211", "±": "0.0310", "accuracy": "80.6 %",
+        "macro F1": "0.796", "cost to serve": "4 models",
+    }  # fmt: skip
+    assert rows[-1] == {
+        "model": "founding document, one epoch", "loss": "0.9264", "±": "", "accuracy": "51.5 %",
+        "macro F1": "", "cost to serve": "other data, for orientation",
+    }  # fmt: skip
+
+
+def test_every_candidate_has_its_weight_and_what_became_of_it():
+    page = read(write_report(make_report()))
+    assert page.row("Candidates", "seed-2") == {
+        "candidate": "seed-2", "weight": "0.250", "loss": "0.6500", "accuracy": "79.0 %",
+        "parameters": "1.4 M", "size": "5.4 MB", "time": "2.6 s",
+        "what became of it": "kept: rank 2 of 4",
+    }  # fmt: skip
+    rotten = page.row("Candidates", "bit-rot")
+    assert (rotten["weight"], rotten["loss"]) == ("", "11.9000")
+    assert rotten["what became of it"].startswith("dropped: loss 11.9 is worse than")
+    assert rotten["what became of it"].endswith("absmax 3.1e+38 in dense.weight")
+    weights = {row["source"]: row["weight"] for row in page.tables["Where it came from"]}
+    assert weights == {"seed-1": "0.2600", "seed-2": "0.2500", "seed-3": "0.2400",
+                       "seed-4": "0.2300"}  # fmt: skip
+
+
+def test_the_gate_shows_each_comparison_with_its_bounds():
+    page = read(write_report(make_report()))
+    assert page.row("The gate", "night-2026-11-23 (incumbent)") == {
+        "against": "night-2026-11-23 (incumbent)", "gain": "+0.0452", "SE": "0.0121",
+        "lower bound": "+0.0253", "upper bound": "+0.0651", "examples": "480", "clusters": "480",
+        "detectable": "0.0301",
+    }  # fmt: skip
+    assert page.row("The gate", "seed-1 (best candidate)")["lower bound"] == "+0.0526"
+
+
 def test_the_report_says_how_near_candidates_are_to_the_fused_model():
     files = write_report(make_report())
-    text = " ".join(read(files["report.html"].decode()).text)
-    for words in (
-        "The fused tensors",
-        "0.9260 (22.2°)",
-        "8.3 % of the elements",
-        "Warning: the norm",
-    ):
-        assert words in text
+    page = read(files)
+    assert page.row("The fused tensors", "seed-4") == {
+        "candidate": "seed-4", "cosine to the fused model": "0.9260 (22.2°)",
+        "furthest": "0.9060 (25.0°)", "in tensor": "layers.5.dense.weight",
+    }  # fmt: skip
+    (lead,) = page.leads["The fused tensors"]
+    assert "8.3 % of the elements" in lead
+    (warning,) = page.warnings
+    assert warning.startswith("Warning: the norm of the fused model is 0.94")
     assert "| seed-4 | 0.9260 (22.2°) |" in files["report.md"].decode()
     without = write_report(make_report(health=None))
-    assert "fused tensors" not in without["report.html"].decode()
+    assert "The fused tensors" not in read(without).tables
     assert "in tensor" not in without["report.md"].decode()
 
 
@@ -103,7 +133,7 @@ def test_the_same_value_gives_the_same_bytes():
 def test_hostile_text_is_shown_and_never_obeyed(text):
     files = write_report(poisoned(make_report(), text))
     page = files["report.html"].decode()
-    reader = read(page)
+    reader = read(files)
     assert "script" not in reader.tags
     assert reader.handlers == []
     assert "\0" not in page
@@ -118,9 +148,11 @@ def test_hostile_text_is_shown_and_never_obeyed(text):
 def test_other_verdicts_have_their_report(decision):
     verdict = Verdict(decision, "undecided", "needs about 4,562 examples", (), (), 4562)
     report = make_report(verdict=verdict, headline="Not decided: needs about 4,562 examples")
-    page = write_report(report)["report.html"].decode()
-    assert f'class="badge {decision}"' in page
-    assert "4,562" in page
+    files = write_report(report)
+    page = read(files)
+    assert f'class="badge {decision}"' in files["report.html"].decode()
+    assert page.badge == BADGES[decision]
+    assert page.title == "Not decided: needs about 4,562 examples"
 
 
 REASONS = {
@@ -138,7 +170,7 @@ def test_a_verdict_is_said_once(decision):
     badge = BADGES[decision]
     note = files["report.md"].decode()
     assert note.splitlines()[0] == f"# {badge}: {markdown_cell(said)}"
-    page = " ".join(read(files["report.html"].decode()).text)
+    page = " ".join(read(files).text)
     for text in (note, page):
         assert text.count(REASONS[decision][20:40]) == 1 + text.count("<title>")
         assert "Not decided" not in text
@@ -159,15 +191,15 @@ def test_a_held_verdict_has_a_short_headline_and_one_kind_of_interval():
     assert headline(verdict) == "Worse than the incumbent by 0.0377"
     undecided = replace(verdict, decision="REFUSE", reason="undecided", examples_needed=4562)
     assert "about 4,562 are needed" in headline(undecided)
-    page = write_report(make_report(verdict=verdict))["report.html"].decode()
-    assert "Bounds are one-sided, 95.0 % each" in page
+    (_, bounds) = read(write_report(make_report(verdict=verdict))).leads["The gate"]
+    assert bounds.startswith("Bounds are one-sided, 95.0 % each")
 
 
 def test_an_accuracy_that_falls_is_told_beside_the_loss():
     change = AccuracyChange(-0.025, -0.06, 0.01, 20, 30, None)
     row = AccuracyRow("lr-1", "best_candidate", change)
     files = write_report(make_report(accuracies=(row,)))
-    page = " ".join(read(files["report.html"].decode()).text)
+    page = " ".join(read(files).text)
     assert "-2.5 points" in page
     assert "no difference beyond chance" in page
     assert "is sure by" in page
@@ -179,13 +211,13 @@ def test_scores_that_are_not_numbers_are_shown_as_such():
     first = report.candidates[0]
     broken = replace(first, rank=replace(first.rank, loss=float("nan")))
     rows = tuple(replace(row, high95=float("inf")) for row in report.forest)
-    page = write_report(make_report(candidates=(broken,), forest=rows))["report.html"].decode()
-    assert "nan" in page
+    page = read(write_report(make_report(candidates=(broken,), forest=rows)))
+    assert page.row("Candidates", first.name)["loss"] == "nan"
 
 
 def test_without_a_forest_there_is_no_plot():
-    page = write_report(make_report(forest=()))["report.html"].decode()
-    assert page.count("<svg") == 3
+    page = read(write_report(make_report(forest=())))
+    assert page.tags.count("svg") == 3
 
 
 def test_numbers_have_human_units():
