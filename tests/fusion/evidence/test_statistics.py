@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -176,7 +177,7 @@ def test_a_candidate_of_too_many_bytes_is_named_before_it_is_evaluated():
 def test_differences_are_of_the_same_examples_in_the_same_order():
     records = random_records(0)
     other = replace(records, ids=records.ids[::-1])
-    for compare in (paired_difference, accuracy_change):
+    for compare in (paired_difference, partial(accuracy_change, is_right=is_right)):
         with pytest.raises(ValueError, match="same examples in the same order"):
             compare(records, other)
 
@@ -184,7 +185,7 @@ def test_differences_are_of_the_same_examples_in_the_same_order():
 def test_of_many_that_differ_no_exact_chance_is_told():
     labels = np.zeros(60, dtype=np.int64)
     wrong, right = (made(np.eye(2)[np.full(60, k)], labels) for k in (1, 0))
-    assert accuracy_change(wrong, right).p_value is None
+    assert accuracy_change(wrong, right, is_right).p_value is None
 
 
 def test_of_one_cluster_there_is_no_error():
