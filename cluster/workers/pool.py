@@ -29,7 +29,7 @@ class Node:
 
 
 @dataclass(slots=True)
-class Attempt:
+class Try:
     """An item under way on a lane of a worker."""
 
     index: int
@@ -56,7 +56,7 @@ class Board:
     todo: list[int] = field(default_factory=list)
     tries: dict[int, int] = field(default_factory=dict)
     finished: set[int] = field(default_factory=set)
-    running: dict[Lane, Attempt] = field(default_factory=dict)
+    running: dict[Lane, Try] = field(default_factory=dict)
     paces: list[float] = field(default_factory=list)
     places: dict[int, list[str]] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Board:
         """Whether every item has ended."""
         return len(self.finished) == len(self.efforts)
 
-    def deadline(self, attempt: Attempt) -> float:
+    def deadline(self, attempt: Try) -> float:
         """Seconds an attempt may take: five times the usual for its size, doubled at every try."""
         if len(self.paces) < self.patience.samples:
             return self.patience.longest
@@ -152,7 +152,7 @@ class Board:
     def _begin(self, index: int, lane: Lane, host: str, now: float) -> int:
         number = self.tries[index] = self.tries.get(index, 0) + 1
         self.places.setdefault(index, []).append(host)
-        self.running[lane] = Attempt(index, now, number)
+        self.running[lane] = Try(index, now, number)
         return index
 
     def _find_straggler(self, host: str, now: float) -> int | None:

@@ -10,7 +10,7 @@ from fusion.manifests.model import MergeFigures, SourceEntry
 from fusion.plans.health import ModelHealth
 from fusion.scores.records import Score
 
-Status = Literal["kept", "dropped", "skipped", "failed"]
+CandidateStatus = Literal["kept", "dropped", "skipped", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class CandidateRow:
 
     name: str
     uri: str
-    status: Status
+    status: CandidateStatus
     reason: str
     weight: float | None = None
     num_parameters: int | None = None

@@ -3,10 +3,10 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.stores.store import Store
 from fusion.checkpoints.adapter import parse_adapter
-from fusion.checkpoints.checkpoint import Checkpoint, PinnedFile, TensorSpec
+from fusion.checkpoints.checkpoint import Checkpoint, TensorSpec
 from fusion.errors import MismatchError
+from jobs.candidates.pinned_files import PinnedFiles
 from jobs.candidates.shards import INDEX, SINGLE, pickle_error
 from jobs.candidates.side_files import ADAPTER_CONFIG, read_config, read_vocabulary
 from jobs.errors import IncompleteError
@@ -46,25 +46,17 @@ def find_adapter_shards(present: Collection[str], *, name: str) -> tuple[str, ..
     )
 
 
-def read_adapter(
-    store: Store,
-    uri: str,
-    name: str,
-    shards: Sequence[PinnedFile],
-    sides: Sequence[PinnedFile],
-    tensors: Sequence[TensorSpec],
-    base: Base,
-) -> Checkpoint:
+def read_adapter(files: PinnedFiles, tensors: Sequence[TensorSpec], base: Base) -> Checkpoint:
     """The candidate that a base and an adapter's pinned files make together.
 
     Raises:
         MismatchError: an adapter that is not offered, or does not fit the base.
         IncompleteError: a side file that cannot be read.
     """
-    whole = base.checkpoint
-    settings = read_config(store, sides, name=name, file=ADAPTER_CONFIG)
+    name, whole = files.name, base.checkpoint
+    settings = read_config(files.store, files.sides, name=name, file=ADAPTER_CONFIG)
     adapter = parse_adapter(settings, tensors, whole, name=name)
-    vocabulary, _ = read_vocabulary(store, sides, name=name)
+    vocabulary, _ = read_vocabulary(files.store, files.sides, name=name)
     if vocabulary and base.vocabulary and vocabulary != base.vocabulary:
         raise MismatchError(
             f"{name} brings a tokenizer of {len(vocabulary)} tokens that is not that of its base "
@@ -74,10 +66,10 @@ def read_adapter(
         )
     return Checkpoint(
         name=name,
-        uri=uri,
-        shards=tuple(shards),
+        uri=files.uri,
+        shards=tuple(files.shards),
         tensors=tuple(tensors),
-        side_files=tuple(sides),
+        side_files=tuple(files.sides),
         config=whole.config,
         tokenizer_digest=whole.tokenizer_digest,
         adapter=adapter,

@@ -12,7 +12,7 @@ from fusion.checkpoints.checkpoint import Checkpoint
 from fusion.errors import MismatchError
 from jobs.candidates.adapters import Base
 from jobs.candidates.patterns import expand_pattern, short_names
-from jobs.candidates.pin import REFUSING, SKIPPING, THREADS, Outcome, Refusal, pin_checkpoint
+from jobs.candidates.pin import REFUSING, SKIPPING, THREADS, Pinned, Refusal, pin_checkpoint
 from jobs.candidates.skipped import Skipped
 from jobs.errors import (
     IncompleteError,
@@ -64,7 +64,7 @@ def find_candidates(
     names = short_names(places)
     whole = pin_base(base) if base is not None else None
 
-    def attempt(uri: str) -> Outcome:
+    def attempt(uri: str) -> Pinned:
         try:
             return pin_checkpoint(
                 uri, name=names[uri], settle_seconds=settle_seconds, now=now, base=whole

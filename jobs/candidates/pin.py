@@ -9,6 +9,7 @@ from fusion.checkpoints.checkpoint import Checkpoint, Pin, PinnedFile, TensorSpe
 from fusion.errors import HeaderError, MismatchError, TruncatedError
 from jobs.candidates.adapters import Base, find_adapter_shards, is_adapter, read_adapter
 from jobs.candidates.changes import AGAIN, changes_error, describe_change, find_pin
+from jobs.candidates.pinned_files import PinnedFiles
 from jobs.candidates.shards import (
     check_tensors,
     find_pickle,
@@ -31,7 +32,7 @@ from jobs.errors import IncompleteError, PickleError, SourceChangedError, Unsafe
 SKIPPING = (IncompleteError, TruncatedError)
 REFUSING = (HeaderError, PickleError, UnsafeNameError, MismatchError)
 Refusal = HeaderError | PickleError | UnsafeNameError | MismatchError
-Outcome = tuple[Checkpoint, Mapping[str, int]] | IncompleteError | TruncatedError | Refusal
+Pinned = tuple[Checkpoint, Mapping[str, int]] | IncompleteError | TruncatedError | Refusal
 # Finding waits for answers of the store, a dozen a candidate.
 THREADS = 8
 
@@ -80,7 +81,8 @@ def open_pinned(
     check_pins(uri, (*shards, *side_files))
     try:
         whole = Base(base, {}) if base is not None else None
-        return _read_pinned(open_store(uri), uri, name, shards, side_files, whole, index=None)[0]
+        files = PinnedFiles(open_store(uri), uri, name, shards, side_files)
+        return _read_pinned(files, whole, index=None)[0]
     except (NotFoundError, PreconditionError, *SKIPPING, *REFUSING) as error:
         raise SourceChangedError(
             f"{uri} is no longer what was pinned: {error}\nNothing was published.",
@@ -128,25 +130,19 @@ def _pin_files(
     pins = {key: Pin(entry.size, entry.etag, entry.version) for key, entry in entries.items()}
     files = tuple(PinnedFile(shard, pins[shard]) for shard in shards)
     pinned = tuple(PinnedFile(key, pin) for key, pin in pins.items() if key not in shards)
-    return _read_pinned(store, uri, name, files, pinned, base, index=index)
+    return _read_pinned(PinnedFiles(store, uri, name, files, pinned), base, index=index)
 
 
 def _read_pinned(
-    store: Store,
-    uri: str,
-    name: str,
-    shards: Sequence[PinnedFile],
-    sides: Sequence[PinnedFile],
-    base: Base | None,
-    *,
-    index: Mapping[str, str] | None,
+    files: PinnedFiles, base: Base | None, *, index: Mapping[str, str] | None
 ) -> tuple[Checkpoint, Mapping[str, int]]:
+    store, name, shards, sides = files.store, files.name, files.shards, files.sides
     tensors: list[TensorSpec] = []
     for shard in shards:
         tensors += read_header(store, shard, name=name)
     check_tensors(tensors, index, name=name)
     if base is not None and any(side.name == ADAPTER_CONFIG for side in sides):
-        return read_adapter(store, uri, name, shards, sides, tensors, base), base.vocabulary
+        return read_adapter(files, tensors, base), base.vocabulary
     config = read_config(store, sides, name=name)
     if is_quantised(config, tensors):
         raise MismatchError(
@@ -155,7 +151,9 @@ def _read_pinned(
             "E-QUANTISED",
         )
     vocabulary, digest = read_vocabulary(store, sides, name=name)
-    checkpoint = Checkpoint(name, uri, tuple(shards), tuple(tensors), tuple(sides), config, digest)
+    checkpoint = Checkpoint(
+        name, files.uri, tuple(shards), tuple(tensors), tuple(sides), config, digest
+    )
     return checkpoint, vocabulary
 
 

@@ -4,7 +4,8 @@ import os
 import signal
 import sys
 
-from jobs.cli.signals import INTERRUPTED, leave_in_time
+from jobs.cli.signals import leave_in_time
+from jobs.exits import INTERRUPTED
 
 
 def main() -> None:

@@ -228,12 +228,12 @@ def collect_garbage(
     reports, manifests and the scores in the folders of runs. A recipe names its output and may
     say `retention: {keep: 7, older_than: 14d}`. Try --dry-run first.
     """
-    from jobs.commands.gc import run_gc
+    from jobs.commands.gc import find_sweep, run_gc
 
     finish(
         lambda: run_gc(
-            target, keep=keep, older_than=older_than, reason=reason, is_dry_run=is_dry_run,
-            single_writer=single_writer, as_json=as_json,
+            find_sweep(target, keep, older_than, single_writer=single_writer),
+            reason=reason, is_dry_run=is_dry_run, as_json=as_json,
         ),
         as_json=as_json,
     )  # fmt: skip

@@ -8,7 +8,8 @@ import threading
 import time
 from types import FrameType
 
-INTERRUPTED = 130
+from jobs.exits import INTERRUPTED
+
 # Ray, systemd and Kubernetes follow SIGTERM with SIGKILL; Ray waits 3 s only.
 LEAVE_SECONDS = 2.5
 IMPORTER = "<frozen importlib._bootstrap>"

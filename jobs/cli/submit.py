@@ -59,16 +59,12 @@ def submit(
     The cluster's token is taken from RAY_AUTH_TOKEN, the file named by RAY_AUTH_TOKEN_PATH, or
     ~/.ray/auth_token.
     """
-    from jobs.commands.submit import run_submit
+    from jobs.commands.submit import SubmitOptions, run_submit
 
-    finish(
-        lambda: run_submit(
-            recipe, address, logical_date=logical_date, submission_id=submission_id or "",
-            runtime_env=runtime_env, with_code=with_code, num_cpus=num_cpus,
-            is_waiting=not no_wait, as_json=as_json,
-        ),
-        as_json=as_json,
-    )  # fmt: skip
+    options = SubmitOptions(
+        logical_date, submission_id or "", runtime_env, with_code, num_cpus, not no_wait
+    )
+    finish(lambda: run_submit(recipe, address, options=options, as_json=as_json), as_json=as_json)
 
 
 @cli.command()

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from jobs.console.show import show, show_json
+from jobs.exits import CLUSTER, NO_PLACE
 from jobs.recipes.recipe import load_recipe
 
 
@@ -40,4 +41,4 @@ def run_doctor(
             show(f"{'ok  ' if finding.is_good else 'LOOK'}  {finding.what}: {finding.text}")
     if all(finding.is_good for finding in findings):
         return 0
-    return 21 if address is None else 40
+    return NO_PLACE if address is None else CLUSTER

@@ -16,6 +16,7 @@ from jobs.candidates.find import Found, find_candidates
 from jobs.console.show import Progress, show, show_json, show_table
 from jobs.errors import DataError, UsageError
 from jobs.evaluate.score import ScoreBook, score_all
+from jobs.exits import TOO_FEW
 from jobs.recipes.recipe import Recipe, load_recipe
 from jobs.run.embedded_ray import LazyRay, most_at_a_time
 from jobs.run.prepare import make_task
@@ -24,9 +25,6 @@ from jobs.tasks.data import REPEATED
 from jobs.tasks.examples import load_examples
 from jobs.tasks.find_task import find_task
 from jobs.tasks.slicing import keep_slices, name_slices
-
-# Exit status where a checkpoint that was asked for has no score.
-LOST_SOME = 13
 
 
 def run_evaluate(
@@ -55,7 +53,7 @@ def run_evaluate(
         show_json({"scores": [_plain(entry) for entry in scores], "failures": lost})
     else:
         _show(scores, failures, spec)
-    return LOST_SOME if failures else 0
+    return TOO_FEW if failures else 0
 
 
 def slice_data(task: EvaluationTask, slice_name: str, folder: str) -> EvaluationTask:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.stores.open_store import open_store
-from jobs.commands.operate import parse_age, size
 from jobs.console.show import show, show_json
+from jobs.console.sizes import format_size, parse_age
 from jobs.notify.follow_up import keep_history_of
 from jobs.operate.gc import GcPlan, Leftover, collect, plan_gc
 from jobs.outputs.open_output import open_output
@@ -17,7 +17,7 @@ RECIPES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True)
-class Retention:
+class Sweep:
     """What stays in which output, and whether somebody vouches for being its only writer."""
 
     output: str
@@ -26,18 +26,42 @@ class Retention:
     single_writer: bool
 
 
-def run_gc(
-    target: str,
-    *,
-    keep: int | None,
-    older_than: str | None,
-    reason: str,
-    is_dry_run: bool,
-    single_writer: bool,
-    as_json: bool,
-) -> int:
+def find_sweep(
+    target: str, keep: int | None, older_than: str | None, *, single_writer: bool
+) -> Sweep:
+    """What is to be kept where: flags, else the recipe's retention, else the usual.
+
+    Args:
+        target: an output, or a recipe (`.yaml`, `.yml`) that names one.
+        keep: flag; None where it was not given.
+        older_than: flag; None where it was not given.
+        single_writer: flag.
+
+    Raises:
+        RecipeError: mistakes in the recipe.
+        UsageError: `older_than` is no age.
+    """
+    age = None if older_than is None else parse_age(older_than)
+    if target.endswith(RECIPES):
+        from jobs.recipes.recipe import load_recipe
+
+        recipe = load_recipe(Path(target))
+        return Sweep(
+            output=recipe.output,
+            keep=recipe.retention.keep if keep is None else keep,
+            older_than_seconds=recipe.retention.older_than_seconds if age is None else age,
+            single_writer=single_writer or recipe.single_writer,
+        )
+    return Sweep(
+        output=target,
+        keep=USUAL_KEEP if keep is None else keep,
+        older_than_seconds=parse_age(USUAL_AGE) if age is None else age,
+        single_writer=single_writer,
+    )
+
+
+def run_gc(wanted: Sweep, *, reason: str, is_dry_run: bool, as_json: bool) -> int:
     """`metafuse gc`."""
-    wanted = find_retention(target, keep, older_than, single_writer=single_writer)
     keep, age, now = wanted.keep, wanted.older_than_seconds, time.time()
     if is_dry_run:
         plan = plan_gc(open_store(wanted.output), keep=keep, older_than_seconds=age, now=now)
@@ -58,48 +82,15 @@ def run_gc(
     return 0
 
 
-def find_retention(
-    target: str, keep: int | None, older_than: str | None, *, single_writer: bool
-) -> Retention:
-    """What is to be kept where: flags, else the recipe's retention, else the usual.
-
-    Args:
-        target: an output, or a recipe (`.yaml`, `.yml`) that names one.
-        keep: flag; None where it was not given.
-        older_than: flag; None where it was not given.
-        single_writer: flag.
-
-    Raises:
-        RecipeError: mistakes in the recipe.
-        UsageError: `older_than` is no age.
-    """
-    age = None if older_than is None else parse_age(older_than)
-    if target.endswith(RECIPES):
-        from jobs.recipes.recipe import load_recipe
-
-        recipe = load_recipe(Path(target))
-        return Retention(
-            output=recipe.output,
-            keep=recipe.retention.keep if keep is None else keep,
-            older_than_seconds=recipe.retention.older_than_seconds if age is None else age,
-            single_writer=single_writer or recipe.single_writer,
-        )
-    return Retention(
-        output=target,
-        keep=USUAL_KEEP if keep is None else keep,
-        older_than_seconds=parse_age(USUAL_AGE) if age is None else age,
-        single_writer=single_writer,
-    )
-
-
 def _show(plan: GcPlan, verb: str) -> None:
     for leftover in plan.leftovers:
-        show(f"{leftover.kind:9}{size(leftover.num_bytes):>9}  {leftover.place}  {leftover.reason}")
+        size = format_size(leftover.num_bytes)
+        show(f"{leftover.kind:9}{size:>9}  {leftover.place}  {leftover.reason}")
     for run in plan.abandoned:
         show(f"abandoned           {run}: unfinished and not touched for long")
     for run, why in plan.kept:
         show(f"kept                {run}: {why}")
-    show(f"{verb} {len(plan.leftovers)} things, {size(plan.num_bytes)}")
+    show(f"{verb} {len(plan.leftovers)} things, {format_size(plan.num_bytes)}")
 
 
 def _plain(leftover: Leftover) -> dict[str, object]:

@@ -4,13 +4,13 @@ import time
 from collections.abc import Sequence
 
 from cluster.stores.open_store import open_store
-from jobs.commands.operate import parse_age, size
 from jobs.console.show import note, show, show_json, show_table
+from jobs.console.sizes import format_size, parse_age
+from jobs.exits import NOTHING_NEW
 from jobs.operate.history import keep_history, plain, read_history
 from jobs.operate.history_row import HistoryRow
 from jobs.report.pages import format_gain, format_loss, format_seconds
 
-EXIT_NONE = 3
 HEAD = (
     "run", "date", "outcome", "verdict", "gain", "95 % interval", "fused", "incumbent", "best",
     "averaged", "seconds", "bytes",
@@ -26,7 +26,7 @@ def show_history(
     rows = keep_history(store) if is_written else read_history(store)
     if age is not None:
         rows = tuple(row for row in rows if row.ended and time.time() - row.ended <= age)
-    status = EXIT_NONE if age is not None and not rows else 0
+    status = NOTHING_NEW if age is not None and not rows else 0
     if as_json:
         show_json({"output": store.uri, "runs": [plain(row) for row in rows]})
         return status
@@ -61,5 +61,5 @@ def _cells(row: HistoryRow) -> Sequence[str]:
         format_loss(row.loss_best),
         kept + ("" if row.num_candidates is None else str(row.num_candidates)),
         format_seconds(row.seconds),
-        "" if row.read_bytes is None else size(moved),
+        "" if row.read_bytes is None else format_size(moved),
     )

@@ -8,6 +8,7 @@ from cluster.stores.open_store import open_store
 from cluster.stores.store import Store
 from fusion.errors import ManifestError, NoManifestError
 from jobs.console.show import Progress, show, show_json
+from jobs.console.sizes import format_size
 from jobs.errors import NoCandidatesError, PointerError, UsageError
 from jobs.operate.promotion import Steered, hold, promote, roll_back, unhold
 from jobs.outputs.keys import POINTER_KEY
@@ -16,8 +17,6 @@ from jobs.outputs.pointer import read_pointer
 from jobs.outputs.run_folder import RunFolder
 from jobs.outputs.runs import read_outcome
 from jobs.outputs.verify import CheckedModel, check_model, check_run, verify_model
-
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def run_promote(
@@ -71,7 +70,7 @@ def run_verify(target: str, run: str | None, *, share: float, seed: str, as_json
     )
     progress.close()
     what = f"{store.uri}/{model.folder}".rstrip("/")
-    read = f"{size(found.read_bytes)} of {size(found.num_bytes)}"
+    read = f"{format_size(found.read_bytes)} of {format_size(found.num_bytes)}"
     units = f"{found.num_read} of {found.num_units} units of {found.num_files} files"
     if found.differences:
         raise ManifestError(
@@ -99,18 +98,6 @@ def check_reason(reason: str) -> str:
     return reason.strip()
 
 
-def parse_age(text: str) -> float:
-    """Seconds from "7d", "12h" or "0".
-
-    Raises:
-        UsageError: neither.
-    """
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)", text.strip())
-    if not match:
-        raise UsageError(f"{text!r} is not an age such as 7d or 12h")
-    return float(match[1]) * SECONDS.get(match[2], 1)
-
-
 def parse_share(text: str) -> float:
     """A share of 1 from "5%" or "0.05".
 
@@ -122,14 +109,6 @@ def parse_share(text: str) -> float:
     if not 0 <= share <= 1:
         raise UsageError(f"{text!r} is not a share such as 5% or 0.05")
     return share
-
-
-def size(num_bytes: int) -> str:
-    """Bytes for people."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if num_bytes >= scale:
-            return f"{num_bytes / scale:.1f} {unit}"
-    return f"{num_bytes} B"
 
 
 def _writable(output: str, *, single_writer: bool) -> Store:

@@ -12,6 +12,7 @@ from fusion.manifests.report import PublishedFigure, RunReport
 from jobs.candidates.adapters import find_doubts
 from jobs.console.show import Progress, show, show_json, warn
 from jobs.errors import OutputError, UsageError
+from jobs.exits import NOTHING_NEW
 from jobs.notify.follow_up import follow_up
 from jobs.notify.notify import look_at_webhook
 from jobs.outputs.open_output import look_at_output
@@ -193,7 +194,7 @@ def _show_result(
         show(f"{run}: nothing new: {outcome['reason']}")
         return
     if report is None:
-        state = "nothing new" if status == 3 else outcome["reason"]
+        state = "nothing new" if status == NOTHING_NEW else outcome["reason"]
         show(f"{run}: {state}; it ended as {outcome['result']}. Report: {place}")
         return
     show_report_table(report)

@@ -15,12 +15,13 @@ from cluster.stores.open_store import open_store
 from cluster.stores.store import Store
 from jobs.console.show import show, show_json, show_table, warn
 from jobs.errors import RecipeError
+from jobs.exits import ENDED
 from jobs.outputs.open_output import open_output
 from jobs.recipes.recipe import Recipe, load_recipe
 from jobs.schedule.child import Launch, NightProcess
 from jobs.schedule.export import export_units
-from jobs.schedule.nights import DONE, ON_TIME_SECONDS, Decision, Night
-from jobs.schedule.scheduler import Scheduler, read_state, run_scheduler, this_process
+from jobs.schedule.nights import ON_TIME_SECONDS, LogLine, Night
+from jobs.schedule.scheduler import Scheduler, StateFile, read_state, run_scheduler, this_process
 from jobs.schedule.timetable import Tick, Timetable, clock_change_warning, ticks, timetable_of
 from jobs.schedule.units import UnitKind, UnitRequest
 from jobs.submit.submit import check_places
@@ -40,8 +41,7 @@ def run_nights(
     launch = Launch(path.absolute(), recipe.name, (address or "").rstrip("/"))
     stopped = threading.Event()
     scheduler = Scheduler(
-        store,
-        key,
+        StateFile(store, key),
         timetable,
         begin=lambda night: NightProcess(launch, night.date),
         say=_say,
@@ -52,7 +52,7 @@ def run_nights(
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stopped.set())
     status = run_scheduler(scheduler, stopped, is_once=is_once, warn=warn)
-    return 0 if is_plain and status in DONE else status
+    return 0 if is_plain and status in ENDED else status
 
 
 def list_nights(path: Path, *, state_uri: str | None, count: int, as_json: bool) -> int:
@@ -162,7 +162,7 @@ def _open_state(recipe: Recipe, state_uri: str | None) -> tuple[Store, str]:
     return open_store(uri), key
 
 
-def _say(line: Decision) -> None:
+def _say(line: LogLine) -> None:
     show_json(asdict(line))
 
 

@@ -1,6 +1,7 @@
 """What the verbs of a Ray cluster do and show."""
 
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from cluster.ray.address import find_jobs_address
 from jobs.commands.run import check_date
 from jobs.console.show import note, show, show_json, warn
 from jobs.errors import InterruptedRunError, UsageError
+from jobs.exits import DONE, HELD, NOTHING_NEW, REFUSED
 from jobs.notify.follow_up import tell_for_the_driver
 from jobs.submit.submit import Submission, exit_status, find_local_places, load_submission, submit
 
@@ -17,35 +19,47 @@ if TYPE_CHECKING:
     from cluster.ray.jobs_api import Job, JobsApi
 
 # Ray calls a job failed whose driver says any of these but the first.
-MEANINGS = {0: "done or promoted", 3: "nothing new", 4: "held", 5: "not decided"}
+MEANINGS = {
+    DONE: "done or promoted", NOTHING_NEW: "nothing new", HELD: "held", REFUSED: "not decided",
+}  # fmt: skip
 
 
-def run_submit(
-    path: Path,
-    address: str | None,
-    *,
-    logical_date: str | None,
-    submission_id: str,
-    runtime_env: Path | None,
-    with_code: bool,
-    num_cpus: float,
-    is_waiting: bool,
-    as_json: bool,
-) -> int:
+@dataclass(frozen=True, slots=True)
+class SubmitOptions:
+    """How a recipe is handed to a cluster.
+
+    Attributes:
+        logical_date: None for today.
+        submission_id: "" makes one from recipe and date.
+        runtime_env: file with Ray's runtime environment.
+        with_code: whether the packages travel too.
+        num_cpus: of the driver.
+        is_waiting: whether its end is waited for.
+    """
+
+    logical_date: str | None
+    submission_id: str
+    runtime_env: Path | None
+    with_code: bool
+    num_cpus: float
+    is_waiting: bool
+
+
+def run_submit(path: Path, address: str | None, *, options: SubmitOptions, as_json: bool) -> int:
     """`metafuse submit`."""
-    date = logical_date or datetime.now(UTC).date().isoformat()
+    date = options.logical_date or datetime.now(UTC).date().isoformat()
     check_date(date)
     where = _address(address)
     submission = load_submission(
-        path, date, submission_id=submission_id, with_code=with_code, num_cpus=num_cpus,
-        runtime_env=runtime_env,
+        path, date, submission_id=options.submission_id, with_code=options.with_code,
+        num_cpus=options.num_cpus, runtime_env=options.runtime_env,
     )  # fmt: skip
     for place in find_local_places(submission.recipe):
         warn(f"{place} must be the same folder on every host of the cluster")
     try:
         api = _connect(where)
         job_id = _submit(api, submission, where)
-        if not is_waiting:
+        if not options.is_waiting:
             _show_submitted(job_id, where, as_json=as_json)
             return 0
         return _wait(api, job_id, where, path=path, date=date, as_json=as_json)

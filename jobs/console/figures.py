@@ -72,7 +72,7 @@ class SlowUnit:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Course:
     """A step as it stands. `samples` are (clock, done, bytes): the first, then the last seconds.
 
     Attributes:
@@ -128,12 +128,12 @@ class Pace:
 
 
 def go_on(
-    pace: Pace | None, step: str, *, done: int, total: int, figures: Figures, now: float
-) -> Pace:
-    """The pace after one more call; another step, or one that begins again, starts afresh.
+    course: Course | None, step: str, *, done: int, total: int, figures: Figures, now: float
+) -> Course:
+    """The course after one more call; another step, or one that begins again, starts afresh.
 
     Args:
-        pace: before; None at the beginning.
+        course: before; None at the beginning.
         step: its name.
         done: units.
         total: units.
@@ -141,28 +141,28 @@ def go_on(
         now: a clock that only goes forward, seconds.
     """
     sample = (now, done, figures.num_bytes)
-    if pace is None or pace.step != step or done < pace.done:
-        return _meet(Pace(step, done, total, figures, now, (sample,)), figures)
-    first, *later = pace.samples
+    if course is None or course.step != step or done < course.done:
+        return _meet(Course(step, done, total, figures, now, (sample,)), figures)
+    first, *later = course.samples
     if later and now - later[-1][0] < SAMPLE_SECONDS:
         later.pop()
     later = [entry for entry in later if now - entry[0] <= WINDOW_SECONDS]
     samples = (first, *later, sample)
-    changed = replace(pace, done=done, total=total, figures=figures, now=now, samples=samples)
+    changed = replace(course, done=done, total=total, figures=figures, now=now, samples=samples)
     return _meet(changed, figures)
 
 
-def describe_pace(pace: Pace) -> str:
+def describe_course(course: Course) -> str:
     """Bytes, rates, time left, workers and retries in one line; what is not known is left out."""
-    workers = plural(len(pace.workers), "worker") if pace.workers else ""
-    is_open = pace.done < pace.total
+    workers = plural(len(course.workers), "worker") if course.workers else ""
+    is_open = course.done < course.total
     parts = describe_figures(
-        pace.figures.num_bytes,
-        pace.figures.total_bytes,
-        rates=(pace.rate_now, pace.rate_mean),
-        seconds_left=pace.seconds_left if is_open else None,
+        course.figures.num_bytes,
+        course.figures.total_bytes,
+        rates=(course.rate_now, course.rate_mean),
+        seconds_left=course.seconds_left if is_open else None,
         workers=workers,
-        num_retried=pace.figures.num_retried,
+        num_retried=course.figures.num_retried,
     )
     return ", ".join(parts)
 
@@ -201,17 +201,17 @@ def plural(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
-def _meet(pace: Pace, figures: Figures) -> Pace:
+def _meet(course: Course, figures: Figures) -> Course:
     """Note who did the last unit."""
     if not figures.worker:
-        return pace
-    slowest = pace.slowest
+        return course
+    slowest = course.slowest
     if slowest is None or figures.seconds > slowest.seconds:
         slowest = SlowUnit(figures.unit, figures.seconds, host_of(figures.worker))
-    return replace(pace, seen={**pace.seen, figures.worker: pace.now}, slowest=slowest)
+    return replace(course, seen={**course.seen, figures.worker: course.now}, slowest=slowest)
 
 
-def _rate(since: tuple[float, int, int], pace: Pace, column: int) -> float | None:
-    last = pace.samples[-1]
+def _rate(since: tuple[float, int, int], course: Course, column: int) -> float | None:
+    last = course.samples[-1]
     seconds = last[0] - since[0]
     return (last[column] - since[column]) / seconds if seconds > 0 else None

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from jobs.console.figures import Figures, Pace, Tell, describe_pace, go_on
+from jobs.console.figures import Course, Figures, Tell, describe_course, go_on
 from jobs.console.json_log import current_log
 from jobs.console.secret_texts import mask
 
@@ -82,7 +82,7 @@ class Progress:
         self._is_quiet = is_quiet
         self._is_json = current_log().is_json
         self._is_terminal = sys.stderr.isatty() and not self._is_json
-        self._pace: Pace | None = None
+        self._pace: Course | None = None
         self._step = ""
         self._last = 0.0
         self._done = 0
@@ -97,7 +97,7 @@ class Progress:
             return
         now, detail = time.monotonic(), figures.unit
         self._pace = go_on(self._pace, step, done=done, total=total, figures=figures, now=now)
-        figured = describe_pace(self._pace)
+        figured = describe_course(self._pace)
         if self._is_terminal:
             self._draw(step, done, total, figured or detail)
         elif (

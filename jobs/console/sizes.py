@@ -3,7 +3,7 @@
 import math
 import re
 
-from jobs.errors import RecipeError
+from jobs.errors import RecipeError, UsageError
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 SIZES = {
@@ -45,6 +45,18 @@ def format_wait(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes}m{rest:02d}s"
     return f"{minutes // 60}h{minutes % 60 + (rest > 0):02d}m"
+
+
+def parse_age(text: str) -> float:
+    """Seconds from "7d", "12h" or "0".
+
+    Raises:
+        UsageError: neither.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)", text.strip())
+    if not match:
+        raise UsageError(f"{text!r} is not an age such as 7d or 12h")
+    return float(match[1]) * SECONDS.get(match[2], 1)
 
 
 def parse_shard_size(text: str) -> int:

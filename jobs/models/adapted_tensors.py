@@ -14,8 +14,8 @@ from jobs.merge.chunk_arithmetic import ChunkArithmetic
 from jobs.merge.chunks import ChunkReader
 from jobs.merge.memory import fit_worker
 from jobs.models.tensor_reads import (
+    Extremes,
     ReadTensors,
-    Seen,
     empty_like,
     find_largest,
     look_at,
@@ -53,7 +53,7 @@ def add_adapter(checkpoint: Checkpoint, base: Checkpoint, device: torch.device) 
     arithmetic = ChunkArithmetic(plan, memory.chunk_bytes)
     specs = _planned_specs(plan)
     targets = {spec.name: empty_like(spec, device) for spec in specs}
-    seen = dict.fromkeys(targets, Seen())
+    seen = dict.fromkeys(targets, Extremes())
     for unit in plan.units:
         for read in reader.read(unit):
             chunk, tensor = read.chunk, read.chunk.placed.tensor

@@ -5,10 +5,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from cluster.errors import NotFoundError, PreconditionError
-from cluster.stores.open_store import open_store
 from fusion.checkpoints.checkpoint import Checkpoint
-from jobs.models.tensor_reads import no_longer_pinned
+from jobs.merge.model_files import read_side_files
 
 
 @contextlib.contextmanager
@@ -21,14 +19,8 @@ def side_files(checkpoint: Checkpoint) -> Iterator[Path]:
         SourceChangedError: a file is no longer the pinned one.
     """
     source = checkpoint if checkpoint.adapter is None else checkpoint.adapter.base
-    store = open_store(source.uri)
     with tempfile.TemporaryDirectory(prefix="metafuse-") as folder:
-        for file in source.side_files:
-            target = Path(folder) / file.name
-            try:
-                content = store.read(file.name, if_match=file.pin.etag, version=file.pin.version)
-            except (PreconditionError, NotFoundError):
-                raise no_longer_pinned(source.uri, file) from None
-            with target.open("xb") as stream:
+        for name, content in read_side_files(source).items():
+            with (Path(folder) / name).open("xb") as stream:
                 stream.write(content)
         yield Path(folder)

@@ -16,7 +16,7 @@ from fusion.checkpoints.checkpoint import Checkpoint, PinnedFile, TensorSpec
 from fusion.dtypes import FLOATS, ITEM_BYTES
 from fusion.errors import NonFiniteError
 from fusion.methods.contract import TORCH_DTYPES
-from jobs.errors import SourceChangedError
+from jobs.candidates.changes import changed
 
 # A range from a disk stays in the cache until it was looked at; from S3 8 to 16 MiB a request.
 LOCAL_PIECE_BYTES = 1 << 20
@@ -41,7 +41,7 @@ class ReadTensors:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Extremes:
     """What was seen of one tensor, or of a part of it.
 
     Attributes:
@@ -52,13 +52,13 @@ class Seen:
     num_bad: int = 0
     largest: float = 0.0
 
-    def with_part(self, part: "Seen") -> "Seen":
+    def with_part(self, part: "Extremes") -> "Extremes":
         """This and another part of the tensor."""
-        return Seen(self.num_bad + part.num_bad, max(self.largest, part.largest))
+        return Extremes(self.num_bad + part.num_bad, max(self.largest, part.largest))
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Stretch:
     """Elements [first, last) of a tensor."""
 
     spec: TensorSpec
@@ -76,7 +76,7 @@ class Part:
         return self.spec.start + self.last * ITEM_BYTES[self.spec.dtype]
 
 
-Span = tuple[Part, ...]  # parts side by side in one shard: one ranged read
+Span = tuple[Stretch, ...]  # parts side by side in one shard: one ranged read
 
 
 def read_tensors(checkpoint: Checkpoint, device: torch.device) -> ReadTensors:
@@ -93,7 +93,7 @@ def read_tensors(checkpoint: Checkpoint, device: torch.device) -> ReadTensors:
     piece_bytes = REMOTE_PIECE_BYTES if store.is_remote else LOCAL_PIECE_BYTES
     threads = REMOTE_THREADS if store.is_remote else LOCAL_THREADS
     targets = {spec.name: empty_like(spec, device) for spec in checkpoint.tensors}
-    seen = dict.fromkeys(targets, Seen())
+    seen = dict.fromkeys(targets, Extremes())
     with contextlib.ExitStack() as stack:
         reader = TensorReader(checkpoint, targets, piece_bytes)
         stack.callback(reader.close)
@@ -118,11 +118,11 @@ def cut_spans(specs: Iterable[TensorSpec], piece_bytes: int) -> list[Span]:
     as each begins at a multiple of its own element size in it.
     """
     spans: list[Span] = []
-    gathered: list[Part] = []
+    gathered: list[Stretch] = []
     for spec in sorted(specs, key=lambda spec: (spec.shard, spec.start)):
         count, step = math.prod(spec.shape), piece_bytes // ITEM_BYTES[spec.dtype]
         for first in range(0, count, step):
-            part = Part(spec, first, min(count, first + step))
+            part = Stretch(spec, first, min(count, first + step))
             if gathered and not _fits(gathered, part, piece_bytes):
                 spans.append(tuple(gathered))
                 gathered = []
@@ -130,18 +130,18 @@ def cut_spans(specs: Iterable[TensorSpec], piece_bytes: int) -> list[Span]:
     return [*spans, tuple(gathered)] if gathered else spans
 
 
-def look_at(values: torch.Tensor) -> Seen:
+def look_at(values: torch.Tensor) -> Extremes:
     """Bad elements and the largest magnitude of floating values [e], in their own dtype."""
     if not values.is_floating_point() or values.numel() == 0:
-        return Seen()
+        return Extremes()
     least, most = (float(bound) for bound in torch.aminmax(values))
     if math.isfinite(least) and math.isfinite(most):
-        return Seen(0, max(-least, most))
-    return Seen(int((~torch.isfinite(values)).sum()))
+        return Extremes(0, max(-least, most))
+    return Extremes(int((~torch.isfinite(values)).sum()))
 
 
 def find_largest(
-    name: str, specs: Sequence[TensorSpec], seen: Mapping[str, Seen]
+    name: str, specs: Sequence[TensorSpec], seen: Mapping[str, Extremes]
 ) -> tuple[float, str]:
     """The largest magnitude and the first tensor that has it, by shard and name.
 
@@ -183,7 +183,7 @@ class TensorReader:
         self._lock = threading.Lock()
         self._own = threading.local()
 
-    def read(self, span: Span) -> list[Seen]:
+    def read(self, span: Span) -> list[Extremes]:
         """Fill the parts of a span; returns what was seen of each.
 
         Float32 that is read for the CPU goes straight to where it stays.
@@ -202,7 +202,7 @@ class TensorReader:
         for reader in self._readers.values():
             reader.close()
 
-    def _take(self, part: Part, view: memoryview) -> Seen:
+    def _take(self, part: Stretch, view: memoryview) -> Extremes:
         count, dtype = part.last - part.first, TORCH_DTYPES[part.spec.dtype]
         values = torch.frombuffer(view, dtype=dtype, count=count)
         self._targets[part.spec.name].view(-1)[part.first : part.last].copy_(values)
@@ -219,7 +219,7 @@ class TensorReader:
         try:
             self._reader(file).read_into(view, start=span[0].start)
         except (PreconditionError, NotFoundError):
-            raise no_longer_pinned(self._store.uri, file) from None
+            raise changed(self._store, file.name, file.pin) from None
 
     def _reader(self, file: PinnedFile) -> Reader:
         with self._lock:
@@ -230,15 +230,7 @@ class TensorReader:
             return self._readers[file.name]
 
 
-def no_longer_pinned(uri: str, file: PinnedFile) -> SourceChangedError:
-    """The error about a file that is another one by now, or gone."""
-    return SourceChangedError(
-        f"{uri}/{file.name} is no longer what was pinned ({file.pin.etag}). Nothing was published.",
-        "run the same command again: it plans anew with what is there now",
-    )
-
-
-def _fits(gathered: Sequence[Part], part: Part, piece_bytes: int) -> bool:
+def _fits(gathered: Sequence[Stretch], part: Stretch, piece_bytes: int) -> bool:
     first, last = gathered[0], gathered[-1]
     return (
         part.spec.shard == last.spec.shard

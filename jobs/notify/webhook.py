@@ -23,7 +23,7 @@ WRONG_ADDRESS = "its address is no URL such as https://hooks.slack.com/services/
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Endpoint:
     """Where a webhook is. `path` holds the secret: it is never shown."""
 
     scheme: str
@@ -98,7 +98,7 @@ def _limited(work: Callable[[], str], seconds: float) -> str:
     return said[0] if said else f"no answer within {seconds:.0f} s"
 
 
-def _try(target: Target, addresses: list[str], body: bytes, patience: Patience) -> str:
+def _try(target: Endpoint, addresses: list[str], body: bytes, patience: Patience) -> str:
     problem = ""
     for number in range(TRIES):
         time.sleep(patience.hook_pause if number else 0)
@@ -110,7 +110,7 @@ def _try(target: Target, addresses: list[str], body: bytes, patience: Patience) 
     return problem
 
 
-def parse_target(url: str, *, allowed: Collection[str], trusted: Collection[str]) -> Target:
+def parse_target(url: str, *, allowed: Collection[str], trusted: Collection[str]) -> Endpoint:
     """Take a webhook's URL apart.
 
     Raises:
@@ -126,7 +126,7 @@ def parse_target(url: str, *, allowed: Collection[str], trusted: Collection[str]
     is_plain = path.isascii() and path.isprintable() and " " not in path
     if not host or not port or not is_plain or parts.username is not None:
         raise RefusedError(WRONG_ADDRESS)
-    target = Target(scheme, host, port, path)
+    target = Endpoint(scheme, host, port, path)
     if target.place not in allowed and target.place not in trusted:
         raise RefusedError(
             f"{target.place} is not an allowed host: notify.allow in the recipe or "
@@ -137,7 +137,7 @@ def parse_target(url: str, *, allowed: Collection[str], trusted: Collection[str]
     return target
 
 
-def find_addresses(target: Target, *, is_trusted: bool) -> list[str]:
+def find_addresses(target: Endpoint, *, is_trusted: bool) -> list[str]:
     """Every address behind a host.
 
     Raises:
@@ -182,7 +182,7 @@ def is_loopback(host: str) -> bool:
 class _Connection(http.client.HTTPConnection):
     """A connection to an address that was looked at, under the name that was asked for."""
 
-    def __init__(self, target: Target, address: str, seconds: float) -> None:
+    def __init__(self, target: Endpoint, address: str, seconds: float) -> None:
         super().__init__(target.host, target.port, timeout=seconds)
         self.default_port = PORTS[target.scheme]
         self._address = address
@@ -196,7 +196,7 @@ class _Connection(http.client.HTTPConnection):
             self.sock = context.wrap_socket(self.sock, server_hostname=self.host)
 
 
-def _post(connection: _Connection, target: Target, body: bytes) -> tuple[str, bool]:
+def _post(connection: _Connection, target: Endpoint, body: bytes) -> tuple[str, bool]:
     """One try: what went wrong, "" for nothing, and whether another try is useless."""
     headers = {"Content-Type": "application/json", "User-Agent": "metafuse"}
     try:

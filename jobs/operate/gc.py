@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from cluster.stores.store import ObjectInfo, Store, UploadInfo
+from jobs.exits import INTERRUPTED
 from jobs.outputs.keys import LEASE_KEY, MODEL_MANIFEST, REMOVED_KEY
 from jobs.outputs.lease import is_gone, read_lease
 from jobs.outputs.pointer import (
@@ -28,7 +29,7 @@ from jobs.outputs.pointer import (
 from jobs.outputs.run_folder import RunFolder
 from jobs.outputs.runs import Outcome, read_outcome, write_outcome
 
-Kind = Literal["upload", "baseline", "ledger", "model", "probe", "score"]
+LeftoverKind = Literal["upload", "baseline", "ledger", "model", "probe", "score"]
 FOLDER = re.compile(r"runs/([^/]+)/((model|baseline|ledger)-[^/]+)/")
 PROBE = re.compile(r"probe-[0-9a-f]{32}")
 # A lease beats every 5 s; one that was silent for so long is nobody's, whatever the clocks say.
@@ -49,7 +50,7 @@ class Leftover:
         upload: to abort, None where it is objects.
     """
 
-    kind: Kind
+    kind: LeftoverKind
     run: str
     place: str
     reason: str
@@ -115,7 +116,7 @@ def collect(
         seen = read_pointer(store)
         plan = _plan(store, seen, keep, older_than_seconds, now)
         for run in plan.abandoned:
-            ended = Outcome("abandoned", f"gc: not touched for long ({reason})", 130)
+            ended = Outcome("abandoned", f"gc: not touched for long ({reason})", INTERRUPTED)
             if write_outcome(RunFolder(store, run), ended).result != ended.result:
                 break  # its driver lives after all: look again
         else:
@@ -193,7 +194,7 @@ def _plan(
 def _leftovers_of(name: str, run: _Run, *, with_models: bool) -> Iterator[Leftover]:
     ended = "of a finished run" if run.has_outcome else "of a run that nobody took up again"
     for folder, entries in sorted(run.folders.items()):
-        kind: Kind = folder.partition("-")[0]  # type: ignore[assignment]  # by FOLDER
+        kind: LeftoverKind = folder.partition("-")[0]  # type: ignore[assignment]  # by FOLDER
         if kind == "model" and not with_models:
             continue
         # The manifest first: what is left of a model never looks whole.

@@ -15,7 +15,7 @@ from cluster.stores.store import (
 )
 
 
-class Guard(Protocol):
+class Permit(Protocol):
     """What is asked; a lease is one."""
 
     def confirm(self) -> None:
@@ -29,7 +29,7 @@ class Fenced:
     must not be overwritten is put under a condition as well.
     """
 
-    def __init__(self, store: Store, guard: Guard) -> None:
+    def __init__(self, store: Store, guard: Permit) -> None:
         self.uri = store.uri
         self.is_remote = store.is_remote
         self._store = store
@@ -101,7 +101,7 @@ class Fenced:
 class _FencedUpload:
     """An upload whose writes ask first."""
 
-    def __init__(self, upload: Upload, guard: Guard) -> None:
+    def __init__(self, upload: Upload, guard: Permit) -> None:
         self.key = upload.key
         self.id = upload.id
         self._upload = upload

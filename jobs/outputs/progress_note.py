@@ -17,7 +17,7 @@ from cluster.workers.patience import PATIENCE
 from cluster.workers.runner import host_of
 from fusion.canonical import from_json, to_json
 from fusion.errors import ManifestError
-from jobs.console.figures import Figures, Pace, Say, SlowUnit, Steps, go_on
+from jobs.console.figures import Course, Figures, Say, SlowUnit, Steps, go_on
 from jobs.outputs.keys import PROGRESS_KEY
 from jobs.outputs.lease import Lease
 
@@ -91,7 +91,7 @@ def kept_progress(
         clock: only goes forward, seconds.
     """
     ended = threading.Event()
-    latest: list[Pace] = []
+    latest: list[Course] = []
 
     def hear(step: str, done: int, total: int, figures: Figures) -> None:
         before = latest[0] if latest else None
@@ -120,25 +120,25 @@ def read_progress(store: Store) -> ProgressNote | None:
         return None
 
 
-def _note(pace: Pace, run: str, owner: str) -> ProgressNote:
-    workers = pace.workers
+def _note(course: Course, run: str, owner: str) -> ProgressNote:
+    workers = course.workers
     return ProgressNote(
         run=run,
         owner=owner,
         written=time.time(),
-        step=pace.step,
-        done=pace.done,
-        total=pace.total,
-        num_bytes=pace.figures.num_bytes,
-        total_bytes=pace.figures.total_bytes,
-        rate_now=pace.rate_now,
-        rate_mean=pace.rate_mean,
-        seconds_left=pace.seconds_left,
-        num_retried=pace.figures.num_retried,
+        step=course.step,
+        done=course.done,
+        total=course.total,
+        num_bytes=course.figures.num_bytes,
+        total_bytes=course.figures.total_bytes,
+        rate_now=course.rate_now,
+        rate_mean=course.rate_mean,
+        seconds_left=course.seconds_left,
+        num_retried=course.figures.num_retried,
         num_workers=len(workers),
         workers=workers[:WORKERS_NAMED],
         hosts=tuple(sorted({host_of(worker) for worker in workers}))[:WORKERS_NAMED],
-        slowest=pace.slowest,
+        slowest=course.slowest,
     )
 
 

@@ -25,13 +25,13 @@ from jobs.recipes.fields import (
 from jobs.recipes.mistakes import describe_mistake, mistake_path
 from jobs.recipes.resources import RecipeResources
 from jobs.recipes.strict_yaml import Document, read_text, read_yaml
-from jobs.recipes.task_fields import Task
+from jobs.recipes.task_fields import TaskBlock
 
 MAX_PROBLEMS = 50
 # Where nobody looks before a model is used, one false promotion in 200 nights, not in 20.
 UNATTENDED_ALPHA = 0.005
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
-Kind = TypeVar("Kind", bound=BaseModel)
+Checked = TypeVar("Checked", bound=BaseModel)
 
 
 WITHOUT_EFFECT: Any = {
@@ -55,7 +55,7 @@ class Recipe(Block):
     candidates: Annotated[tuple[str, ...], BeforeValidator(read_several), Field(min_length=1)]
     base: Annotated[str, Field(min_length=1)] | None = None
     select: Select = Select()
-    task: Task
+    task: TaskBlock
     weights: Weights = Weights()
     merge: Merge = Merge()
     output: Annotated[str, Field(min_length=1)]
@@ -180,7 +180,7 @@ def _located(path: str, folder: str) -> str:
     return str(Path(folder) / path) + ("/" if path.endswith("/") else "")
 
 
-def _validated(kind: type[Kind], document: Document) -> Kind:
+def _validated(kind: type[Checked], document: Document) -> Checked:
     if not isinstance(document.value, dict):
         raise RecipeError(
             f"{document.name}:1: a mapping of keys expected, found {type(document.value).__name__}",

@@ -23,7 +23,7 @@ IMPORT_STRING = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 NAMES = ("id", "cluster")
 
 
-class Slices(Block):
+class SliceShares(Block):
     """Shares of the evaluation data."""
 
     rank: Share = 0.3
@@ -32,7 +32,7 @@ class Slices(Block):
     audit: Share = 0.1
 
     @model_validator(mode="after")
-    def _sums_to_one(self) -> "Slices":
+    def _sums_to_one(self) -> "SliceShares":
         total = self.rank + self.select + self.gate + self.audit
         if abs(total - 1) > 1e-9:
             raise ValueError(f"shares must sum to 1, they sum to {total:g}")
@@ -78,13 +78,13 @@ def _class_number(value: Any) -> Any:
 Meaning = Annotated[str | int, BeforeValidator(_class_number)]
 
 
-class Task(Block):
+class TaskBlock(Block):
     """What the models are evaluated on."""
 
     kind: Annotated[str, AfterValidator(check_kind)]
     data: Annotated[str, Field(min_length=1)]
     columns: dict[str, str | None] = Field(default_factory=dict, validate_default=True)
-    slices: Slices = Slices()
+    slices: SliceShares = SliceShares()
     batch_size: Annotated[Whole, Field(ge=1, le=65536)] = 32
     max_length: Annotated[Whole, Field(ge=1)] | None = None
     # Left out of the recipe's identity where it is not used: older runs are the same runs.
@@ -106,7 +106,7 @@ class Task(Block):
         return fill_columns(spec, columns)
 
     @model_validator(mode="after")
-    def _has_labels(self) -> "Task":
+    def _has_labels(self) -> "TaskBlock":
         spec = TASK_SPECS.get(self.kind)
         if self.labels and spec is not None and spec.columns[spec.truth] != "label":
             raise wrong_at("labels", f"{self.kind} has no labels, its truths are numbers")

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from fusion.canonical import to_json
 from fusion.evidence.verdict import AccuracyChange
 from fusion.manifests.report import RunReport, ShownMetric
+from jobs.console.sizes import format_size
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 BADGES = {"PROMOTE": "PROMOTE", "HOLD": "HOLD", "REFUSE": "NOT DECIDED"}
@@ -125,8 +126,8 @@ def describe_change(change: AccuracyChange) -> str:
 
 
 def format_bytes(value: float | None) -> str:
-    """1.4 GB, decimal units."""
-    return "" if value is None else _scaled(value, ("B", "kB", "MB", "GB", "TB"))
+    """1.36 GB, decimal units."""
+    return "" if value is None else format_size(int(value))
 
 
 def format_count(value: float | None) -> str:

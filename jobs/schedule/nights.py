@@ -10,18 +10,18 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 
+from jobs.exits import ENDED
 from jobs.outputs.lease import Holder
 from jobs.schedule.timetable import Tick, Timetable, next_tick, ticks
 
-Status = Literal[
+NightStatus = Literal[
     "running", "cancelling", "waiting", "done", "failed", "missed", "skipped", "cancelled"
 ]
-Kind = Literal[
+Decided = Literal[
     "start", "retry", "done", "failed", "missed", "skip", "queue", "cancel", "cancelled",
     "take_over", "stopped", "changed",
 ]  # fmt: skip
 # Done or promoted, nothing new, held, not decided: the night has its answer.
-DONE = (0, 3, 4, 5)
 # Usage, recipe, safety, incompatible: the same again would end the same way.
 FINAL = (2, 10, 11, 12)
 MAX_TRIES = 5
@@ -49,7 +49,7 @@ class Night:
 
     date: str
     tick: float
-    status: Status
+    status: NightStatus
     holder: Holder | None = None
     tries: int = 0
     retry_at: float = 0.0
@@ -68,13 +68,13 @@ class Night:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class LogLine:
     """One line of the log: numbered, with time in UTC and the scheduler that decided."""
 
     number: int
     at: str
     by: str
-    decision: Kind
+    decision: Decided
     date: str
     run: str
     reason: str
@@ -88,7 +88,7 @@ class State:
     zone: str
     since: float
     nights: tuple[Night, ...] = ()
-    log: tuple[Decision, ...] = ()
+    log: tuple[LogLine, ...] = ()
     count: int = 0
     schema: int = 1
 
@@ -175,7 +175,7 @@ def _end(state: State, night: Night, seen: Seen, timetable: Timetable) -> State:
     """One of our own children has ended."""
     code = seen.ended[night.date]
     ended = replace(night, exit_status=code)
-    if code in DONE:
+    if code in ENDED:
         return _settle(state, ended, "done", f"exit status {code}", seen, timetable)
     if night.status == "cancelling":
         return _settle(state, ended, "cancelled", night.reason, seen, timetable)
@@ -185,7 +185,8 @@ def _end(state: State, night: Night, seen: Seen, timetable: Timetable) -> State:
     if seen.is_stopping:
         back = replace(ended, tries=max(night.tries - 1, 0))
         reason = "the scheduler was stopped; the next one goes on"
-        return _wait(state, back, "stopped", seen.now, reason, seen, timetable)
+        back = replace(back, retry_at=seen.now, reason=reason)
+        return _wait(state, back, "stopped", seen=seen, timetable=timetable)
     if night.tries >= MAX_TRIES:
         reason = f"exit status {code}, {night.tries} tries"
         return _settle(state, ended, "failed", reason, seen, timetable)
@@ -194,7 +195,8 @@ def _end(state: State, night: Night, seen: Seen, timetable: Timetable) -> State:
         reason = f"exit status {code}, and no time is left in catch_up for another try"
         return _settle(state, ended, "failed", reason, seen, timetable)
     reason = f"exit status {code}, next try at {_text(retry_at)}"
-    return _wait(state, ended, "retry", retry_at, reason, seen, timetable)
+    ended = replace(ended, retry_at=retry_at, reason=reason)
+    return _wait(state, ended, "retry", seen=seen, timetable=timetable)
 
 
 def _take_over(state: State, night: Night, seen: Seen, timetable: Timetable) -> State:
@@ -206,7 +208,8 @@ def _take_over(state: State, night: Night, seen: Seen, timetable: Timetable) -> 
         reason = f"the scheduler on {where} fell silent; too late to go on"
         return _settle(state, night, "failed", reason, seen, timetable)
     reason = f"the scheduler on {where} fell silent"
-    return _wait(state, night, "take_over", seen.now, reason, seen, timetable)
+    night = replace(night, retry_at=seen.now, reason=reason)
+    return _wait(state, night, "take_over", seen=seen, timetable=timetable)
 
 
 def _expire(state: State, seen: Seen, timetable: Timetable) -> State:
@@ -250,7 +253,7 @@ def _admit(state: State, tick: Tick, seen: Seen, timetable: Timetable) -> State:
         return _settle(state, _night(tick), "skipped", reason, seen, timetable)
     for night in state.nights:
         if night.status == "waiting":
-            to: Status = "failed" if night.tries else "skipped"
+            to: NightStatus = "failed" if night.tries else "skipped"
             reason = f"{tick.date} took its place"
             state = _settle(state, night, to, reason, seen, timetable)
     if running is None:
@@ -260,7 +263,8 @@ def _admit(state: State, tick: Tick, seen: Seen, timetable: Timetable) -> State:
         cancelled = replace(running, status="cancelling", reason=f"{tick.date} is due")
         state = _put(state, cancelled)
         state = _log(state, seen, timetable, "cancel", running.date, cancelled.reason)
-    return _wait(state, _night(tick), "queue", tick.at, reason, seen, timetable)
+    night = replace(_night(tick), retry_at=tick.at, reason=reason)
+    return _wait(state, night, "queue", seen=seen, timetable=timetable)
 
 
 def _start(state: State, seen: Seen, timetable: Timetable) -> State:
@@ -291,25 +295,23 @@ def _forget(state: State) -> State:
     )
 
 
-SETTLED_AS: Mapping[Status, Kind] = {
+SETTLED_AS: Mapping[NightStatus, Decided] = {
     "done": "done", "failed": "failed", "missed": "missed", "skipped": "skip",
     "cancelled": "cancelled",
 }  # fmt: skip
 
 
 def _settle(
-    state: State, night: Night, status: Status, reason: str, seen: Seen, timetable: Timetable
+    state: State, night: Night, status: NightStatus, reason: str, seen: Seen, timetable: Timetable
 ) -> State:
     state = _put(state, replace(night, status=status, holder=None, reason=reason))
     return _log(state, seen, timetable, SETTLED_AS[status], night.date, reason)
 
 
-def _wait(
-    state: State, night: Night, kind: Kind, retry_at: float, reason: str, seen: Seen,
-    timetable: Timetable,
-) -> State:  # fmt: skip
-    waiting = replace(night, status="waiting", holder=None, retry_at=retry_at, reason=reason)
-    return _log(_put(state, waiting), seen, timetable, kind, night.date, reason)
+def _wait(state: State, night: Night, kind: Decided, *, seen: Seen, timetable: Timetable) -> State:
+    """The night waits until its `retry_at`, for its `reason`."""
+    waiting = replace(night, status="waiting", holder=None)
+    return _log(_put(state, waiting), seen, timetable, kind, night.date, night.reason)
 
 
 def _put(state: State, night: Night) -> State:
@@ -318,11 +320,11 @@ def _put(state: State, night: Night) -> State:
 
 
 def _log(
-    state: State, seen: Seen, timetable: Timetable, kind: Kind, date: str, reason: str
+    state: State, seen: Seen, timetable: Timetable, kind: Decided, date: str, reason: str
 ) -> State:
     number = state.count + 1
     run = f"{timetable.name}-{date}" if date else ""
-    line = Decision(number, _text(seen.now), seen.me.owner, kind, date, run, reason)
+    line = LogLine(number, _text(seen.now), seen.me.owner, kind, date, run, reason)
     return replace(state, log=(*state.log, line), count=number)
 
 

@@ -14,8 +14,9 @@ from cluster.errors import ClusterError, NotFoundError, PreconditionError
 from cluster.stores.settled import Settled, read_settled
 from cluster.stores.store import Store
 from fusion.canonical import from_json, to_json
+from jobs.exits import INTERRUPTED, LOCKED
 from jobs.outputs.lease import Holder, is_gone, process_birth
-from jobs.schedule.nights import Decision, Night, Seen, State, advance, beat, begin_state, next_wake
+from jobs.schedule.nights import LogLine, Night, Seen, State, advance, beat, begin_state, next_wake
 from jobs.schedule.timetable import Timetable
 
 BEAT_SECONDS = 15.0
@@ -24,8 +25,6 @@ SILENT_SECONDS = 60.0
 IDLE_SECONDS = 7200.0
 STORE_AWAY_SECONDS = 10.0
 STOP_SECONDS = 30.0
-INTERRUPTED = 130
-LOCKED = 30
 
 
 class Child(Protocol):
@@ -56,33 +55,38 @@ def this_process() -> Holder:
     return Holder(uuid.uuid4().hex, "", socket.gethostname(), pid, process_birth(pid))
 
 
+@dataclass(frozen=True, slots=True)
+class StateFile:
+    """Where the schedule's state is kept."""
+
+    store: Store
+    key: str
+
+
 class Scheduler:
     """One scheduler of a recipe. `step` does all that can be done now."""
 
     def __init__(
         self,
-        store: Store,
-        key: str,
+        kept: StateFile,
         timetable: Timetable,
         *,
         begin: Callable[[Night], Child],
-        say: Callable[[Decision], None],
+        say: Callable[[LogLine], None],
         me: Holder,
         look_back_seconds: float = 0.0,
     ) -> None:
         """Nothing is asked of the store yet.
 
         Args:
-            store: of the state.
-            key: of the state in it.
+            kept: where the state is.
             timetable: when nights are due.
             begin: starts a night.
             say: told every decision of this scheduler, once.
             me: what its claims carry.
             look_back_seconds: how far back the very first scheduler looks for a night that is due.
         """
-        self._store = store
-        self._key = key
+        self._store, self._key = kept.store, kept.key
         self._timetable = timetable
         self._begin = begin
         self._say = say
@@ -93,7 +97,7 @@ class Scheduler:
         self._watched: dict[tuple[str, str], Watched] = {}
         self._next_beat = 0.0
         self._said = -1
-        self._last: Decision | None = None
+        self._last: LogLine | None = None
         self._read_last: Settled | None = None
         self.state: State | None = None
 

@@ -2,7 +2,8 @@
 
 import shlex
 
-from jobs.schedule.nights import DONE, FINAL
+from jobs.exits import ENDED
+from jobs.schedule.nights import FINAL
 from jobs.schedule.timetable import Timetable, read_clocks
 from jobs.schedule.units import Unit, UnitRequest, as_comment, is_every_day, number_list
 
@@ -105,7 +106,7 @@ StateDirectory=metafuse
 Environment=HOME=%S/metafuse
 ExecStart={" ".join(_systemd_word(word) for word in words)}
 # Nothing new, held and not decided are answers too.
-SuccessExitStatus={" ".join(str(code) for code in DONE if code)}
+SuccessExitStatus={" ".join(str(code) for code in ENDED if code)}
 # A wrong recipe, a refusal and models that do not fit stay what they are.
 RestartPreventExitStatus={" ".join(map(str, FINAL))}
 Restart=on-failure

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.errors import RunnerError
 from jobs.console.json_log import VARIABLE, read_log
 from jobs.errors import LockedError, RecipeError
+from jobs.exits import INTERRUPTED
 from jobs.recipes.recipe import Recipe, load_recipe, parse_recipe, unattended
 from jobs.recipes.strict_yaml import read_text
 from jobs.submit.runtime_env import load_runtime_env
@@ -19,7 +20,6 @@ from jobs.submit.runtime_env import load_runtime_env
 if TYPE_CHECKING:
     from cluster.ray.jobs_api import Job, JobsApi
 
-INTERRUPTED = 130
 # A folder that nobody has: what starts from it was written as a relative place.
 NOWHERE = "/\0"
 # A host that goes silent is noticed in half a minute instead of seven.

@@ -13,7 +13,8 @@ from fusion.checkpoints.checkpoint import Pin
 from fusion.scores.contract import TaskSpec
 from fusion.scores.records import SMALLEST_CLUSTERS
 from fusion.scores.slices import SLICES
-from jobs.errors import DataError, SourceChangedError
+from jobs.candidates.changes import changed
+from jobs.errors import DataError
 from jobs.tasks.contract import EvaluationTask
 from jobs.tasks.slicing import Slices
 
@@ -124,16 +125,11 @@ def read_table(task: EvaluationTask) -> Any:
     from jobs.outputs.parquet_file import read_parquet
 
     folder, _, name = task.data.rpartition("/")
+    store = open_store(folder or ".")
     try:
-        content = open_store(folder or ".").read(
-            name, if_match=task.pin.etag, version=task.pin.version
-        )
+        content = store.read(name, if_match=task.pin.etag, version=task.pin.version)
     except (PreconditionError, NotFoundError):
-        raise SourceChangedError(
-            f"{task.data} is no longer the pinned evaluation data ({task.pin.etag}). Nothing was "
-            "published.",
-            "run the same command again: it starts an attempt with the new data",
-        ) from None
+        raise changed(store, name, task.pin) from None
     except ClusterError:
         raise
     reader = pa.BufferReader(content)

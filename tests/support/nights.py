@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from cluster.errors import UnreachableError
 from jobs.outputs.lease import Holder
-from jobs.schedule.scheduler import Scheduler, read_state
+from jobs.schedule.scheduler import Scheduler, StateFile, read_state
 from jobs.schedule.timetable import Timetable
 
 KEY = "schedule/nightly.json"
@@ -102,7 +102,11 @@ class Host:
         self.starts += 1
         me = Holder(f"{self.name}-{self.starts}", "", f"host-{self.name}", 1, "")
         self.scheduler = Scheduler(
-            self.store, KEY, self.table, begin=self.begin, say=self.world.lines.append, me=me
+            StateFile(self.store, KEY),
+            self.table,
+            begin=self.begin,
+            say=self.world.lines.append,
+            me=me,
         )
         self.wake = self.world.now
 

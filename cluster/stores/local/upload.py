@@ -27,6 +27,11 @@ class LocalUpload:
             raise UnsupportedError(f"{upload_id!r} is not an upload of {uri}")
         self._aside = self._target.with_name(upload_id)
 
+    @property
+    def place(self) -> str:
+        """URI of the object that it will be."""
+        return f"{self._uri}/{self.key}"
+
     def start_part(
         self, number: int, /, *, offset: int, size: int, with_sha256: bool
     ) -> "LocalPartWriter":
@@ -35,11 +40,9 @@ class LocalUpload:
                 descriptor = os.open(self._aside, os.O_WRONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 raise self._gone() from None
-        place = f"{self._uri}/{self.key}"
         return LocalPartWriter(
-            descriptor, place, number, offset=offset, size=size, with_sha256=with_sha256,
-            upload=self,
-        )  # fmt: skip
+            self, descriptor, number, offset=offset, size=size, with_sha256=with_sha256
+        )
 
     def is_open(self) -> bool:
         return self._aside.exists()
@@ -109,17 +112,15 @@ class LocalPartWriter:
 
     def __init__(
         self,
+        upload: LocalUpload,
         descriptor: int,
-        where: str,
         number: int,
         *,
         offset: int,
         size: int,
         with_sha256: bool,
-        upload: LocalUpload,
     ) -> None:
         self._descriptor = descriptor
-        self._where = where
         self._number = number
         self._offset = offset
         self._size = size
@@ -135,7 +136,7 @@ class LocalPartWriter:
             while done < len(data):
                 done += os.pwrite(self._descriptor, data[done:], position + done)
         except OSError as error:
-            raise_translated(error, self._where)
+            raise_translated(error, self._upload.place)
         self._digest.update(data)
 
     def finish(self) -> Part:

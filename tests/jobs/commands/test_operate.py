@@ -6,7 +6,8 @@ import pytest
 
 from cluster.stores.open_store import open_store
 from jobs.cli.main import main
-from jobs.commands.operate import parse_age, parse_share
+from jobs.commands.operate import parse_share
+from jobs.console.sizes import parse_age
 from tests.support.light_runs import begin, drive
 from tests.support.tiny_lstm import RECIPE
 

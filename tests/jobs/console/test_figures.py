@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.console.figures import Figures, describe_pace, go_on
+from jobs.console.figures import Figures, describe_course, go_on
 
 
 def paced(entries, step="merge", total=10, total_bytes=10_000_000_000):
@@ -34,7 +34,7 @@ def test_what_an_earlier_driver_did_is_in_no_rate():
 def test_time_left_is_of_units_where_bytes_are_not_known():
     pace = go_on(None, "train", done=0, total=6, figures=Figures(), now=0.0)
     pace = go_on(pace, "train", done=2, total=6, figures=Figures(), now=10.0)
-    assert (pace.seconds_left, describe_pace(pace)) == (20, "20s left")
+    assert (pace.seconds_left, describe_course(pace)) == (20, "20s left")
 
 
 def test_the_first_small_file_says_nothing_of_the_time_left():
@@ -50,7 +50,7 @@ def test_a_worker_that_finished_nothing_for_a_while_is_not_at_work():
 
 def test_one_line_tells_all_of_it():
     pace = paced([(0.0, 0, 0, ""), (10.0, 5, 5_000_000_000, "h/1")])
-    assert describe_pace(pace) == (
+    assert describe_course(pace) == (
         "5.00 GB of 10.00 GB, 0.500 GB/s now, 0.500 mean, 10s left, 1 worker"
     )
 

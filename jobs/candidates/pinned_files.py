@@ -1,0 +1,26 @@
+"""The pinned files of one checkpoint, before their headers are read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cluster.stores.store import Store
+from fusion.checkpoints.checkpoint import PinnedFile
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedFiles:
+    """What a checkpoint is read from.
+
+    Attributes:
+        store: where they are.
+        uri: of the checkpoint.
+        name: of the candidate.
+        shards: with tensors.
+        sides: config, tokenizer and the like.
+    """
+
+    store: Store
+    uri: str
+    name: str
+    shards: Sequence[PinnedFile]
+    sides: Sequence[PinnedFile]
