@@ -105,7 +105,7 @@ def test_a_shard_that_was_replaced_or_removed_is_named_with_its_pin(tmp_path):
     checkpoint = pin(tmp_path / "m", random_tensors(1))
     etag = checkpoint.shards[0].pin.etag
     save_file(random_tensors(2), tmp_path / "m/model.safetensors")
-    said = f"model.safetensors is no longer what was pinned ({etag}). Nothing was published."
+    said = f"model.safetensors was {etag} ("
     for _ in range(2):
         with pytest.raises(SourceChangedError) as raised:
             read_tensors(checkpoint, CPU)
@@ -125,5 +125,5 @@ def test_ranges_from_s3_become_the_same_tensors_until_the_object_changes(tmp_pat
     read = read_tensors(checkpoint, CPU)
     assert all(torch.equal(read.tensors[name], big[name]) for name in big)
     store.put("m/model.safetensors", (tmp_path / "m/model.safetensors").read_bytes()[::-1])
-    with pytest.raises(SourceChangedError, match=r"m/model\.safetensors is no longer what was"):
+    with pytest.raises(SourceChangedError, match=r"m/model\.safetensors was .* when it was"):
         read_tensors(checkpoint, CPU)
