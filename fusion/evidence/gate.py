@@ -85,6 +85,9 @@ def judge(
     if incumbent is not None:
         pairs.insert(0, ("incumbent", *incumbent))
     found = [*problems, *_problems(fused, [records for _, _, records in pairs])]
+    unknown = [guard.metric for guard in rules.guards if guard.metric not in metrics]
+    if unknown:
+        raise ValueError(f"no guard for {unknown[0]}: the kind has {', '.join(metrics)}")
     if found:
         reason, sentence = found[0]
         return Verdict("REFUSE", reason, f"the test is not valid: {sentence}", ())

@@ -29,7 +29,8 @@ from jobs.tasks.data import pin_data
 
 folder, data, batch = sys.argv[1:]
 shares = {"rank": 0.3, "select": 0.2, "gate": 0.4, "audit": 0.1}
-task = EvaluationTask("text-classification", data, pin_data(data), "text", "label", "", "", shares,
+columns = {"text": "text", "label": "label"}
+task = EvaluationTask("text-classification", data, pin_data(data), columns, "", "", shares,
                       int(batch), None)
 job = ScoreJob(pin_checkpoint(folder, name="m")[0], "rank", task, folder + "/records")
 assert score_one(job).num_truncated == 0

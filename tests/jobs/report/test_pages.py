@@ -222,7 +222,7 @@ def test_without_a_forest_there_is_no_plot():
 
 def test_numbers_have_human_units():
     sizes = [format_bytes(value) for value in (0, 999, 1_400_000, 141e9)]
-    assert sizes == ["0 B", "999 B", "1.4 MB", "141 GB"]
+    assert sizes == ["0 B", "999 B", "1.4 MB", "141.00 GB"]
     assert [format_count(v) for v in (None, 12, 22_700_000)] == ["", "12", "22.7 M"]
     assert [format_seconds(v) for v in (None, 3.14, 250)] == ["", "3.1 s", "4 min 10 s"]
 
