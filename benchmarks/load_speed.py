@@ -38,7 +38,7 @@ PLACES = {
     "pin_checkpoint": ("jobs.candidates.pin", "jobs.discover"),
     "ScoreJob": ("jobs.evaluate.score", "jobs.evaluate"),
     "score_one": ("jobs.evaluate.score", "jobs.evaluate"),
-    "load_model": ("jobs.models.loading", "jobs.models.loading"),
+    "load_model": ("jobs.models.families", "jobs.models.families"),
     "peak_bytes": ("cluster.workers.process_memory", "jobs.process_memory"),
 }
 RECIPE = """\
@@ -92,7 +92,7 @@ def do_step(step: str, recipe: str) -> dict[str, float]:
     """One step in this process."""
     checkpoint = find("pin_checkpoint")(PLACE, name="m")[0]
     load_model, score_one = find("load_model"), find("score_one")
-    importlib.import_module("jobs.models.loading")
+    importlib.import_module("jobs.models.families")
     task = find("make_task")(find("load_recipe")(Path(recipe)))
     disk = DiskUse(tempfile.gettempdir())
     started = time.perf_counter()

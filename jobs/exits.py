@@ -1,4 +1,4 @@
-"""Exit statuses: of errors by their code, of verdicts and outcomes by name. Alerts key on these."""
+"""Exit statuses: of errors by their code, and of the ends of a run. Alerts key on these."""
 
 from collections.abc import Mapping
 

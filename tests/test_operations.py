@@ -16,7 +16,7 @@ from jobs.cli.group import cli
 from jobs.exits import EXIT_STATUSES
 from jobs.outputs.judgements import find_judgements
 from jobs.outputs.run_folder import RunFolder
-from jobs.run.publish import write_pages
+from jobs.run.write_results import write_pages
 from tests.support.calling import call
 from tests.support.light_runs import begin, drive
 from tests.support.tiny_lstm import RECIPE

@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.ray.nodes import find_nodes
 from cluster.ray.runner import RayRunner
-from cluster.workers.pool import Node
+from cluster.workers.board import Node
 from cluster.workers.runner import Item, Result
 
 ANSWER_SECONDS = 60.0

@@ -8,7 +8,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from cluster.errors import RunnerError, first_line
-from cluster.workers.pool import Node
+from cluster.workers.board import Node
 from cluster.workers.runner import Resources, this_worker
 
 # For an answer that has arrived: only its host can keep it, by going away now.

@@ -1,4 +1,4 @@
-"""The pool of worker actors on Ray: what `cluster.workers.pool` decides is carried out here.
+"""The pool of worker actors on Ray: what `cluster.workers.board` decides is carried out here.
 
 Ray notices a silent host after one to seven minutes. So every worker has a heartbeat on a thread
 of its own, and items of a silent one are done elsewhere.
@@ -23,8 +23,7 @@ from cluster.ray.nodes import (
     ray_options,
     timed,
 )
-from cluster.workers.patience import Patience
-from cluster.workers.pool import (
+from cluster.workers.board import (
     Board,
     Lane,
     Node,
@@ -32,6 +31,7 @@ from cluster.workers.pool import (
     find_room,
     usual_fingerprint,
 )
+from cluster.workers.patience import Patience
 from cluster.workers.runner import Done, Item, Resources, Result, host_of, this_worker
 
 log = logging.getLogger(__name__)

@@ -32,8 +32,8 @@ from cluster.ray.nodes import (
     timed,
 )
 from cluster.ray.watch import Watch
+from cluster.workers.board import Node, find_room
 from cluster.workers.patience import Patience
-from cluster.workers.pool import Node, find_room
 from cluster.workers.runner import Done, Item, Resources, Result, this_worker
 
 LOST_HOST_RETRIES = 2

@@ -16,7 +16,7 @@ from fusion.manifests.model import ModelManifest
 from jobs.consume.resolve import check_bytes, resolve
 from jobs.errors import UsageError
 from jobs.models.batches import batches, find_outputs
-from jobs.models.loading import find_loader, load_model
+from jobs.models.families import find_loader, load_model
 from jobs.outputs.keys import MODEL_MANIFEST, POINTER_KEY
 from jobs.outputs.verify import check_model
 

@@ -12,7 +12,7 @@ from cluster.workers.process_memory import peak_bytes
 from fusion.checkpoints.checkpoint import Checkpoint, checkpoint_digest
 from fusion.scores.records import Records
 from jobs.evaluate.record_files import format_records
-from jobs.models.loading import LoadedModel, load_model
+from jobs.models.families import LoadedModel, load_model
 from jobs.tasks.contract import EvaluationTask, Example
 from jobs.tasks.data import Examples
 from jobs.tasks.examples import load_examples, read_truths

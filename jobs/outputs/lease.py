@@ -20,8 +20,8 @@ from cluster.stores.settled import read_settled
 from cluster.stores.store import Store
 from cluster.workers.patience import PATIENCE, Patience
 from jobs.errors import LockedError
+from jobs.outputs.conditional_puts import read_or_none
 from jobs.outputs.keys import LEASE_KEY
-from jobs.outputs.puts import read_or_none
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from cluster.stores.store import Store
 from fusion.canonical import digest, from_json, to_json
 from fusion.errors import ManifestError
 from fusion.manifests.model import FileEntry, ModelManifest
+from jobs.outputs.conditional_puts import put_unless_same, read_or_none
 from jobs.outputs.keys import MODEL_MANIFEST
-from jobs.outputs.puts import put_unless_same, read_or_none
 
 
 def commit_model(

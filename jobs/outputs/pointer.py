@@ -15,8 +15,8 @@ from cluster.stores.store import Store
 from fusion.canonical import from_json, to_json
 from fusion.manifests.pointer import Action, Pointer, PointerChange
 from jobs.errors import PointerError
+from jobs.outputs.conditional_puts import put_unless_same, read_or_none
 from jobs.outputs.keys import OUTCOME_KEY, POINTER_KEY, POINTER_LOG
-from jobs.outputs.puts import put_unless_same, read_or_none
 from jobs.outputs.run_folder import RunFolder
 
 Moved = Literal["promoted", "held", "superseded", "lost", "already", "finished"]

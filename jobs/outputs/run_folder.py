@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cluster.stores.store import Store
-from jobs.outputs.puts import keep_first, read_or_none
+from jobs.outputs.conditional_puts import keep_first, read_or_none
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The end of a run: judged, promoted or not, finished. Safe to repeat, by any driver, anywhere."""
+"""The end of a run: promoted, held or refused, with its exit status; safe to repeat."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

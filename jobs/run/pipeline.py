@@ -8,10 +8,10 @@ from jobs.run.attempt import Attempt, ended_by, open_attempts, open_run
 from jobs.run.conclude import find_promoted, find_unchanged, finish, incumbents, promote
 from jobs.run.context import opened
 from jobs.run.merges import fuse_baselines, fuse_members, plan_members
-from jobs.run.publish import judge, publish
 from jobs.run.request import RunRequest, RunResult
 from jobs.run.weigh import choose_weights, rank_candidates
 from jobs.run.witness import Witness
+from jobs.run.write_results import judge, publish
 
 
 def run_recipe(request: RunRequest) -> RunResult:

@@ -1,1 +1,1 @@
-"""One file a kind of task: its columns, its examples."""
+"""Tasks: a file a kind (truth, rows, floor), over data, slices and scoring that all share."""

@@ -13,8 +13,8 @@ import ray
 from cluster.errors import RunnerError
 from cluster.ray.nodes import find_nodes
 from cluster.ray.runner import RayRunner
+from cluster.workers.board import Node, find_room
 from cluster.workers.patience import PATIENCE, Patience
-from cluster.workers.pool import Node, find_room
 from cluster.workers.runner import Resources
 from tests.support.ray_machines import STORE, in_background, ray_machines, seen
 from tests.support.waiting import end_of, wait_until

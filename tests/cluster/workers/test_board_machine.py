@@ -13,8 +13,8 @@ from hypothesis.stateful import (
     rule,
 )
 
+from cluster.workers.board import Board
 from cluster.workers.patience import Patience
-from cluster.workers.pool import Board
 
 PATIENCE = Patience(tries=3, shortest=10.0, longest=100.0, samples=2, straggler=2.0)
 LANES = [(worker, lane) for worker in range(3) for lane in range(2)]

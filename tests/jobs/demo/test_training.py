@@ -18,7 +18,7 @@ from jobs.candidates.find import find_candidates
 from jobs.demo import training as demo_training
 from jobs.demo.demo import PUBLISHED, prepare_demo
 from jobs.demo.training import BAD, BRANCHES, LABELS, ROTTEN, flip_bit, train_candidates
-from jobs.models.loading import load_model
+from jobs.models.families import load_model
 from jobs.recipes.recipe import load_recipe
 
 SHIPPED = Path(demo_training.__file__).parent / "demo_data"

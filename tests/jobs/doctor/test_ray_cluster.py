@@ -5,7 +5,7 @@ import pytest
 
 from cluster.ray.ask_hosts import NodeAnswer
 from cluster.ray.jobs_api import connect, list_jobs
-from cluster.workers.pool import Node
+from cluster.workers.board import Node
 from jobs.doctor.ray_cluster import Look, check_resources, compare_versions, look_around
 from jobs.recipes.recipe import load_recipe
 from tests.support.ray_head import metafuse, ray_head, ray_worker

@@ -19,7 +19,7 @@ MEASURE = """
 import json, sys
 from cluster.workers.process_memory import peak_bytes
 from jobs.candidates.pin import pin_checkpoint
-from jobs.models.loading import load_model
+from jobs.models.families import load_model
 
 def load(folder):
     return load_model(pin_checkpoint(folder, name="m")[0])

@@ -8,7 +8,7 @@ from jobs.candidates.pin import pin_checkpoint
 from jobs.consume.predict import predict
 from jobs.errors import ModelError
 from jobs.models.batches import find_outputs
-from jobs.models.loading import load_model
+from jobs.models.families import load_model
 from tests.support.tiny_models import TEXTS, write_classifier
 
 

@@ -26,7 +26,7 @@ from jobs.operate.history_row import HistoryRow
 from jobs.outputs.judgements import find_judgements
 from jobs.outputs.run_folder import RunFolder
 from jobs.recipes.recipe import load_recipe
-from jobs.run.publish import write_pages
+from jobs.run.write_results import write_pages
 from tests.jobs.commands.test_operate import call, read
 from tests.jobs.report.test_pages import HOSTILE, poisoned
 from tests.support.html_tables import Page

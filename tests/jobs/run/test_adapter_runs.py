@@ -12,7 +12,7 @@ from jobs.commands.merge import run_merge
 from jobs.commands.run import show_plan
 from jobs.consume.resolve import resolve
 from jobs.errors import IncompleteError, NoCandidatesError, RecipeError, SourceChangedError
-from jobs.models.loading import load_model
+from jobs.models.families import load_model
 from jobs.recipes.recipe import load_recipe
 from tests.support.predicting import probabilities
 from tests.support.running import run_project

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.workers.board import Board, Node, choose_nodes, find_room, usual_fingerprint
 from cluster.workers.patience import Patience
-from cluster.workers.pool import Board, Node, choose_nodes, find_room, usual_fingerprint
 from cluster.workers.runner import Resources
 
 GIB = 1 << 30

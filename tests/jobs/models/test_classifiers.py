@@ -7,7 +7,7 @@ from fusion.errors import NonFiniteError
 from jobs.candidates.pin import pin_checkpoint
 from jobs.consume.predict import predict
 from jobs.errors import ModelError, SourceChangedError
-from jobs.models.loading import load_model
+from jobs.models.families import load_model
 from tests.support.merging import merge
 from tests.support.predicting import num_truncated, probabilities
 from tests.support.tiny_models import edit_config, write_classifier

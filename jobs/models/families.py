@@ -1,4 +1,4 @@
-"""From a pinned checkpoint to a model: pinned bytes, checked tensors, no code of its own."""
+"""MODELS: which family loads a pinned checkpoint, and its head; no code of its own is run."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from fusion.scores.contract import Head
 from jobs.candidates.heads import DOES, check_head
 from jobs.errors import ModelError
 from jobs.models.adapted_tensors import load_tensors
+from jobs.models.classifiers import load_huggingface
 from jobs.models.contract import Model
-from jobs.models.decoders import load_decoder
-from jobs.models.encoders import load_huggingface
+from jobs.models.language_models import load_decoder
 from jobs.models.lstm import MODEL_TYPE, load_lstm
-from jobs.models.side_files import side_files
+from jobs.models.side_folder import side_files
 from jobs.models.unfilled import Unfilled
 
 # loader(folder of the side files, checkpoint, labels)
