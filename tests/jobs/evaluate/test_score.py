@@ -110,7 +110,7 @@ def test_data_that_changed_since_it_was_pinned_is_refused(project):
     path = project / "data" / "eval.parquet"
     shutil.copy(path, project / "copy")
     (project / "copy").replace(path)
-    with pytest.raises(SourceChangedError, match="evaluation data"):
+    with pytest.raises(SourceChangedError, match="when it was pinned"):
         load_examples(task)
 
 
