@@ -102,7 +102,8 @@ class TextModel:
             "input_ids": torch.tensor(ids, dtype=torch.int64),
             "attention_mask": torch.ones(len(ids), dtype=torch.bool),
         }
-        if "text_pair" in entry and "token_type_ids" in found:
+        # For single texts too, whose segments are all zero: rows of one batch have the same names.
+        if "token_type_ids" in found:
             tensors["token_type_ids"] = torch.tensor(found["token_type_ids"][row])
         if "target" in entry:
             target = self._tokenizer(text_target=str(entry["target"]))["input_ids"]

@@ -29,7 +29,7 @@ def find_task(kind: str) -> Task:
     module, _, name = kind.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, SyntaxError, NameError, TypeError, ValueError) as error:
+    except Exception as error:
         raise RecipeError(
             f"task.kind: {kind} cannot be imported: {str(error) or type(error).__name__}. Nothing "
             "was evaluated.",

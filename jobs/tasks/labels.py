@@ -125,10 +125,12 @@ def _guess(distinct: Mapping[str, object], labels: Sequence[str]) -> Mapping[str
     if not is_generic and all(str(number) in digits for number in wanted.values()):
         return {key: digits[str(number)] for key, number in wanted.items()}
     first = 0 if 0 in wanted.values() else 1
+    if min(wanted.values()) < first:
+        return {}  # counted otherwise, such as -1 and 1: half a guess tempts to a wrong other half
     return {
         key: labels[number - first]
         for key, number in wanted.items()
-        if 0 <= number - first < len(labels)
+        if number - first < len(labels)
     }
 
 
