@@ -77,10 +77,20 @@ def score_rows(
 def rescoring_difference(
     checkpoint: Checkpoint, task: EvaluationTask, records: Records, *, count: int = 16
 ) -> float:
-    """Largest change of a loss when a few examples are scored again, one by one."""
+    """Largest relative change when a few examples are scored again, one by one.
+
+    Of the losses, relative to the larger of 1 and the mean loss. Of models that tell a value: of
+    the values, relative to the larger of 1 and themselves, as the square of a small difference of
+    two large numbers tells nothing of how exact they are.
+    """
     examples = load_examples(task)
     row_of = {name: row for row, name in enumerate(examples.ids)}
     chosen = list(records.ids[:count])
-    loaded = load_model(checkpoint, find_task(task.kind).spec.head)
+    head = find_task(task.kind).spec.head
+    loaded = load_model(checkpoint, head)
     again, _ = score_rows(loaded, examples, [row_of[name] for name in chosen], task)
-    return float(np.abs(again.losses - records.losses[: len(chosen)]).max())
+    if head == "value" and again.outputs is not None and records.outputs is not None:
+        before = records.outputs[: len(chosen)]
+        return float((np.abs(again.outputs - before) / np.maximum(1.0, np.abs(before))).max())
+    scale = max(1.0, float(np.abs(records.losses).mean()))
+    return float(np.abs(again.losses - records.losses[: len(chosen)]).max()) / scale
