@@ -38,11 +38,13 @@ class TextModel:
         facts: list[Mapping[str, object]] = []
         example: list[int] = []
         num_truncated = 0
+        # Where one is a pair, all tell their segments: rows of one batch have the same names.
+        with_segments = any("text_pair" in entry for entry in inputs)
         for number, entry in enumerate(inputs):
             found, is_cut = self._tokens_of(entry, limit, stride)
             num_truncated += is_cut
             for row in range(len(found["input_ids"])):
-                rows.append(self._row(found, row, entry))
+                rows.append(self._row(found, row, entry, with_segments=with_segments))
                 facts.append(_places(found, row))
                 example.append(number)
         padding = {"input_ids": self._padding, "labels": IGNORED_LABEL}
@@ -57,12 +59,13 @@ class TextModel:
         return {name: value for name, value in answer.items() if name.endswith("logits")}
 
     def generate(self, batch: Mapping[str, Tensor], /, *, max_new_tokens: int) -> list[str]:
-        """Row by row, so that no row is padded."""
+        """Row by row, so that no row is padded; of a long prompt the end, which leaves room."""
         if self.head != "tokens":
             raise ModelError(f"a model with a head for {self.head} writes no text")
         written = []
         for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):
-            prompt = ids[mask].unsqueeze(0).to(self._model.device)
+            kept = max(1, find_limit(self._model.config, None) - max_new_tokens)
+            prompt = ids[mask][-kept:].unsqueeze(0).to(self._model.device)
             with torch.inference_mode():
                 out = self._model.generate(
                     prompt,
@@ -88,6 +91,8 @@ class TextModel:
         if len(whole["input_ids"][0]) <= limit:
             return whole, False
         cut = {"max_length": limit, "return_offsets_mapping": with_places}
+        if stride is None and self.head == "tokens":  # what is written goes on from the end
+            return {name: [row[-limit:] for row in rows] for name, rows in whole.items()}, True
         if stride is None:
             return self._tokenizer(*texts, truncation=True, **cut), True
         part = True if pair is None else "only_second"
@@ -96,14 +101,15 @@ class TextModel:
         )
         return windows, False
 
-    def _row(self, found: Any, row: int, entry: Mapping[str, object]) -> Mapping[str, Tensor]:
+    def _row(
+        self, found: Any, row: int, entry: Mapping[str, object], *, with_segments: bool
+    ) -> Mapping[str, Tensor]:
         ids = found["input_ids"][row] or [self._padding]
         tensors = {
             "input_ids": torch.tensor(ids, dtype=torch.int64),
             "attention_mask": torch.ones(len(ids), dtype=torch.bool),
         }
-        # For single texts too, whose segments are all zero: rows of one batch have the same names.
-        if "token_type_ids" in found:
+        if with_segments and "token_type_ids" in found:
             tensors["token_type_ids"] = torch.tensor(found["token_type_ids"][row])
         if "target" in entry:
             target = self._tokenizer(text_target=str(entry["target"]))["input_ids"]

@@ -67,7 +67,9 @@ def judge_fused(
         raise ModelError(
             f"{lost[0].name} could not be scored on the gate slice, nothing was judged: "
             f"{lost[0].code} {lost[0].message}",
-            "run the same command again",
+            "run the same command again"
+            if lost[0].name != INCUMBENT
+            else "mend that model, or put another in its place: metafuse rollback OUTPUT",
         )
     records = {name: found for (name, _), found in book.records.items()}
     pooled, spec = None, find_task(context.task.kind).spec

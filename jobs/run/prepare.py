@@ -16,11 +16,11 @@ from fusion.errors import MismatchError
 from fusion.evidence.selection import SelectRules, find_excess
 from fusion.evidence.weights import fixed_weights
 from fusion.plans.adapter_request import check_one_base
-from fusion.scores.contract import TaskSpec
+from fusion.scores.contract import Head, TaskSpec
 from jobs.candidates.find import Found, drop_mismatched, find_candidates
 from jobs.candidates.heads import check_head
 from jobs.candidates.skipped import Skipped, settle_advice
-from jobs.errors import IncompleteError, MemoryNeedError, RecipeError, TooFewError
+from jobs.errors import IncompleteError, MemoryNeedError, ModelError, RecipeError, TooFewError
 from jobs.evaluate.needs import DataSize, estimate_tokens, evaluation_memory, measure_data
 from jobs.recipes.blocks import Select
 from jobs.recipes.recipe import Recipe
@@ -81,6 +81,8 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
             "rename its folder",
         )
     found = drop_unconfigured(drop_too_large(found, recipe.select))
+    if recipe.select.on_mismatch == "drop":
+        found = drop_other_heads(found, find_task(recipe.task.kind).spec.head)
     found = check_candidates(found, recipe)
     check_count(
         [candidate.name for candidate in found.candidates],
@@ -128,6 +130,20 @@ def drop_unconfigured(found: Found) -> Found:
     )
     kept = tuple(c for c in found.candidates if c.adapter is not None or c.config)
     return replace(found, candidates=kept, skipped=found.skipped + dropped)
+
+
+def drop_other_heads(found: Found, head: Head) -> Found:
+    """Leave out models that are for another kind of task, unless all of them are."""
+    others = {}
+    for candidate in found.candidates:
+        try:
+            check_head(candidate, head)
+        except ModelError as error:
+            others[candidate.name] = Skipped(candidate.name, candidate.uri, error.code, str(error))
+    if len(others) == len(found.candidates):
+        return found
+    kept = tuple(c for c in found.candidates if c.name not in others)
+    return replace(found, candidates=kept, skipped=(*found.skipped, *others.values()))
 
 
 def check_weights(found: Found, recipe: Recipe) -> None:

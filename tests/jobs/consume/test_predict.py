@@ -80,6 +80,18 @@ def test_only_one_model_can_write_text(models, tmp_path):
         ask(writer, models / "a")
 
 
+@pytest.mark.parametrize("words", [20, 30, 63, 200])
+def test_a_prompt_of_any_length_is_gone_on_from_its_end(tmp_path, words):
+    writer = write_classifier(tmp_path / "g", "gpt2", head=False)  # it reads 64 tokens
+    end = "the film was great"
+    said = {}
+    for start in ("an awful dull book " * words, "it broke after a day " * words):
+        (answer,) = predict([pin(writer)], [1.0], [start + end * 8])
+        said[start] = answer.answer
+    assert len(set(said.values())) == 1 or words < 30
+    assert all(said.values())
+
+
 def test_a_broken_model_is_never_left_out_of_an_ensemble(capsys, models, tmp_path):
     broken = shutil.copytree(models / "b", tmp_path / "broken")
     path = broken / "model.safetensors"

@@ -48,3 +48,13 @@ def test_numbers_of_an_ensemble_are_averaged(tmp_path):
         assert (pooled.kind, pooled.probability) == ("number", None)
         mean = (float(alone.answer) + float(second.answer)) / 2
         assert float(pooled.answer) == pytest.approx(mean, abs=1e-4)
+
+
+def test_a_pair_has_the_same_number_beside_a_single_text_as_alone(tmp_path):
+    loaded = load_model(pin(write_classifier(tmp_path / "m", "bert", labels=("LABEL_0",))), "value")
+    pair = {"text": "the film was great and fine", "text_pair": "an awful dull book"}
+    short, long = {"text": "lovely"}, {"text": "it broke after a day " * 4}
+    alone = find_outputs(loaded.model, [pair], batch_size=1)[0]
+    for inputs in ([pair, short], [short, pair], [pair, long], [long, pair]):
+        found = find_outputs(loaded.model, inputs, batch_size=2)[inputs.index(pair)]
+        assert torch.allclose(found, alone, rtol=1e-5, atol=1e-6)

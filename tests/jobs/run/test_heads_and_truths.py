@@ -33,6 +33,23 @@ def test_a_model_with_another_head_is_refused_by_plan(capsys, project, changes, 
     assert message in err
 
 
+def test_a_model_with_another_head_is_left_out_where_the_recipe_says_so(capsys, project):
+    edit_config(project / "candidates" / "b", problem_type="multi_label_classification")
+    status, _, err = plan(capsys, project)
+    assert (status, "E-MODEL" in err) == (10, True)
+    edit_recipe(project, "output:", "select: {on_mismatch: drop}\noutput:")
+    status, out, _ = plan(capsys, project)
+    assert status == 0
+    assert "skip       b: E-MODEL b decides on several labels at once" in out
+
+
+def test_where_all_models_have_another_head_none_is_left_out_in_silence(capsys, project):
+    edit_all(project, problem_type="multi_label_classification")
+    edit_recipe(project, "output:", "select: {on_mismatch: drop}\noutput:")
+    status, _, err = plan(capsys, project)
+    assert (status, "E-MODEL" in err) == (10, True)
+
+
 def test_a_classifier_is_no_regression(capsys, project):
     edit_recipe(project, "kind: text-classification", "kind: regression")
     status, _, err = plan(capsys, project)
