@@ -2,12 +2,13 @@
 
 import functools
 import hashlib
+import itertools
 import json
 import math
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar, cast
 
@@ -15,8 +16,8 @@ from fusion.errors import ManifestError
 
 SCHEMA = 1
 
-
 Value = TypeVar("Value")
+Reader = Callable[[Any], Any]
 NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -60,7 +61,10 @@ def from_json(kind: type[Value], content: bytes) -> Value:
             f"{kind.__name__} has schema {found}, this version of metafuse reads {schema}",
             "use the version of metafuse that wrote it, or a newer one",
         )
-    return cast(Value, _typed(kind, raw, kind.__name__))
+    try:
+        return cast(Value, _reader(cast(Any, kind))(raw))
+    except _Mismatch as mismatch:
+        raise ManifestError(f"{kind.__name__}{mismatch.path}: {mismatch.problem}") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -86,78 +90,124 @@ def _plain(value: object) -> object:
     return value
 
 
-def _typed(kind: Any, raw: Any, where: str) -> Any:
-    origin = typing.get_origin(kind)
-    if is_dataclass(kind):
-        return _typed_dataclass(kind, raw, where)
-    if origin in (types.UnionType, typing.Union):
-        return _typed_union(kind, raw, where)
-    if origin is tuple:
-        return _typed_tuple(typing.get_args(kind), raw, where)
-    if origin is not None and issubclass(_class_of(origin), Mapping):
-        _check(isinstance(raw, dict), where, "an object", raw)
-        item = typing.get_args(kind)[1]
-        return {key: _typed(item, value, f"{where}.{key}") for key, value in raw.items()}
-    if origin is typing.Literal:
-        allowed = typing.get_args(kind)
-        _check(isinstance(raw, str) and raw in allowed, where, f"one of {allowed}", raw)
-        return raw
-    return _typed_scalar(kind, raw, where)
+class _Mismatch(Exception):
+    """A value that is not of its type; on its way up it gathers the path to the value."""
 
+    def __init__(self, expected: str, found: object) -> None:
+        super().__init__(expected)
+        self.problem = f"expected {expected}, found {found!r:.200}"
+        self.path = ""
 
-def _typed_scalar(kind: Any, raw: Any, where: str) -> Any:
-    if kind is object:
-        return raw
-    if kind is float:
-        if isinstance(raw, str) and raw in NOT_FINITE:
-            return NOT_FINITE[raw]
-        _check(isinstance(raw, int | float) and not isinstance(raw, bool), where, "a number", raw)
-        _check(abs(raw) <= sys.float_info.max, where, "a number in the range of float64", raw)
-        return float(raw)
-    right = isinstance(raw, kind) and (kind is bool or not isinstance(raw, bool))
-    _check(right, where, kind.__name__, raw)
-    return raw
-
-
-def _class_of(origin: Any) -> type:
-    return origin if isinstance(origin, type) else type(None)
-
-
-def _typed_dataclass(kind: Any, raw: Any, where: str) -> Any:
-    # A class that older releases stored in another shape says how to read it.
-    raw = kind.from_older(raw) if hasattr(kind, "from_older") else raw
-    _check(isinstance(raw, dict), where, "an object", raw)
-    hints = _hints(kind)
-    names = {f.name for f in fields(kind)}
-    needed = {f.name for f in fields(kind) if f.default is f.default_factory is MISSING}
-    _check(needed <= set(raw) <= names, where, f"fields {sorted(names)}", sorted(raw))
-    return kind(**{name: _typed(hints[name], raw[name], f"{where}.{name}") for name in raw})
+    def under(self, step: str) -> "_Mismatch":
+        self.path = step + self.path
+        return self
 
 
 @functools.cache
-def _hints(kind: Any) -> Mapping[str, Any]:
-    return typing.get_type_hints(kind)
+def _reader(kind: Any) -> Reader:
+    """What makes a value of a type from plain JSON; raises `_Mismatch`."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if is_dataclass(kind):
+        return functools.partial(_read_dataclass, kind)
+    if origin in (types.UnionType, typing.Union):
+        return _read_optional(kind, arguments)
+    if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
+        return functools.partial(_read_items, _reader(arguments[0]))
+    if origin is tuple:
+        return functools.partial(_read_entries, tuple(map(_reader, arguments)))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return functools.partial(_read_mapping, _reader(arguments[1]))
+    if origin is typing.Literal:
+        return functools.partial(_read_choice, arguments)
+    if kind is object:
+        return lambda raw: raw
+    return _read_float if kind is float else functools.partial(_read_scalar, kind)
 
 
-def _typed_union(kind: Any, raw: Any, where: str) -> Any:
-    members = typing.get_args(kind)
-    if raw is None:
-        _check(type(None) in members, where, str(kind), raw)
-        return None
+def _read_float(raw: Any) -> float:
+    if isinstance(raw, str) and raw in NOT_FINITE:
+        return NOT_FINITE[raw]
+    if not isinstance(raw, int | float) or isinstance(raw, bool):
+        raise _Mismatch("a number", raw)
+    if abs(raw) > sys.float_info.max:
+        raise _Mismatch("a number in the range of float64", raw)
+    return float(raw)
+
+
+def _read_scalar(kind: type, raw: Any) -> Any:
+    if not isinstance(raw, kind) or (kind is not bool and isinstance(raw, bool)):
+        raise _Mismatch(kind.__name__, raw)
+    return raw
+
+
+def _read_choice(allowed: tuple[Any, ...], raw: Any) -> Any:
+    if not isinstance(raw, str) or raw not in allowed:
+        raise _Mismatch(f"one of {allowed}", raw)
+    return raw
+
+
+def _read_optional(kind: Any, members: tuple[Any, ...]) -> Reader:
     others = [member for member in members if member is not type(None)]
-    _check(len(others) == 1, where, "an optional value", kind)
-    return _typed(others[0], raw, where)
+    if len(others) != 1:
+        raise _Mismatch("an optional value", kind)
+    read = _reader(others[0])
+    return lambda raw: None if raw is None else read(raw)
 
 
-def _typed_tuple(members: tuple[Any, ...], raw: Any, where: str) -> tuple[Any, ...]:
-    _check(isinstance(raw, list), where, "a list", raw)
-    if len(members) == 2 and members[1] is Ellipsis:
-        return tuple(_typed(members[0], item, f"{where}[{i}]") for i, item in enumerate(raw))
-    _check(len(raw) == len(members), where, f"{len(members)} entries", raw)
-    pairs = zip(members, raw, strict=True)
-    return tuple(_typed(member, item, f"{where}[{i}]") for i, (member, item) in enumerate(pairs))
+@functools.cache
+def _fields(kind: Any) -> tuple[Mapping[str, Reader], frozenset[str]]:
+    """Readers of a dataclass' fields by name, and the names of those without a default."""
+    hints = typing.get_type_hints(kind)
+    needed = (f.name for f in fields(kind) if f.default is f.default_factory is MISSING)
+    return {f.name: _reader(hints[f.name]) for f in fields(kind)}, frozenset(needed)
 
 
-def _check(condition: bool, where: str, expected: str, found: object) -> None:
-    if not condition:
-        raise ManifestError(f"{where}: expected {expected}, found {found!r:.200}")
+def _read_dataclass(kind: Any, raw: Any) -> Any:
+    # A class that older releases stored in another shape says how to read it.
+    raw = kind.from_older(raw) if hasattr(kind, "from_older") else raw
+    if not isinstance(raw, dict):
+        raise _Mismatch("an object", raw)
+    readers, needed = _fields(kind)
+    if not needed <= raw.keys() <= readers.keys():
+        raise _Mismatch(f"fields {sorted(readers)}", sorted(raw))
+    return kind(**_read_values(readers.__getitem__, raw))
+
+
+def _read_mapping(read: Reader, raw: Any) -> dict[str, Any]:
+    if not isinstance(raw, dict):
+        raise _Mismatch("an object", raw)
+    return _read_values(lambda _: read, raw)
+
+
+def _read_values(reader_of: Callable[[str], Reader], raw: dict[str, Any]) -> dict[str, Any]:
+    found = {}
+    for name, value in raw.items():
+        try:
+            found[name] = reader_of(name)(value)
+        except _Mismatch as mismatch:
+            raise mismatch.under(f".{name}") from None
+    return found
+
+
+def _read_items(read: Reader, raw: Any) -> tuple[Any, ...]:
+    if not isinstance(raw, list):
+        raise _Mismatch("a list", raw)
+    return _read_list(itertools.repeat(read), raw)
+
+
+def _read_entries(readers: tuple[Reader, ...], raw: Any) -> tuple[Any, ...]:
+    if not isinstance(raw, list):
+        raise _Mismatch("a list", raw)
+    if len(raw) != len(readers):
+        raise _Mismatch(f"{len(readers)} entries", raw)
+    return _read_list(readers, raw)
+
+
+def _read_list(readers: Iterable[Reader], raw: list[Any]) -> tuple[Any, ...]:
+    found: list[Any] = []
+    try:
+        for read, item in zip(readers, raw, strict=False):
+            found.append(read(item))
+    except _Mismatch as mismatch:
+        raise mismatch.under(f"[{len(found)}]") from None
+    return tuple(found)

@@ -98,8 +98,11 @@ def trouble(generator, hosts):
 
 @pytest.mark.parametrize(
     ("kind", "seed", "overlap", "nights"),
-    [("memory", 1, "skip", 200), ("memory", 2, "queue", 160), ("memory", 3, "cancel_older", 160),
-     ("local", 4, "skip", 60), ("local", 5, "cancel_older", 60)],
+    [("memory", 1, "skip", 70), ("memory", 2, "queue", 70), ("memory", 3, "cancel_older", 70),
+     ("local", 4, "skip", 40),
+     *(pytest.param("memory", 5 + i, overlap, 400, marks=pytest.mark.slow)
+       for i, overlap in enumerate(("skip", "queue", "cancel_older"))),
+     pytest.param("local", 8, "cancel_older", 100, marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_crashes_at_every_point_lose_no_date(tmp_path, kind, seed, overlap, nights):
     """Hosts die before and after a claim, between claim and start, in the middle of a night."""
