@@ -98,7 +98,7 @@ def find_token(
 
 
 def close_token_file() -> None:
-    """Ray makes its token readable by everybody; only its owner needs it."""
+    """Close Ray's token file to all users but its owner; Ray makes it readable by all."""
     path = Path.home() / ".ray" / "auth_token"
     if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
         path.chmod(0o600)

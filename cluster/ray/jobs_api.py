@@ -46,13 +46,14 @@ class Job:
     """What Ray knows about a job.
 
     Attributes:
-        id: its submission id.
+        id: submission id of the job.
         status: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED.
-        message: why it waits or failed; the end of its log where it failed.
-        exit_code: of its driver; None while it runs, and where it never started or was stopped.
-        metadata: as submitted.
-        started: seconds since 1970; None where Ray does not say.
-        ended: the same.
+        message: why the job waits or failed; the end of its log where it failed.
+        exit_code: exit status of the driver; None while it runs, and where it never started or was
+            stopped.
+        metadata: metadata that the job was submitted with.
+        started: start of the job, seconds since 1970; None where Ray does not say.
+        ended: end of the job, seconds since 1970; None where Ray does not say.
     """
 
     id: str
@@ -115,7 +116,7 @@ def connect(address: str) -> JobsApi:
 
 
 def find_anonymous_status(address: str) -> int:
-    """The HTTP status that somebody without a token gets who asks for the jobs: 200, 401 ...
+    """The HTTP status that a client without a token gets when it asks for the jobs: 200, 401 ...
 
     Raises:
         ClusterAwayError: the cluster does not answer.
@@ -168,12 +169,12 @@ def submit_job(
     """Submit a job, unless its id is taken.
 
     Args:
-        api: the cluster.
-        job_id: whoever comes first with it wins.
-        entrypoint: a command of the shell.
-        runtime_env: as Ray takes it; local folders in it are uploaded.
-        metadata: kept with the job, for everybody who may list jobs.
-        num_cpus: reserved for the driver; with 0 it runs on the head.
+        api: jobs API of the cluster.
+        job_id: submission id; the first caller that submits it gets it.
+        entrypoint: shell command that the job runs.
+        runtime_env: runtime environment as Ray takes it; Ray uploads local folders in it.
+        metadata: kept with the job; every user who may list jobs can read it.
+        num_cpus: CPUs reserved for the driver; 0 runs the driver on the head.
 
     Returns:
         False if there was a job of this id already.
@@ -276,15 +277,16 @@ def wait_for_job(
     """Wait until a job has ended. A cluster that is away for a moment is waited for.
 
     Args:
-        api: the cluster.
-        job_id: of the job.
-        on_line: hears every line of the driver's log once, all of them before the return.
-        on_status: hears of every change of the status or the message.
-        patience: between two questions, and while the cluster is away.
-        limit_seconds: after these the job is given as it is.
+        api: jobs API of the cluster.
+        job_id: submission id of the job.
+        on_line: called once with every line of the driver's log, with all of them before the
+            return.
+        on_status: called with the job at every change of its status or message.
+        patience: seconds between two questions, and how long the cluster may be away.
+        limit_seconds: seconds after which the job is returned as it is.
 
     Raises:
-        ClusterAwayError: it was away for longer.
+        ClusterAwayError: the cluster was away for longer than `patience` allows.
         RunnerError: the cluster no longer knows the job: its head was restarted.
     """
     log = LogReader(api, job_id, on_line)
