@@ -28,11 +28,11 @@ class Mismatch:
     """One difference.
 
     Attributes:
-        checkpoint: the one that differs from most of the others.
+        checkpoint: name of the checkpoint that differs from most of the others.
         code: E-TENSORS, E-SHAPE, E-DTYPE, E-VOCABULARY or E-CONFIG.
         text: what differs and how, for people.
-        tensor: its name, "" where it is not about a tensor.
-        key: of config.json, "" where it is not about that.
+        tensor: name of the tensor that differs; "" where the difference is not about a tensor.
+        key: key of config.json that differs; "" where the difference is not about config.json.
     """
 
     checkpoint: str
@@ -53,9 +53,10 @@ def find_mismatches(
     Where as many say one thing as another, the first checkpoint is taken to be right.
 
     Args:
-        checkpoints: with names that differ.
-        cast: floating dtypes may differ (the merge casts); whole numbers never.
-        vocabularies: token -> id by checkpoint name, to name a token that differs.
+        checkpoints: checkpoints to compare, with names that differ.
+        cast: whether floating dtypes may differ (the merge casts them); whole numbers never may.
+        vocabularies: token -> id by checkpoint name, to name a token that differs; None if not
+            known.
     """
     if len(checkpoints) < 2:
         return ()

@@ -37,8 +37,8 @@ def adapter_request(
 
     Args:
         checkpoints: n adapters of one base.
-        weights: n finite numbers whose sum is not 0; they are divided by it.
-        wish: of its dtype None writes factors in float32 (float64 where one is).
+        weights: n finite numbers whose sum is not 0; they are divided by their sum.
+        wish: dtype of the output; None in it writes factors in float32 (float64 where one is).
 
     Raises:
         WeightError: number, value or sum of the weights.
