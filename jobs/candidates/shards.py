@@ -28,9 +28,9 @@ def find_shards(
     """Names of the shards of a checkpoint, sorted; () where there is none at all.
 
     Args:
-        present: names of the files in its folder.
-        index: tensor -> shard, None where there is no index.
-        name: of the checkpoint, for messages.
+        present: names of the files in the checkpoint's folder.
+        index: tensor -> shard; None where there is no index.
+        name: name of the checkpoint, for messages.
 
     Raises:
         UnsafeNameError: a name that is not a plain file name.
