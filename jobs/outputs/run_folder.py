@@ -11,8 +11,8 @@ class RunFolder:
     """runs/RUN of an output.
 
     Attributes:
-        store: of the output.
-        run: name with attempt.
+        store: store of the output.
+        run: name of the run with attempt.
     """
 
     store: Store
