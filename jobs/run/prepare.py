@@ -38,12 +38,12 @@ class Prepared:
     """What a run starts from.
 
     Attributes:
-        candidates: that agree with each other.
-        skipped: found, but not usable.
+        candidates: candidates that agree with each other.
+        skipped: candidates that were found but are not usable.
         task: with the evaluation data pinned.
         slices: of the evaluation data.
-        num_tokens: of the rank and gate slices together, about.
-        base: of candidates that are adapters.
+        num_tokens: about how many tokens the rank and gate slices have together.
+        base: base of candidates that are adapters; None where no base was named.
         data: how large the evaluation data is in memory.
     """
 
