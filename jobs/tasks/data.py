@@ -35,10 +35,10 @@ class Examples:
     """n examples, in the order of the file.
 
     Attributes:
-        inputs: what a model reads, by role.
-        texts: all texts of each example, as one.
-        cells: the truth's column, as in the file.
-        sliced: ids, clusters and slices.
+        inputs: what a model reads of each example, by role.
+        texts: all texts of each example, joined into one.
+        cells: cells of the truth's column, as in the file.
+        sliced: ids, clusters and slices of the examples.
     """
 
     inputs: tuple[Mapping[str, object], ...]
