@@ -45,7 +45,7 @@ def check_jobs_reachable(address: str) -> None:
     """Requests of Ray's client have no time limit where nothing answers.
 
     Raises:
-        RunnerError: it is not an address of a Jobs API, or nothing listens there.
+        RunnerError: the address is not one of a Jobs API, or nothing listens there.
     """
     parts = urlsplit(address)
     if parts.scheme not in WEB_PORTS or not parts.hostname:

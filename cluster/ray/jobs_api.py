@@ -77,7 +77,7 @@ class JobsApi(JobSubmissionClient):  # type: ignore[misc]  # ray has no types
         """Connect, and see that the cluster answers and takes the token.
 
         Raises:
-            RunnerError: it does not.
+            RunnerError: the cluster does not answer, or refuses the token.
         """
         self._where = address
         self._token = token
@@ -213,7 +213,7 @@ def delete_job(api: JobsApi, job_id: str, *, sleep: Callable[[float], None] = ti
     """Forget a job that has ended. Takes some seconds.
 
     Raises:
-        RunnerError: it has not ended, or the cluster does not answer.
+        RunnerError: the job has not ended, or the cluster does not answer.
     """
     for _ in range(DELETE_TRIES):
         try:

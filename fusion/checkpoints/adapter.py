@@ -123,7 +123,7 @@ def parse_settings(settings: Mapping[str, object], *, name: str) -> Scaling:
     """Ranks and alphas, after everything that would change the arithmetic was ruled out.
 
     Raises:
-        MismatchError: another kind of adapter, or a setting that is not a value of its kind.
+        MismatchError: the adapter is of another kind, or a setting is not a value of its kind.
     """
     kind = settings.get("peft_type")
     if kind != "LORA":

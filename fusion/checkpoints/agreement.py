@@ -78,7 +78,7 @@ def check_agree(
     """Raise one error that lists all differences.
 
     Raises:
-        MismatchError: its code is that of the gravest difference.
+        MismatchError: there are differences; the error's code is that of the gravest one.
     """
     refuse_mismatches(
         find_mismatches(checkpoints, cast=cast, vocabularies=vocabularies), checkpoints
@@ -89,7 +89,7 @@ def refuse_mismatches(found: Sequence[Mismatch], checkpoints: Sequence[Checkpoin
     """Raise one error that lists these differences; nothing happens if there are none.
 
     Raises:
-        MismatchError: its code is that of the gravest difference.
+        MismatchError: there are differences; the error's code is that of the gravest one.
     """
     if not found:
         return

@@ -65,7 +65,7 @@ def check_one_base(checkpoints: Sequence[Checkpoint]) -> tuple[Adapter, ...]:
     """The adapters of checkpoints that all are adapters of the same bytes.
 
     Raises:
-        MismatchError: they are not.
+        MismatchError: a checkpoint is no adapter, or the bases differ.
     """
     check_bases(checkpoints)
     whole = [c.name for c in checkpoints if c.adapter is None]

@@ -131,9 +131,9 @@ def read_header(store: Store, file: PinnedFile, *, name: str) -> tuple[TensorSpe
 
     Raises:
         PreconditionError: the shard changed meanwhile.
-        TruncatedError: it ends too early.
-        PickleError: its content is that of a pickle.
-        HeaderError: its header is refused.
+        TruncatedError: the shard ends too early.
+        PickleError: the shard's content is a pickle.
+        HeaderError: the shard's header is refused.
     """
     where, pin = f"{name}/{file.name}", file.pin
     first = _read_range(store, file.name, pin, 0, min(SPECULATIVE_BYTES, pin.size))

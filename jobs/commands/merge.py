@@ -132,7 +132,7 @@ def _check_device(device: str) -> None:
     """Refuse a device that is not here.
 
     Raises:
-        UnsupportedError: it is not.
+        UnsupportedError: the device is not here.
     """
     if device == "cpu":
         return

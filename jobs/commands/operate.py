@@ -91,7 +91,7 @@ def check_reason(reason: str) -> str:
     """A reason that says something.
 
     Raises:
-        UsageError: it is blank.
+        UsageError: the reason is blank.
     """
     if not reason.strip():
         raise UsageError("--reason is empty; nothing was changed")

@@ -138,7 +138,7 @@ def load_timetable(path: Path) -> tuple[Recipe, Timetable]:
     """A recipe and its schedule.
 
     Raises:
-        RecipeError: it has mistakes, or no schedule.
+        RecipeError: the recipe has mistakes, or no schedule.
     """
     recipe = load_recipe(path)
     timetable = timetable_of(recipe)

@@ -93,8 +93,8 @@ def predict(
 
     Raises:
         MismatchError: the models have other labels, or labels without names.
-        UsageError: several models, one of which writes text.
-        ModelError: as `load_model`.
+        UsageError: there are several models, one of which writes text.
+        ModelError: a model cannot be loaded, see `load_model`.
     """
     writers = [c for c in checkpoints if find_head(c.config) == "tokens"]
     if writers and len(checkpoints) > 1:

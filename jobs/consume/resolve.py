@@ -42,7 +42,7 @@ def resolve(output: str, *, with_bytes: bool = False) -> Resolved:
     Raises:
         NoCandidatesError: nothing was promoted yet.
         PointerError: the pointer is gone while its log is there.
-        ManifestError: what is there is not what was promoted.
+        ManifestError: the model that is there is not the one that was promoted.
     """
     store = open_store(output)
     seen = read_pointer(store)

@@ -58,7 +58,7 @@ def parse_output(out: str, *, folder: str) -> MergeOutput:
 
     Raises:
         UsageError: `out` names no folder, or a key that no store has.
-        UnsupportedError: another kind of store.
+        UnsupportedError: `out` names another kind of store.
     """
     scheme, separator, rest = out.partition("://")
     if not separator or scheme == "file":

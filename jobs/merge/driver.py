@@ -70,7 +70,7 @@ def merge_all(
             already.
 
     Raises:
-        SourceChangedError, NonFiniteError, IntegerError: as a worker found them.
+        SourceChangedError, NonFiniteError, IntegerError: a worker found the error.
         DigestError: bytes changed on the way from a source or to the output.
     """
     started = time.monotonic()
@@ -144,7 +144,7 @@ class MergeWorkerMaker:
         """A worker, unless this host computes otherwise than what is finished.
 
         Raises:
-            RunnerError: its units would not fit to the others'.
+            RunnerError: the host computes otherwise than the hosts of the finished units.
         """
         from jobs.merge.worker import MergeWorker
 

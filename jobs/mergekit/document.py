@@ -85,8 +85,8 @@ def parse_mergekit(text: str, *, name: str, folder: str) -> MergekitDocument:
     """A document from its text.
 
     Raises:
-        RecipeError: not a mergekit document, or a part that is not offered.
-        MethodError: another merge method.
+        RecipeError: the text is no mergekit document, or has a part that is not offered.
+        MethodError: the merge method is not offered.
     """
     document = load_yaml(text, name=name)
     _check_offered(document)

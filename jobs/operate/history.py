@@ -79,7 +79,7 @@ def parse_history(content: bytes) -> tuple[HistoryRow, ...]:
     """The rows that `format_history` wrote.
 
     Raises:
-        ManifestError: it isn't such a file, or of another version.
+        ManifestError: the content is no history file, or one of another version.
     """
     try:
         table = read_parquet(pa.BufferReader(content))

@@ -49,8 +49,8 @@ def promote(store: Store, run: str, *, reason: str, is_dry_run: bool) -> Steered
 
     Raises:
         NoCandidatesError: there is no such run.
-        PointerError: it is not finished, made no judged model, or is another recipe's.
-        ManifestError: its model is not whole.
+        PointerError: the run is not finished, made no judged model, or is another recipe's.
+        ManifestError: the run's model is not whole.
     """
     read = Reading(store)
 

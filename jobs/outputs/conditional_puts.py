@@ -21,7 +21,7 @@ def put_unless_same(store: Store, key: str, content: bytes, *, may_replace: bool
     """Make sure that an object has this content, without writing what is there already.
 
     Raises:
-        ManifestError: it has another, and must not be replaced.
+        ManifestError: the object has other content, and must not be replaced.
     """
     try:
         store.put(key, content, if_absent=True)

@@ -43,7 +43,7 @@ def read_pointer(store: Store) -> SeenPointer | None:
     """The pointer of an output, or None where nothing was ever promoted.
 
     Raises:
-        ManifestError: it is there but cannot be read.
+        ManifestError: the pointer is there but cannot be read.
     """
     found = read_settled(store, POINTER_KEY)
     if found is None:
@@ -195,7 +195,7 @@ def check_owner(pointer: Pointer, recipe: str) -> None:
     """Refuse a pointer that another recipe writes.
 
     Raises:
-        PointerError: it does.
+        PointerError: another recipe writes the pointer.
     """
     if pointer.recipe != recipe:
         raise PointerError(

@@ -100,8 +100,8 @@ def check_model(store: Store, folder: str) -> CheckedModel:
     """A model by its own manifest: every file there, with the right size.
 
     Raises:
-        ManifestError: all files that are not.
-        NoManifestError: it has none.
+        ManifestError: names all files that are missing or have another size.
+        NoManifestError: the model has no manifest.
     """
     stem = f"{folder}/" if folder else ""
     try:

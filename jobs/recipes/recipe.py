@@ -114,7 +114,7 @@ def load_recipe(path: Path) -> Recipe:
     """Read a recipe; local paths in it are relative to its folder.
 
     Raises:
-        RecipeError: it cannot be read, or all its mistakes.
+        RecipeError: the recipe cannot be read, or has mistakes; the error lists all of them.
     """
     text = read_text(path)
     return parse_recipe(text, name=path.name, folder=str(path.absolute().parent))
@@ -137,7 +137,7 @@ def parse_recipe(text: str, *, name: str, folder: str) -> Recipe:
         folder: folder that relative local paths start from.
 
     Raises:
-        RecipeError: one line a mistake, in line order.
+        RecipeError: has one line for each mistake, in line order.
     """
     check_no_secrets(text, name=name)
     document = read_yaml(text, name=name)

@@ -136,7 +136,7 @@ def load_yaml(text: str, *, name: str) -> Document:
         name: name of the file, for messages.
 
     Raises:
-        RecipeError: with name:line, for anything that is not plain YAML.
+        RecipeError: the text is not plain YAML; the error begins with name:line.
     """
     document = read_yaml(text, name=name)
     if document.problems:
@@ -152,7 +152,8 @@ def read_yaml(text: str, *, name: str) -> Document:
         name: name of the file, for messages.
 
     Raises:
-        RecipeError: with name:line, for what cannot be parsed, is too large or too deep.
+        RecipeError: the text cannot be parsed, is too large or too deep; the error begins with
+            name:line.
     """
     if len(text.encode(errors="replace")) > MAX_BYTES:
         raise RecipeError(f"{name}: larger than {MAX_BYTES:,} bytes; it was not read")

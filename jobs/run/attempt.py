@@ -106,7 +106,7 @@ def open_run(request: RunRequest) -> Iterator[OpenRun]:
     """The output of a recipe with its lease, while the block runs.
 
     Raises:
-        LockedError: the same output is being written by a live driver.
+        LockedError: a live driver is writing to the same output.
         PointerError: the store keeps no conditional writes, or the pointer is another recipe's.
     """
     recipe = request.recipe
@@ -139,7 +139,7 @@ def ended_by(attempt: Attempt) -> Iterator[None]:
     that fails after another one has finished the run leaves no baseline behind in it.
 
     Raises:
-        LockedError: in place of the failure, where the lease is another driver's.
+        LockedError: another driver holds the lease; raised in place of the failure.
     """
     try:
         yield
@@ -159,7 +159,7 @@ def open_candidates(plan: RunPlan) -> tuple[Checkpoint, ...]:
     """The frozen candidates, which must still be the same bytes.
 
     Raises:
-        SourceChangedError: one is not.
+        SourceChangedError: a candidate no longer has the same bytes.
     """
     base = None
     if plan.base is not None:

@@ -91,7 +91,7 @@ def open_incumbent(context: RunContext, incumbent: Incumbent) -> Checkpoint:
     """The promoted model, after its manifests were found to be what the pointer says.
 
     Raises:
-        ManifestError: they are not.
+        ManifestError: a manifest is not what the pointer says.
     """
     store = context.store
     model = check_run(store, incumbent.run, incumbent.manifest_sha256)

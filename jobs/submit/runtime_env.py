@@ -20,8 +20,8 @@ def load_runtime_env(path: Path) -> dict[str, Any]:
     """Read a runtime environment as Ray takes it, YAML or JSON.
 
     Raises:
-        RecipeError: it is no mapping, holds what looks like a secret, or sets what submit sets.
-            No value is repeated in the message.
+        RecipeError: the file is no mapping, holds what looks like a secret, or sets what submit
+            sets. The message repeats no value.
     """
     value = load_yaml(read_text(path), name=path.name).value
     if not isinstance(value, dict):

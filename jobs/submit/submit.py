@@ -186,7 +186,7 @@ def exit_status(job: "Job") -> int:
     """The status of a job that has ended: its driver's own, or ours for the cluster's doing.
 
     Raises:
-        RunnerError: it failed and its driver left no status of its own.
+        RunnerError: the job failed and its driver left no status of its own.
     """
     if job.status == "SUCCEEDED":
         return 0

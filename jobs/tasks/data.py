@@ -84,7 +84,7 @@ def check_slices(sliced: Slices, task: EvaluationTask) -> None:
     """Refuse data whose clusters are too few to rank candidates and to judge a model.
 
     Raises:
-        DataError: with the clusters of every slice, and what near-duplicates took from it.
+        DataError: a slice has too few clusters; the error names the clusters of every slice.
     """
     pairs = set(zip(sliced.names, sliced.clusters, strict=True))
     counts = {name: sum(own == name for own, _ in pairs) for name in SLICES}
@@ -116,8 +116,8 @@ def read_table(task: EvaluationTask) -> Any:
     """The pinned table.
 
     Raises:
-        DataError: it cannot be read.
-        SourceChangedError: it is no longer what was pinned.
+        DataError: the table cannot be read.
+        SourceChangedError: the table is no longer what was pinned.
     """
     import pyarrow as pa
     from pyarrow import csv, json
