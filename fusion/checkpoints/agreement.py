@@ -18,7 +18,7 @@ HARMLESS_KEYS = frozenset({
     "_attn_implementation_autoset", "torchscript", "tokenizer_class",
 })  # fmt: skip
 HARMLESS_ENDS = ("dropout", "pdrop", "dropout_prob", "dropout_p", "layerdrop")
-# More lines than anyone reads, fewer than a terminal scrolls away for ever.
+# More lines than a reader needs, fewer than a terminal's scrollback holds.
 LISTED = 500
 SEVERITY = ("E-TENSORS", "E-SHAPE", "E-DTYPE", "E-VOCABULARY", "E-CONFIG")
 

@@ -1,4 +1,4 @@
-"""How fast a merge goes and who does it, from the ledger alone: whatever became of its driver."""
+"""How fast a merge goes and which workers do it, from the ledger alone, even without its driver."""
 
 import contextlib
 from collections.abc import Mapping, Sequence

@@ -186,7 +186,7 @@ class Reading:
 def _steer(store: Store, decide: Decide, *, is_dry_run: bool) -> Steered:
     """Read the pointer, decide, swap; again if another process wrote in between.
 
-    Whatever `decide` reads is read after the pointer, so the swap fails if that may have changed.
+    `decide` reads everything after the pointer, so the swap fails if any of it may have changed.
     """
     while True:
         seen = read_pointer(store)

@@ -89,7 +89,7 @@ def check_run(store: Store, run: str, manifest_sha256: str) -> CheckedModel:
 
 
 def read_removed(store: Store, run: str) -> str:
-    """By whom, when and why the model of a run was removed; "" if it was not."""
+    """Who removed the model of a run, when and why; "" if it was not removed."""
     try:
         return store.read(f"runs/{run}/{REMOVED_KEY}").decode(errors="replace").strip()
     except NotFoundError:

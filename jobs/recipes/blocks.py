@@ -110,7 +110,7 @@ class Schedule(Block):
 
 
 class Notify(Block):
-    """Whom to tell how a run ended. The address is a secret: it stays in the environment."""
+    """Where to report how a run ended. The address is a secret: it stays in the environment."""
 
     url_env: Annotated[str, AfterValidator(check_variable)] = "METAFUSE_WEBHOOK"
     on: tuple[Event, ...] = USUAL_EVENTS

@@ -41,7 +41,7 @@ class Ruling:
 
 
 def incumbents(store: Store, plan: RunPlan) -> Iterator[tuple[Incumbent | None, bool]]:
-    """Whom to judge a run's model against, and whether that is the last try.
+    """The incumbents to judge a run's model against, each with whether it is the last try.
 
     First the frozen incumbent, then each model promoted since. Ends early where another driver of
     the run has promoted the run itself.
