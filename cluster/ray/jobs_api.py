@@ -227,7 +227,7 @@ def delete_job(api: JobsApi, job_id: str, *, sleep: Callable[[float], None] = ti
 
 
 def read_log(api: JobsApi, job_id: str) -> str:
-    """All that the driver has printed so far; "" where the log cannot be had (its host is gone).
+    """The driver's output so far; "" where its log cannot be had (its host is gone).
 
     Raises:
         ClusterAwayError: the cluster does not answer.
@@ -323,7 +323,7 @@ def wait_for_job(
 
 @contextmanager
 def _address_alone(address: str) -> Iterator[None]:
-    """Ray's client would let RAY_API_SERVER_ADDRESS and RAY_ADDRESS win over what it is given."""
+    """Make Ray's client use `address`; it prefers RAY_API_SERVER_ADDRESS and RAY_ADDRESS."""
     name = "RAY_API_SERVER_ADDRESS"
     before = os.environ.get(name)
     os.environ[name] = address

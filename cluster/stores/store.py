@@ -230,7 +230,7 @@ class Store(Protocol):
         """All unfinished uploads whose key starts with `prefix`, sorted by key."""
 
     def find_part_check(self, key: str, /) -> PartCheck:
-        """How what is written is verified on its way; tried out once a process and endpoint.
+        """How the store verifies written bytes; tried out once a process and endpoint.
 
         Args:
             key: key of any object that the caller may write; nothing appears there.

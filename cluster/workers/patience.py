@@ -1,4 +1,4 @@
-"""How long things are waited for and how often they are tried: one value, handed to who waits."""
+"""How long to wait for things and how often to try them, as one value that callers pass on."""
 
 from dataclasses import dataclass
 

@@ -46,7 +46,7 @@ class Resources:
 
     @property
     def asked(self) -> dict[str, float]:
-        """What a host must have, as Ray calls it: a type of accelerator is 1 where it is there."""
+        """Resources that a host must have, by Ray's names; a type of accelerator counts 1."""
         asked = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": float(self.memory_bytes)}
         if self.accelerator_type:
             asked[f"{ACCELERATOR}{self.accelerator_type}"] = 1.0

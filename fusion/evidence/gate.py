@@ -173,7 +173,7 @@ def _aligned(reference: Records, fused: Records) -> tuple[Records, Records]:
 
 
 def _filled(records: Records, other: Records, order: Sequence[str]) -> Records:
-    """Records over `order`; what only `other` has gets the worst answer, with its own truth."""
+    """Records over `order`; one that only `other` has gets the worst answer and its own truth."""
     row = {name: i for i, name in enumerate(records.ids)}
     there = {name: i for i, name in enumerate(other.ids)}
     worst = int((records.losses / records.units).argmax())

@@ -139,7 +139,7 @@ def with_bases(checkpoints: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:
 
 
 def base_indices(checkpoints: Sequence[Checkpoint]) -> tuple[int, ...]:
-    """Of each checkpoint the index of its base, its own where it is whole."""
+    """The index of each checkpoint's base; a whole checkpoint has its own index."""
     digests = [checkpoint_digest(checkpoint) for checkpoint in checkpoints]
     places = {digest: index for index, digest in enumerate(digests)}
     return tuple(

@@ -107,7 +107,7 @@ class Course:
 
     @property
     def seconds_left(self) -> float | None:
-        """By the mean so far, of bytes where they are known, else of units; None for unknown.
+        """Seconds left at the mean rate, of bytes where known, else of units; None for unknown.
 
         The first small file says nothing: it takes a second, and a hundredth of what there is.
         """

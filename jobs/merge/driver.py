@@ -141,7 +141,7 @@ class MergeWorkerMaker:
     expected: str = ""
 
     def __call__(self) -> Callable[[UnitOrder], UnitRecord]:
-        """A worker, unless this host computes otherwise than what is finished.
+        """A worker, unless this host computes otherwise than those of the finished units.
 
         Raises:
             RunnerError: the host computes otherwise than the hosts of the finished units.

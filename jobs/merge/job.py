@@ -53,7 +53,7 @@ class UnitOrder:
 
     @property
     def effort(self) -> float:
-        """Bytes to write: what its time is compared by."""
+        """Bytes to write, by which the times of units are compared."""
         return float(max(1, self.unit.end - self.unit.start))
 
     @property

@@ -84,7 +84,7 @@ class UnitRecord:
 
     @property
     def part(self) -> Part:
-        """What the store is asked about."""
+        """The part that the store is asked about."""
         return Part(self.number, self.offset, self.size, self.etag, self.crc64nvme, self.sha256)
 
 
@@ -174,7 +174,7 @@ class Ledger:
                 self._store.put(key, content, is_durable=False)
 
     def read(self, shard: int) -> tuple[UnitRecord, ...]:
-        """Records of one output shard, current or not; what cannot be read counts as not done."""
+        """Records of one output shard, current or not; unreadable ones count as not done."""
         found = []
         for entry in self._store.list(f"{self._folder}/{shard + 1:05d}-"):
             with contextlib.suppress(ManifestError, NotFoundError):
@@ -231,7 +231,7 @@ class Ledger:
     def _begin(
         self, plan: MergePlan, index: int, models: Store, key: str, etag: str | None
     ) -> None:
-        """Note a new upload in place of what was read, unless another driver was quicker."""
+        """Note a new upload in place of the read one, unless another driver was quicker."""
         size = plan.shards[index].size
         upload = models.start_upload(key, size=size, metadata={"plan": plan.id})
         content = to_json(UploadRecord(upload.id))

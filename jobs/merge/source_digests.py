@@ -1,4 +1,4 @@
-"""Did what was read arrive as it was stored? CRCs of ranges, combined, against known digests.
+"""Check that source bytes arrived as they are stored: combined CRCs of ranges, known digests.
 
 A ranged GET carries no checksum, so a bit that flips on the way down goes unnoticed by the
 transport. A merge reads every byte of most shards once; the CRCs of those ranges combine into that

@@ -58,7 +58,7 @@ class Message:
 
 
 def describe_end(recipe: "Recipe", logical_date: str, result: "RunResult") -> Message:
-    """What is told of a run that came to its end."""
+    """The message about a run that came to its end."""
     event = EVENTS.get(result.exit_status, "failed")
     report = f"{result.output}/runs/{result.run}/report.html" if result.report else ""
     said = result.report.headline if result.report else ""
@@ -79,7 +79,7 @@ def describe_end(recipe: "Recipe", logical_date: str, result: "RunResult") -> Me
 
 
 def describe_failure(recipe: "Recipe", logical_date: str, error: Exception) -> Message:
-    """What is told of a run that broke off with an error."""
+    """The message about a run that broke off with an error."""
     run = run_name(recipe.name, logical_date, 1)
     is_ours = isinstance(error, JobError | FusionError | ClusterError)
     code = getattr(error, "code", "E-BUG") if is_ours else "E-BUG"
@@ -147,7 +147,7 @@ def _send(wanted: "Notify", message: Message, environment: Mapping[str, str]) ->
 
 
 def _with_address(wanted: "Notify", environment: Mapping[str, str], act: Callable[..., str]) -> str:
-    """What `act` says of the address and the allowed hosts, or what is wrong with these."""
+    """The answer of `act` to the address and the allowed hosts, or what is wrong with these."""
     url = environment.get(wanted.url_env, "").strip()
     if not url:
         return "the variable is not set here"

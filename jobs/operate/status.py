@@ -250,7 +250,7 @@ def _miss_first(store: Store, run: RunStatus | None) -> LostPointer | None:
 
 
 def _find_progress(store: Store, run: RunStatus | None, lease: LeaseStatus) -> ProgressNote | None:
-    """What the driver says that is at work on this run; what others left says nothing."""
+    """The note of the driver that is at work on this run; notes of other drivers do not count."""
     if run is None or run.outcome is not None or lease.state not in ("alive", "silent"):
         return None
     said = read_progress(store)

@@ -78,7 +78,7 @@ class Merge(Block):
 
     @property
     def wish(self) -> MergeWish:
-        """What the merge is asked for."""
+        """The values that the block hands to the merge."""
         return MergeWish(method=self.method, dtype=self.dtype, output=self.output)
 
 

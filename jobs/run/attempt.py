@@ -204,7 +204,7 @@ def _begin(run: OpenRun, excluded: tuple[str, ...]) -> Attempt:
 
 
 def _find_end(run: OpenRun, identity: Identity) -> RunResult | None:
-    """What is told of an attempt with nothing left to do, or whose model is promoted already."""
+    """The end of an attempt with nothing left to do, or whose model is promoted already."""
     plan = identity.plan
     if identity.outcome is not None and identity.state == "nothing_new":
         return RunResult(plan.run, identity.outcome, NOTHING_NEW, run.store.uri, None)

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """An attempt at work: what every step shares.
+    """An attempt at work: the values that every step shares.
 
     Attributes:
         attempt: frozen plan, and the output that the attempt belongs to.

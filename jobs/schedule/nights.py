@@ -349,7 +349,7 @@ def _is_mine(night: Night, seen: Seen) -> bool:
 
 
 def _is_unknown(night: Night, seen: Seen) -> bool:
-    """Whether it is not known yet that the holder lives or is dead: it would be wrong to skip."""
+    """Whether it is still unknown if the holder is alive: it would be wrong to skip."""
     return night.is_claimed and not _is_mine(night, seen) and night.date not in seen.alive
 
 

@@ -76,7 +76,7 @@ class Scheduler:
         me: Holder,
         look_back_seconds: float = 0.0,
     ) -> None:
-        """Nothing is asked of the store yet.
+        """Make a scheduler; it asks nothing of the store yet.
 
         Args:
             kept: place of the schedule's state.
@@ -158,7 +158,7 @@ class Scheduler:
         return INTERRUPTED if code is None else code
 
     def wake_seconds(self, now: float) -> float:
-        """How long nothing is to be done, unless a child ends."""
+        """Seconds until something is to be done, unless a child ends before."""
         state = self.state
         if state is None:
             return STORE_AWAY_SECONDS
@@ -234,7 +234,7 @@ class Scheduler:
         return seen is not None and seen.is_alive
 
     def _follow(self, state: State) -> None:
-        """Let the children be what the state says."""
+        """Start and stop children until they are as the state says."""
         mine = {
             night.date: night
             for night in state.nights

@@ -146,7 +146,7 @@ def find_local_places(recipe: Recipe) -> tuple[str, ...]:
 
 
 def run_id(submission: Submission) -> str:
-    """Recipe name and logical date: what `-s1`, `-s2` ... count the submissions of."""
+    """Recipe name and logical date, whose submissions `-s1`, `-s2` ... count."""
     return f"{submission.recipe.name}-{submission.date}"
 
 

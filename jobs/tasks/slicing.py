@@ -56,7 +56,7 @@ class Slices:
 
     @property
     def digest(self) -> str:
-        """Of ids, clusters and names: what of the slices changes a score."""
+        """Digest of ids, clusters and names: the part of the slices that changes a score."""
         return digest(to_json((self.ids, self.clusters, self.names)))
 
     def rows(self, name: str) -> list[int]:

@@ -38,7 +38,7 @@ class S3Options:
 
 
 def read_options(environment: Mapping[str, str], /) -> S3Options:
-    """Options with what the environment overrides; an empty value is none.
+    """The options, overridden by environment variables; an empty variable overrides nothing.
 
     Raises:
         UnsupportedError: a value that means nothing.

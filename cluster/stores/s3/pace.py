@@ -84,7 +84,7 @@ class Pace:
 
     @property
     def limit(self) -> Limit:
-        """As it is now."""
+        """The limit as it is now."""
         return self._limit
 
     @property
