@@ -72,7 +72,7 @@ class ConflictError(PreconditionError):
 
 
 class UploadGoneError(ClusterError):
-    """The upload was aborted, completed by someone else, or never existed."""
+    """The upload was aborted, completed by another process, or never existed."""
 
     code = "E-UPLOAD-GONE"
 

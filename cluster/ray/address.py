@@ -45,7 +45,7 @@ def check_jobs_reachable(address: str) -> None:
     """Requests of Ray's client have no time limit where nothing answers.
 
     Raises:
-        RunnerError: it is not an address of a Jobs API, or nothing listens there.
+        RunnerError: the address is not one of a Jobs API, or nothing listens there.
     """
     parts = urlsplit(address)
     if parts.scheme not in WEB_PORTS or not parts.hostname:
@@ -98,7 +98,7 @@ def find_token(
 
 
 def close_token_file() -> None:
-    """Ray makes its token readable by everybody; only its owner needs it."""
+    """Close Ray's token file to all users but its owner; Ray makes it readable by all."""
     path = Path.home() / ".ray" / "auth_token"
     if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
         path.chmod(0o600)

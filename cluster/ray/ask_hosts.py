@@ -23,9 +23,9 @@ class NodeAnswer(Generic[Result]):
     """What one host said.
 
     Attributes:
-        node: who was asked.
-        value: the answer, None where none came.
-        problem: why none came, "".
+        node: the host that was asked.
+        value: the host's answer; None where it gave none.
+        problem: why the host gave no answer; "" where it answered.
     """
 
     node: Node
@@ -43,10 +43,10 @@ def ask_every_node(
     """Call a function once on every living host, all at the same time, using no resources of it.
 
     Args:
-        address: of the cluster, as a driver joins it.
-        ask: picklable.
-        item: its argument.
-        limit_seconds: for all answers; the start of a worker is in it.
+        address: address of the cluster, as a driver joins it.
+        ask: picklable function that every host calls.
+        item: argument of `ask`.
+        limit_seconds: seconds for all answers, the start of a worker on each host included.
 
     Raises:
         RunnerError: the cluster does not answer.

@@ -46,13 +46,14 @@ class Job:
     """What Ray knows about a job.
 
     Attributes:
-        id: its submission id.
+        id: submission id of the job.
         status: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED.
-        message: why it waits or failed; the end of its log where it failed.
-        exit_code: of its driver; None while it runs, and where it never started or was stopped.
-        metadata: as submitted.
-        started: seconds since 1970; None where Ray does not say.
-        ended: the same.
+        message: why the job waits or failed; the end of its log where it failed.
+        exit_code: exit status of the driver; None while it runs, and where it never started or was
+            stopped.
+        metadata: metadata that the job was submitted with.
+        started: start of the job, seconds since 1970; None where Ray does not say.
+        ended: end of the job, seconds since 1970; None where Ray does not say.
     """
 
     id: str
@@ -76,7 +77,7 @@ class JobsApi(JobSubmissionClient):  # type: ignore[misc]  # ray has no types
         """Connect, and see that the cluster answers and takes the token.
 
         Raises:
-            RunnerError: it does not.
+            RunnerError: the cluster does not answer, or refuses the token.
         """
         self._where = address
         self._token = token
@@ -115,7 +116,7 @@ def connect(address: str) -> JobsApi:
 
 
 def find_anonymous_status(address: str) -> int:
-    """The HTTP status that somebody without a token gets who asks for the jobs: 200, 401 ...
+    """The HTTP status that a client without a token gets when it asks for the jobs: 200, 401 ...
 
     Raises:
         ClusterAwayError: the cluster does not answer.
@@ -168,12 +169,12 @@ def submit_job(
     """Submit a job, unless its id is taken.
 
     Args:
-        api: the cluster.
-        job_id: whoever comes first with it wins.
-        entrypoint: a command of the shell.
-        runtime_env: as Ray takes it; local folders in it are uploaded.
-        metadata: kept with the job, for everybody who may list jobs.
-        num_cpus: reserved for the driver; with 0 it runs on the head.
+        api: jobs API of the cluster.
+        job_id: submission id; the first caller that submits it gets it.
+        entrypoint: shell command that the job runs.
+        runtime_env: runtime environment as Ray takes it; Ray uploads local folders in it.
+        metadata: kept with the job; every user who may list jobs can read it.
+        num_cpus: CPUs reserved for the driver; 0 runs the driver on the head.
 
     Returns:
         False if there was a job of this id already.
@@ -212,7 +213,7 @@ def delete_job(api: JobsApi, job_id: str, *, sleep: Callable[[float], None] = ti
     """Forget a job that has ended. Takes some seconds.
 
     Raises:
-        RunnerError: it has not ended, or the cluster does not answer.
+        RunnerError: the job has not ended, or the cluster does not answer.
     """
     for _ in range(DELETE_TRIES):
         try:
@@ -226,7 +227,7 @@ def delete_job(api: JobsApi, job_id: str, *, sleep: Callable[[float], None] = ti
 
 
 def read_log(api: JobsApi, job_id: str) -> str:
-    """All that the driver has printed so far; "" where the log cannot be had (its host is gone).
+    """The driver's output so far; "" where its log cannot be had (its host is gone).
 
     Raises:
         ClusterAwayError: the cluster does not answer.
@@ -276,15 +277,16 @@ def wait_for_job(
     """Wait until a job has ended. A cluster that is away for a moment is waited for.
 
     Args:
-        api: the cluster.
-        job_id: of the job.
-        on_line: hears every line of the driver's log once, all of them before the return.
-        on_status: hears of every change of the status or the message.
-        patience: between two questions, and while the cluster is away.
-        limit_seconds: after these the job is given as it is.
+        api: jobs API of the cluster.
+        job_id: submission id of the job.
+        on_line: called once with every line of the driver's log, with all of them before the
+            return.
+        on_status: called with the job at every change of its status or message.
+        patience: seconds between two questions, and how long the cluster may be away.
+        limit_seconds: seconds after which the job is returned as it is.
 
     Raises:
-        ClusterAwayError: it was away for longer.
+        ClusterAwayError: the cluster was away for longer than `patience` allows.
         RunnerError: the cluster no longer knows the job: its head was restarted.
     """
     log = LogReader(api, job_id, on_line)
@@ -321,7 +323,7 @@ def wait_for_job(
 
 @contextmanager
 def _address_alone(address: str) -> Iterator[None]:
-    """Ray's client would let RAY_API_SERVER_ADDRESS and RAY_ADDRESS win over what it is given."""
+    """Make Ray's client use `address`; it prefers RAY_API_SERVER_ADDRESS and RAY_ADDRESS."""
     name = "RAY_API_SERVER_ADDRESS"
     before = os.environ.get(name)
     os.environ[name] = address

@@ -34,7 +34,7 @@ def find_nodes() -> list[Node]:
 
 
 def ray_options(resources: Resources) -> dict[str, Any]:
-    """What Ray's scheduler is told."""
+    """The options that Ray's scheduler gets."""
     options: dict[str, Any] = {"num_cpus": resources.num_cpus, "num_gpus": resources.num_gpus}
     if resources.memory_bytes:
         options["memory"] = resources.memory_bytes

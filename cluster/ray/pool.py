@@ -144,7 +144,7 @@ class _Pool:
         """Leave nodes that are drained; bring the pool to its size on the others.
 
         Raises:
-            RunnerError: for minutes no worker could be had.
+            RunnerError: no worker could be had for minutes.
         """
         now = time.monotonic()
         patience = self.board.patience

@@ -130,7 +130,7 @@ class _Tasks:
         """See which nodes there are, and which of them have gone silent.
 
         Raises:
-            RunnerError: for minutes no task could begin.
+            RunnerError: no task could begin for minutes.
         """
         now = time.monotonic()
         slept, self.passed = now - self.passed, now

@@ -11,7 +11,7 @@ def open_store(uri: str) -> Store:
         uri: a path, file:///path, s3://bucket/prefix, or memory://name (this process only).
 
     Raises:
-        UnsupportedError: another scheme, or a URI that carries a user name or password.
+        UnsupportedError: the URI has another scheme, or carries a user name or password.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator:

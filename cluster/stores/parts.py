@@ -39,7 +39,7 @@ def check_size(found: int, announced: int) -> None:
     """A part has as many bytes as were announced.
 
     Raises:
-        ValueError: it has not.
+        ValueError: the part has more or fewer bytes than were announced.
     """
     if found != announced:
         raise ValueError(f"a part of {announced} bytes was announced, {found} came")

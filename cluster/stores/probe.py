@@ -17,15 +17,16 @@ class StoreFacts:
 
     Attributes:
         is_writable: a small object could be written, read and removed.
-        has_conditional_create: a second "only if absent" write was refused.
-        has_conditional_update: a write against an old etag was refused, against the right one not.
-        has_ranges: a ranged read gave that range.
-        has_pinned_reads: a ranged read of an object that changed meanwhile was refused.
-        has_versions: what was overwritten could be read by its version.
-        part_check: how a part is verified when it arrives; None without a thorough probe.
-        keeps_crc64nvme: the store knows the CRC64NVME of an object written in parts; None without
-            a thorough probe.
-        problem: why the store is not writable, "" if it is.
+        has_conditional_create: the store refused a second "only if absent" write.
+        has_conditional_update: the store refused a write against an old etag, and took one against
+            the right etag.
+        has_ranges: a ranged read returned exactly the range that was asked for.
+        has_pinned_reads: the store refused a ranged read of an object that had changed meanwhile.
+        has_versions: overwritten content could be read by its version.
+        part_check: how the store verifies a part when it arrives; None without a thorough probe.
+        keeps_crc64nvme: the store knows the CRC64NVME of an object written in parts; None without a
+            thorough probe.
+        problem: why the store is not writable; "" if it is.
     """
 
     is_writable: bool
@@ -58,8 +59,8 @@ def probe_store(store: Store, /, *, is_thorough: bool = False) -> StoreFacts:
     """Write, read and remove one small object under a random key: about ten requests.
 
     Args:
-        store: to be tried.
-        is_thorough: write an object in parts too, some six requests more.
+        store: the store to try.
+        is_thorough: whether to write an object in parts too, some six requests more.
     """
     key = f"probe-{uuid.uuid4().hex}"
     try:
@@ -82,9 +83,9 @@ def check_store_can(facts: StoreFacts, where: str, /, *needs: Need) -> None:
     """Refuse to go on with a store that lacks something.
 
     Args:
-        facts: of the store.
-        where: its URI.
-        needs: what the next steps rest on.
+        facts: what a probe saw of the store.
+        where: URI of the store, for the message.
+        needs: what the caller's next steps need of the store.
 
     Raises:
         UnsupportedError: names all that is missing.

@@ -18,9 +18,10 @@ def read_settled(store: Store, key: str, *, known: Settled | None = None) -> Set
     """An object as it stands; asked again where it was written between the two questions.
 
     Args:
-        store: where it is.
-        key: its key.
-        known: as it was read before; returned, without reading it again, while that still holds.
+        store: the store that holds the object.
+        key: key of the object.
+        known: the object as the caller read it before; returned without a new read while it is
+            unchanged.
 
     Returns:
         None where there is no such object.

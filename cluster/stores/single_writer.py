@@ -1,4 +1,4 @@
-"""A store whose conditions are kept by looking first: enough where nobody else writes."""
+"""A store that looks before it writes: enough for conditions where it is the only writer."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,8 +9,8 @@ from cluster.stores.store import ObjectInfo, PartCheck, Reader, Store, Upload, U
 class SingleWriterStore:
     """Another store, never asked for a conditional write.
 
-    `if_absent` and `if_match` are answered by `head` before a plain write. Between the two anybody
-    else may write: this is for outputs that one process at a time writes, and nobody by hand.
+    `head` before a plain write answers `if_absent` and `if_match`. Another process may write
+    between the two: use this only for outputs that one process at a time writes, and no person.
     """
 
     def __init__(self, store: Store) -> None:

@@ -15,14 +15,15 @@ class ObjectInfo:
     """What a store says about one object.
 
     Attributes:
-        key: relative to the store's URI, "/" between parts.
-        size: bytes.
-        etag: changes whenever the content does; pass it back as `if_match`.
+        key: key relative to the store's URI, with "/" between parts.
+        size: size of the object in bytes.
+        etag: changes whenever the content does; callers pass it back as `if_match`.
         version: S3 VersionId where the bucket keeps versions, else None.
-        modified: seconds since 1970, by the store's own clock.
-        metadata: what `start_upload` was given, where the store keeps it (only from `head`).
-        crc64nvme: of the whole object, 16 hexadecimal digits, where the store keeps it (only from
-            `head`), else "".
+        modified: time of the last write in seconds since 1970, by the store's own clock.
+        metadata: what `start_upload` was given, where the store keeps it (only from `head`); else
+            empty.
+        crc64nvme: CRC64NVME of the whole object, 16 hexadecimal digits, where the store keeps it
+            (only from `head`); else "".
     """
 
     key: str
@@ -54,10 +55,10 @@ class UploadInfo:
     """An upload that was begun and neither completed nor aborted.
 
     Attributes:
-        key: of the object it would become, relative to the store's URI.
-        id: pass it to `resume_upload`.
-        started: seconds since 1970, by the store's own clock.
-        size: bytes that are kept for it, where the store tells, else 0.
+        key: key of the object that the upload would become, relative to the store's URI.
+        id: id of the upload, for `resume_upload`.
+        started: begin of the upload in seconds since 1970, by the store's own clock.
+        size: bytes that the store keeps for the upload; 0 where it does not tell.
     """
 
     key: str
@@ -99,7 +100,7 @@ class PartWriter(Protocol):
 
 
 class Upload(Protocol):
-    """A large object in the making. Nobody sees it under its key before `complete`."""
+    """A large object in the making. It appears under its key only at `complete`."""
 
     key: str
     id: str
@@ -110,10 +111,10 @@ class Upload(Protocol):
         """Begin one part; parts may come in any order, from several processes, twice.
 
         Args:
-            number: from 1, in the order of offsets.
-            offset: where the part starts in the object.
-            size: bytes; all parts but the last have one size.
-            with_sha256: whether the part's sha256 is made too (a CRC64NVME always is).
+            number: number of the part, from 1, in the order of offsets.
+            offset: byte offset of the part in the object.
+            size: bytes of the part; all parts but the last have one size.
+            with_sha256: whether the part's sha256 is computed too (a CRC64NVME always is).
 
         Raises:
             UploadGoneError: aborted or completed meanwhile.
@@ -205,11 +206,11 @@ class Store(Protocol):
         """Write one small object atomically: readers see the old bytes or the new.
 
         Args:
-            key: of the object.
-            data: its content.
-            if_match: etag of what is there now.
-            if_absent: nothing is there now.
-            is_durable: False for what may be lost, or left empty, when the power fails.
+            key: key of the object.
+            data: content of the object.
+            if_match: write only if the object has this etag now; None for no condition.
+            if_absent: write only if there is no such object.
+            is_durable: False if the object may be lost, or left empty, when the power fails.
 
         Raises:
             PreconditionError: `if_match` does not hold, or `if_absent` and it exists. After a
@@ -229,8 +230,8 @@ class Store(Protocol):
         """All unfinished uploads whose key starts with `prefix`, sorted by key."""
 
     def find_part_check(self, key: str, /) -> PartCheck:
-        """How what is written is verified on its way; tried out once a process and endpoint.
+        """How the store verifies written bytes; tried out once a process and endpoint.
 
         Args:
-            key: of any object that may be written; nothing appears there.
+            key: key of any object that the caller may write; nothing appears there.
         """

@@ -46,8 +46,8 @@ class Board:
     """The items of one run of a pool: to do, under way, finished, and how often each was tried.
 
     Attributes:
-        efforts: relative size of each item.
-        labels: what each item is called in messages.
+        efforts: relative size of each item, in the order of the items.
+        labels: what messages call each item, in the order of the items.
     """
 
     efforts: Sequence[float]
@@ -94,8 +94,9 @@ class Board:
         """A lane has answered: the item if that was the first answer for it, None if not.
 
         Args:
-            lane: is free again.
-            seconds: the work took; None where it failed, which says nothing about the usual.
+            lane: the lane that answered; it is free again.
+            seconds: duration of the work; None where it failed, which says nothing about the usual
+                duration.
         """
         attempt = self.running.pop(lane)
         if seconds is not None:
@@ -116,7 +117,7 @@ class Board:
     def write_off(self, silent: Collection[int], now: float) -> list[int]:
         """Give up items that are late or on silent workers, so that they are done elsewhere.
 
-        Whoever has them may still finish: the first answer counts.
+        The workers that hold them may still finish: the first answer counts.
 
         Returns:
             Items whose last try was given up.

@@ -10,9 +10,9 @@ class Hands:
     """Workers as a step is given them.
 
     Attributes:
-        runner: where they live.
-        workers: how many at a time.
-        resources: what one of them may use, and where it may be.
+        runner: starts the workers.
+        workers: number of workers at a time.
+        resources: what one worker may use, and where it may run.
     """
 
     runner: Runner

@@ -1,4 +1,4 @@
-"""How long things are waited for and how often they are tried: one value, handed to who waits."""
+"""How long to wait for things and how often to try them, as one value that callers pass on."""
 
 from dataclasses import dataclass
 
@@ -8,32 +8,34 @@ class Patience:
     """Seconds, and counts of tries. The defaults are those of the product.
 
     Attributes:
-        tries: of one item of a pool, before the run ends with its name.
-        shortest: deadline of a short item.
-        longest: deadline of an item while fewer than `samples` have ended.
-        factor: times the usual duration that an item may take.
-        samples: items that must have ended before there is a usual duration.
-        beat: between two heartbeats that a worker or a node is asked for.
-        silent: without a heartbeat, before a worker's items are done elsewhere.
-        lost: without a heartbeat, before a worker is replaced.
-        start: without any worker that answers, before the run ends.
-        first_beat: for the first heartbeat of a node, which has the start of a process in it.
-        agree: after the first worker has started, for others whose arithmetic is asked too.
-        straggler: times the usual duration after which a free lane elsewhere tries it as well.
+        tries: tries of one item of a pool before the run ends with an error that names the item.
+        shortest: deadline of a short item, in seconds.
+        longest: deadline of an item while fewer than `samples` items have ended, in seconds.
+        factor: multiple of the usual duration that an item may take.
+        samples: items that must have ended before a usual duration is known.
+        beat: seconds between two heartbeats of a worker or a node.
+        silent: seconds without a heartbeat after which other workers do a worker's items.
+        lost: seconds without a heartbeat after which a worker is replaced.
+        start: seconds without any worker that answers, after which the run ends.
+        first_beat: seconds for the first heartbeat of a node, the start of a process included.
+        agree: seconds after the first worker has started in which others are asked for their
+            arithmetic.
+        straggler: multiple of the usual duration after which a free lane elsewhere tries an item as
+            well.
         stillborn: workers that may die on one node before they start.
-        poll: between two looks at what has arrived.
-        look: between two looks at which nodes there are.
-        slept: a driver that was stopped for so long blames no worker for that time.
-        job_poll: between two questions how a submitted job is.
-        job_outage: that a cluster may be away while a job is waited for.
-        outage_pause: between two tries of a unit whose store is away.
-        lease_beat: between two heartbeats of a lease.
-        lease_silent: without a heartbeat, before a lease is taken over.
-        lease_poll: between two looks at a lease that another holds.
-        note: between two notes of how far a run is.
-        hook_try: for one answer of a webhook.
-        hook_pause: between two tries of a webhook.
-        hook_limit: for a webhook in all.
+        poll: seconds between two looks at what has arrived.
+        look: seconds between two looks at which nodes there are.
+        slept: a driver that was stopped for so many seconds blames no worker for that time.
+        job_poll: seconds between two questions for the state of a submitted job.
+        job_outage: seconds that a cluster may be away while a driver waits for a job.
+        outage_pause: seconds between two tries of a unit whose store is away.
+        lease_beat: seconds between two heartbeats of a lease.
+        lease_silent: seconds without a heartbeat after which another driver takes over a lease.
+        lease_poll: seconds between two looks at a lease that another driver holds.
+        note: seconds between two progress notes of a run.
+        hook_try: seconds to wait for one answer of a webhook.
+        hook_pause: seconds between two tries of a webhook.
+        hook_limit: seconds for all tries of a webhook together.
     """
 
     tries: int = 4

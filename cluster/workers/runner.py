@@ -19,18 +19,19 @@ class Resources:
     """What one task or one worker may use.
 
     Attributes:
-        num_cpus: logical CPUs.
-        num_gpus: may be a fraction.
-        memory_bytes: asked of the scheduler; 0 asks for nothing.
-        limit_seconds: wall time, from its start on a host, after which the item counts as failed;
-            None: no limit.
-        lanes: items that one worker of a pool does at a time, each on a thread of its own that
-            has its own `make_worker()`.
-        resident_bytes: memory that a worker of a pool takes; decides how many a node gets, and is
-            not asked of the scheduler. 0: unknown.
-        most_a_node: workers of a pool on one node.
-        use_head: whether the head of a cluster gets workers of a pool beside other nodes.
-        accelerator_type: of the host, in Ray's words ("A100"); "" for any, or none. For tasks.
+        num_cpus: logical CPUs of one task or worker.
+        num_gpus: GPUs of one task or worker; may be a fraction.
+        memory_bytes: bytes of memory asked of the scheduler; 0 asks for none.
+        limit_seconds: wall time of an item, from its start on a host, after which it counts as
+            failed; None for no limit.
+        lanes: items that one worker of a pool does at a time, each on a thread with its own
+            `make_worker()`.
+        resident_bytes: bytes of memory that a worker of a pool takes; decides how many a node gets,
+            and is not asked of the scheduler. 0 if unknown.
+        most_a_node: largest number of workers of a pool on one node.
+        use_head: whether the head of a cluster gets workers of a pool when there are other nodes.
+        accelerator_type: accelerator that the host of a task must have, in Ray's words ("A100"); ""
+            for no demand.
     """
 
     num_cpus: float = 1.0
@@ -45,7 +46,7 @@ class Resources:
 
     @property
     def asked(self) -> dict[str, float]:
-        """What a host must have, as Ray calls it: a type of accelerator is 1 where it is there."""
+        """Resources that a host must have, by Ray's names; a type of accelerator counts 1."""
         asked = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": float(self.memory_bytes)}
         if self.accelerator_type:
             asked[f"{ACCELERATOR}{self.accelerator_type}"] = 1.0
@@ -91,7 +92,7 @@ class Done(Generic[Result]):
 class Runner(Protocol):
     """Runs picklable functions on items and yields results as they come, in any order.
 
-    Whoever does not take all results closes the generator: then what has not begun is dropped.
+    A caller that does not take all results closes the generator; items not begun are then dropped.
     """
 
     def run_tasks(

@@ -45,11 +45,14 @@ class Scaling:
     """Ranks and alphas of an adapter, by module.
 
     Attributes:
-        rank: of modules that no pattern names.
-        alpha: likewise.
-        ranks: by pattern, in the order of the file; the first that fits counts.
-        alphas: likewise.
-        is_rank_stabilised: divide by the square root of the rank.
+        rank: rank of modules that no pattern in `ranks` names.
+        alpha: alpha of modules that no pattern in `alphas` names.
+        ranks: rank by pattern, in the order of the file; the first pattern that fits a module
+            counts.
+        alphas: alpha by pattern, in the order of the file; the first pattern that fits a module
+            counts.
+        is_rank_stabilised: whether alpha is divided by the square root of the rank, not by the
+            rank.
     """
 
     rank: int
@@ -74,10 +77,10 @@ def parse_adapter(
     """What an adapter changes of its base.
 
     Args:
-        settings: adapter_config.json.
-        tensors: of adapter_model.safetensors.
-        base: a whole checkpoint.
-        name: of the adapter, for messages.
+        settings: content of adapter_config.json.
+        tensors: tensors of adapter_model.safetensors.
+        base: the whole checkpoint that the adapter changes.
+        name: name of the adapter, for messages.
 
     Raises:
         MismatchError: a kind of adapter that is not offered, or one that does not fit the base;
@@ -120,7 +123,7 @@ def parse_settings(settings: Mapping[str, object], *, name: str) -> Scaling:
     """Ranks and alphas, after everything that would change the arithmetic was ruled out.
 
     Raises:
-        MismatchError: another kind of adapter, or a setting that is not a value of its kind.
+        MismatchError: the adapter is of another kind, or a setting is not a value of its kind.
     """
     kind = settings.get("peft_type")
     if kind != "LORA":

@@ -18,7 +18,7 @@ HARMLESS_KEYS = frozenset({
     "_attn_implementation_autoset", "torchscript", "tokenizer_class",
 })  # fmt: skip
 HARMLESS_ENDS = ("dropout", "pdrop", "dropout_prob", "dropout_p", "layerdrop")
-# More lines than anyone reads, fewer than a terminal scrolls away for ever.
+# More lines than a reader needs, fewer than a terminal's scrollback holds.
 LISTED = 500
 SEVERITY = ("E-TENSORS", "E-SHAPE", "E-DTYPE", "E-VOCABULARY", "E-CONFIG")
 
@@ -28,11 +28,11 @@ class Mismatch:
     """One difference.
 
     Attributes:
-        checkpoint: the one that differs from most of the others.
+        checkpoint: name of the checkpoint that differs from most of the others.
         code: E-TENSORS, E-SHAPE, E-DTYPE, E-VOCABULARY or E-CONFIG.
         text: what differs and how, for people.
-        tensor: its name, "" where it is not about a tensor.
-        key: of config.json, "" where it is not about that.
+        tensor: name of the tensor that differs; "" where the difference is not about a tensor.
+        key: key of config.json that differs; "" where the difference is not about config.json.
     """
 
     checkpoint: str
@@ -53,9 +53,10 @@ def find_mismatches(
     Where as many say one thing as another, the first checkpoint is taken to be right.
 
     Args:
-        checkpoints: with names that differ.
-        cast: floating dtypes may differ (the merge casts); whole numbers never.
-        vocabularies: token -> id by checkpoint name, to name a token that differs.
+        checkpoints: checkpoints to compare, with names that differ.
+        cast: whether floating dtypes may differ (the merge casts them); whole numbers never may.
+        vocabularies: token -> id by checkpoint name, to name a token that differs; None if not
+            known.
     """
     if len(checkpoints) < 2:
         return ()
@@ -77,7 +78,7 @@ def check_agree(
     """Raise one error that lists all differences.
 
     Raises:
-        MismatchError: its code is that of the gravest difference.
+        MismatchError: there are differences; the error's code is that of the gravest one.
     """
     refuse_mismatches(
         find_mismatches(checkpoints, cast=cast, vocabularies=vocabularies), checkpoints
@@ -88,7 +89,7 @@ def refuse_mismatches(found: Sequence[Mismatch], checkpoints: Sequence[Checkpoin
     """Raise one error that lists these differences; nothing happens if there are none.
 
     Raises:
-        MismatchError: its code is that of the gravest difference.
+        MismatchError: there are differences; the error's code is that of the gravest one.
     """
     if not found:
         return

@@ -13,9 +13,9 @@ class Pin:
     """Which bytes of one object were meant.
 
     Attributes:
-        size: bytes.
-        etag: what a conditional read must match. S3: the ETag. Local: a token of modification
-            time, inode and size.
+        size: size of the object in bytes.
+        etag: what a conditional read must match. S3: the ETag. Local: a token of modification time,
+            inode and size.
         version: S3 VersionId where the bucket keeps versions, else None.
     """
 
@@ -37,12 +37,12 @@ class TensorSpec:
     """One named array in a shard.
 
     Attributes:
-        name: as written on disk.
+        name: name of the tensor as written on disk.
         dtype: safetensors name: "F32", "BF16", "I64" ...
-        shape: () for a scalar.
-        shard: name of the file that holds it.
-        start: byte offset of the first element in that file (header included).
-        end: byte offset after the last element.
+        shape: length of each axis; () for a scalar.
+        shard: name of the file that holds the tensor.
+        start: byte offset of the first element in the shard (header included).
+        end: byte offset after the last element in the shard (header included).
     """
 
     name: str
@@ -58,12 +58,12 @@ class AdaptedTensor:
     """A tensor of a base to which an adapter adds `scale` times B times A.
 
     Attributes:
-        a: [rank, inputs], in a file of the adapter.
-        b: [outputs, rank], likewise.
-        scale: alpha / rank, or alpha / sqrt(rank).
-        is_transposed: the base keeps the tensor as [inputs, outputs].
-        module: what PEFT calls it, without the prefix.
-        is_embedding: whether the factors are those of an embedding.
+        a: factor A [rank, inputs], in a file of the adapter.
+        b: factor B [outputs, rank], in a file of the adapter.
+        scale: factor of the product B A: alpha / rank, or alpha / sqrt(rank).
+        is_transposed: whether the base keeps the tensor as [inputs, outputs].
+        module: PEFT's name of the module, without the prefix.
+        is_embedding: whether A and B are factors of an embedding.
     """
 
     a: TensorSpec
@@ -84,8 +84,8 @@ class Adapter:
     """What makes a checkpoint an adapter: it changes some tensors of a base.
 
     Attributes:
-        base: pinned as well.
-        adapted: by name of the base's tensor.
+        base: the pinned checkpoint that the adapter changes.
+        adapted: tensors to which a product is added, by the base's tensor name.
         saved: tensors that replace the base's, by the base's name; specs are of the adapter's file.
         settings: the parsed adapter_config.json.
     """
@@ -101,15 +101,15 @@ class Checkpoint:
     """A pinned checkpoint: headers and side files read, no tensor byte.
 
     Attributes:
-        name: short and unique in its run; what tables and errors call it.
-        uri: where `open_store` finds it; shard and side file names are keys below it.
+        name: short name, unique in its run; tables and errors use it.
+        uri: URI for `open_store`; shard and side file names are keys below it.
         shards: the `.safetensors` files, by name.
-        tensors: in file order (shard name, then offset).
+        tensors: tensors in file order (shard name, then offset).
         side_files: config, tokenizer files and the like, by name.
-        config: the parsed config.json ({} where there is none); of an adapter, that of its base.
-        tokenizer_digest: sha256 of vocabulary, merges and added tokens ("" where there are none);
-            of an adapter, that of its base.
-        adapter: what it changes of which base; None for a whole checkpoint.
+        config: the parsed config.json, of an adapter that of its base; {} where there is none.
+        tokenizer_digest: sha256 of vocabulary, merges and added tokens, of an adapter those of its
+            base; "" where there are none.
+        adapter: what the checkpoint changes of which base; None for a whole checkpoint.
     """
 
     name: str

@@ -72,11 +72,11 @@ def parse_header(
     """The tensors of a file, from its first 8 + N bytes.
 
     Args:
-        prefix: the length field and the JSON text, at least.
-        file_size: bytes of the whole file.
+        prefix: first bytes of the file: at least the length field and the JSON text.
+        file_size: size of the whole file in bytes.
         shard: name of the file; goes into the specs and into messages.
-        max_bytes: limit for N.
-        max_tensors: limit for the number of tensors.
+        max_bytes: largest length N of the JSON text, in bytes.
+        max_tensors: largest number of tensors.
 
     Returns:
         Specs in file order, with offsets counted from the start of the file.
@@ -107,8 +107,8 @@ def format_header(
     """Length field and JSON for tensors stored one after the other, padded to 8 bytes.
 
     Args:
-        tensors: (name, dtype, shape) in file order.
-        metadata: strings under `__metadata__`; left out when empty.
+        tensors: (name, dtype, shape) of each tensor, in file order.
+        metadata: strings under `__metadata__`, which is left out when this is empty.
 
     Raises:
         ValueError: a name given twice or reserved, an unknown dtype.

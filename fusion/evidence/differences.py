@@ -14,10 +14,10 @@ class Difference:
     """Mean of paired per-example differences.
 
     Attributes:
-        mean: of reference minus model.
-        standard_error: clustered; nan for a single cluster.
-        num_examples: n.
-        num_clusters: G.
+        mean: mean of the reference's value minus the model's.
+        standard_error: clustered standard error of the mean; nan for a single cluster.
+        num_examples: number of examples, n.
+        num_clusters: number of clusters, G.
     """
 
     mean: float
@@ -93,9 +93,10 @@ def accuracy_change(
     """Compare the accuracies of two models, example by example.
 
     Args:
-        reference: of the same examples in the same order.
-        model: that is compared with it.
-        is_right: 1 for each example that was answered rightly, else 0.
+        reference: records of the reference.
+        model: records of the model that is compared with the reference, on the same examples in
+            order.
+        is_right: gives 1 for each example that was answered rightly, else 0.
 
     Raises:
         ValueError: the records are not of the same examples in the same order.

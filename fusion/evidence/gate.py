@@ -39,9 +39,9 @@ class GateRules:
         smallest_effect: the smallest gain worth having, in units of the primary loss.
         alpha: one-sided error rate of each bound.
         mode: "superior", or "non_inferior" with `margin` (for cheaper models).
-        margin: how much worse is still good enough in mode "non_inferior".
-        first: what a passing first model does when there is no incumbent.
-        guards: further metrics, all of which must pass.
+        margin: loss by which the model may be worse in mode "non_inferior".
+        first: what happens to a passing first model, when there is no incumbent.
+        guards: further metrics, all of which must pass; () for none.
     """
 
     smallest_effect: float = 0.01
@@ -74,12 +74,15 @@ def judge(
     effect against either reference is HOLD; anything else is REFUSE, "undecided".
 
     Args:
-        fused: records on the gate slice.
-        best_candidate: name and records of the candidate that was best on the rank slice.
-        incumbent: the promoted model on the same slice; None before the first promotion.
-        rules: how much evidence is asked for.
-        metrics: of the task's kind, by name; every guard's is among them.
-        problems: (reason, sentence) found by the caller that make the test invalid.
+        fused: records of the fused model on the gate slice.
+        best_candidate: name and gate-slice records of the candidate that was best on the rank
+            slice.
+        incumbent: name and gate-slice records of the promoted model; None before the first
+            promotion.
+        rules: how much evidence a promotion needs.
+        metrics: metrics of the task's kind by name; every guard's metric is among them.
+        problems: (reason, sentence) of each problem that the caller found and that makes the test
+            invalid.
     """
     pairs: list[tuple[Role, str, Records]] = [("best_candidate", *best_candidate)]
     if incumbent is not None:
@@ -170,7 +173,7 @@ def _aligned(reference: Records, fused: Records) -> tuple[Records, Records]:
 
 
 def _filled(records: Records, other: Records, order: Sequence[str]) -> Records:
-    """Records over `order`; what only `other` has gets the worst answer, with its own truth."""
+    """Records over `order`; one that only `other` has gets the worst answer and its own truth."""
     row = {name: i for i, name in enumerate(records.ids)}
     there = {name: i for i, name in enumerate(other.ids)}
     worst = int((records.losses / records.units).argmax())

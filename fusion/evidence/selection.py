@@ -22,12 +22,12 @@ class Measured:
     """A candidate after evaluation on the rank slice.
 
     Attributes:
-        name: short name.
-        loss: on the slice.
-        num_parameters: elements of all tensors.
-        num_bytes: of all tensors.
-        health: "" or what looks damaged.
-        guess: "" or why it is no better than guessing.
+        name: short name of the candidate.
+        loss: loss on the rank slice.
+        num_parameters: number of elements of all tensors.
+        num_bytes: bytes of all tensors.
+        health: what looks damaged in the tensors; "" for nothing.
+        guess: why the candidate is no better than guessing; "" if it is better.
     """
 
     name: str
@@ -72,9 +72,9 @@ def describe_guess(records: Records, spec: TaskSpec, *, floor: float) -> str:
     """Why a model is no better than guessing; "" if it is better.
 
     Args:
-        records: on the rank slice.
-        spec: of the task's kind.
-        floor: loss of what knows only the truths' distribution.
+        records: records of the model on the rank slice.
+        spec: spec of the task's kind.
+        floor: loss of a predictor that knows only the truths' distribution.
     """
     if not records.loss > floor:
         return ""

@@ -12,18 +12,18 @@ class Comparison:
     """Paired difference d = loss(reference) - loss(fused); positive: the fused model is better.
 
     Attributes:
-        reference: its name.
-        role: "incumbent" or "best_candidate".
+        reference: name of the reference.
+        role: role of the reference: "incumbent" or "best_candidate".
         mean: mean of d over examples.
-        standard_error: clustered.
-        lower: one-sided lower bound at alpha.
-        upper: one-sided upper bound at alpha.
-        low95: lower end of the two-sided 95 % interval.
-        high95: its upper end.
+        standard_error: clustered standard error of the mean.
+        lower: one-sided lower bound of the mean at `alpha`.
+        upper: one-sided upper bound of the mean at `alpha`.
+        low95: lower end of the two-sided 95 % interval of the mean.
+        high95: upper end of the two-sided 95 % interval of the mean.
         degrees: degrees of freedom, clusters - 1.
-        num_examples: n.
-        num_clusters: G.
-        detectable: smallest true effect seen with power 0.8 at alpha.
+        num_examples: number of examples, n.
+        num_clusters: number of clusters, G.
+        detectable: smallest true effect that is seen with power 0.8 at `alpha`.
         alpha: one-sided error rate of `lower` and of `upper`.
     """
 
@@ -62,10 +62,10 @@ class Verdict:
         reason: short and stable, for machines: "better", "guard", "not_better", "undecided",
             "first_held", or what made the test invalid ("not_finite", "too_few_examples",
             "too_few_clusters", "missing_examples", "rescoring_differs").
-        sentence: the same for people, with numbers.
-        comparisons: one a reference.
-        guards: one a guard and reference.
-        examples_needed: for "undecided", about how many examples would decide; else None.
+        sentence: the reason for people, with numbers.
+        comparisons: one comparison for each reference.
+        guards: one result for each guard and reference.
+        examples_needed: about how many examples would decide an "undecided" verdict; else None.
     """
 
     decision: Decision
@@ -82,11 +82,12 @@ class AccuracyChange:
 
     Attributes:
         mean: accuracy of the model minus that of the reference.
-        low95: lower end of its two-sided, clustered 95 % interval.
-        high95: its upper end.
+        low95: lower end of the two-sided, clustered 95 % interval of the mean.
+        high95: upper end of the two-sided, clustered 95 % interval of the mean.
         num_gained: examples that only the model has right.
         num_lost: examples that only the reference has right.
-        p_value: two-sided exact McNemar test, where fewer than 25 examples differ; else None.
+        p_value: p value of the two-sided exact McNemar test where fewer than 25 examples differ;
+            else None.
     """
 
     mean: float

@@ -12,14 +12,14 @@ class FileEntry:
     """One file of a model.
 
     Attributes:
-        name: key below the model's URI.
-        size: bytes.
-        sha256: of the bytes where `unit_bytes` is 0; else sha256 over the concatenated binary
-            sha256 digests of consecutive ranges of `unit_bytes` (the last one shorter). "" where
-            a plain merge was content with the CRC.
-        unit_bytes: 0 for small files.
-        crc64nvme: of the whole file, 16 hexadecimal digits; "" for small files.
-        units: sha256 of each range of `unit_bytes`.
+        name: key of the file below the model's URI.
+        size: size of the file in bytes.
+        sha256: sha256 of the bytes where `unit_bytes` is 0; else sha256 over the concatenated
+            binary sha256 digests of consecutive ranges of `unit_bytes` (the last one shorter). ""
+            where a plain merge made only the CRC.
+        unit_bytes: bytes of one range that has a digest of its own; 0 for small files.
+        crc64nvme: CRC64NVME of the whole file, 16 hexadecimal digits; "" for small files.
+        units: sha256 of each range of `unit_bytes`; () where there are no such digests.
     """
 
     name: str

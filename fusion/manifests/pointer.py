@@ -13,11 +13,12 @@ class PointerChange:
     """Why a pointer is as it is.
 
     Attributes:
-        action: promote (by a run or by hand), rollback, hold, unhold, or gc, which only counts on.
-        by: user@host (process) that wrote it.
-        at: ISO 8601, UTC.
-        reason: for people.
-        id: of this one write; tells a writer whose answer was lost that the write is its own.
+        action: promote (by a run or by hand), rollback, hold, unhold, or gc, which only raises the
+            epoch.
+        by: user@host (process) that wrote the change.
+        at: time of the change, ISO 8601 in UTC.
+        reason: reason of the change, for people.
+        id: id of this one write; a writer whose answer was lost finds its own write by it.
     """
 
     action: Action
@@ -36,15 +37,15 @@ class Pointer:
 
     Attributes:
         recipe: name of the recipe that owns the pointer.
-        run: run name (with attempt).
+        run: name of the promoted run, with attempt.
         model: key of the model's folder below the output.
-        manifest_sha256: of the run's manifest.
-        logical_date: of the run that made the model.
-        previous: the run that stood here before this one, "" at first.
-        epoch: +1 at every write.
+        manifest_sha256: sha256 of the promoted run's manifest.
+        logical_date: logical date of the run that made the model.
+        previous: name of the run that was promoted before this one; "" at first.
+        epoch: number of the write, raised by 1 at every write.
         high_water: largest (logical date, attempt) ever promoted.
         hold: why automatic promotion is off; "" when it is on.
-        changed: who wrote it, when and why.
+        changed: who wrote this pointer, when and why.
     """
 
     recipe: str

@@ -18,19 +18,20 @@ class CandidateRow:
     """One candidate in the report.
 
     Attributes:
-        name: short name.
-        uri: where it is.
+        name: short name of the candidate.
+        uri: URI of the candidate.
         status: kept (in the average), dropped (by selection), skipped (unusable before
             evaluation), failed (evaluation ended with an error).
-        reason: why, for people.
-        weight: merge weight, None if not kept.
-        num_parameters: elements of all tensors (None if unknown).
-        num_bytes: of all tensors (None if unknown).
-        seconds: measured evaluation time, all slices.
-        peak_bytes: resident memory of the process that evaluated it.
-        rank: score on the rank slice.
-        gate: score on the gate slice.
-        health: "" or what the tensors looked like ("absmax 3.1e38 in lstm.weight").
+        reason: reason of the status, for people.
+        weight: merge weight; None if the candidate is not kept.
+        num_parameters: number of elements of all tensors; None if unknown.
+        num_bytes: bytes of all tensors; None if unknown.
+        seconds: measured evaluation time of all slices in seconds; None if not measured.
+        peak_bytes: peak resident memory of the process that evaluated the candidate; None if not
+            measured.
+        rank: score on the rank slice; None if there is none.
+        gate: score on the gate slice; None if there is none.
+        health: what looks damaged in the tensors ("absmax 3.1e38 in lstm.weight"); "" for nothing.
     """
 
     name: str
@@ -117,35 +118,35 @@ class RunReport:
     """Everything the report shows. `report.json` is exactly this value.
 
     Attributes:
-        run: name with attempt, such as nightly-2026-11-24.
+        run: name of the run with attempt, such as nightly-2026-11-24.
         recipe: name of the recipe.
-        logical_date: YYYY-MM-DD, or with a time.
-        attempt: from 1.
-        created: ISO 8601, UTC.
-        version: of metafuse.
+        logical_date: logical date of the run: YYYY-MM-DD, or with a time.
+        attempt: number of the attempt, from 1.
+        created: time of the report, ISO 8601 in UTC.
+        version: version of metafuse.
         output: URI of the output.
         model: URI of the fused model.
-        verdict: of the gate.
-        headline: one sentence: what happened and the figures it rests on.
-        task: kind and data, for people.
-        slices: examples a slice.
-        rule: of the weights, with its parameters.
+        verdict: verdict of the gate.
+        headline: one sentence: what happened and the figures that it rests on.
+        task: kind and data of the task, for people.
+        slices: number of examples by slice name.
+        rule: rule of the weights, with its parameters.
         effective_models: 1 / sum of squared weights.
-        reference: what the forest plot's zero line is.
-        smallest_effect: smallest gain worth having, by the recipe.
-        candidates: every one that was found.
-        models: compared on the gate slice.
+        reference: what the forest plot's zero line stands for.
+        smallest_effect: smallest gain worth having, as the recipe says.
+        candidates: every candidate that was found.
+        models: models that were compared on the gate slice.
         forest: lines of the forest plot, in order.
-        merge: what it did.
-        health: what the fused tensors look like.
-        timings: (step, seconds).
+        merge: figures of the merge.
+        health: what the fused tensors look like; None where nothing was computed.
+        timings: (step, seconds) of each step.
         published: figures from elsewhere.
-        sources: pins of what was averaged.
+        sources: pins of the checkpoints that were averaged.
         notes: warnings and remarks.
-        commands: what to type next: (what for, command).
-        incumbent: run that it was judged against, "" for none.
-        accuracies: of the fused model against each reference; no part of the verdict.
-        shown: metrics in the tables; where there is room for one, the first.
+        commands: (purpose, command) of each command to type next.
+        incumbent: name of the run that the model was judged against; "" for none.
+        accuracies: accuracy of the fused model against each reference; no part of the verdict.
+        shown: metrics in the tables; where there is room for only one, the first.
         loss: what the loss is, for people.
     """
 

@@ -20,10 +20,10 @@ class Product:
     """scale * left @ right, for rows of a tensor from `first_row` on.
 
     Attributes:
-        left_RK: one row a row of the tensor.
-        right_KC: contiguous.
-        scale: of the product.
-        first_row: of the tensor that `left_RK` begins with.
+        left_RK: left factor [rows, rank]: one row for each row of the tensor.
+        right_KC: right factor [rank, columns], contiguous.
+        scale: factor of the product.
+        first_row: row of the tensor that `left_RK` begins with.
     """
 
     left_RK: torch.Tensor  # noqa: N815  # shape letters
@@ -39,11 +39,11 @@ def load_product(
     """The factors that were read, in the dtype of the sum.
 
     Args:
-        added: what is added.
-        ranges: of A and B, as `factor_ranges` gives them.
+        added: what the adapter adds to the tensor.
+        ranges: ranges of A and of B, as `factor_ranges` gives them.
         a: bytes of the range of A.
         b: bytes of the range of B.
-        dtype: F32 or F64.
+        dtype: dtype of the sum: F32 or F64.
     """
     wide = TORCH_DTYPES[dtype]
     a_KI, b_OK = (  # noqa: N806  # shape letters
@@ -66,10 +66,10 @@ def add_product(base: torch.Tensor, product: Product, first: int, out: torch.Ten
     is ten times as fast, and its bits depend on both.)
 
     Args:
-        base: [e] elements of the base, in its own dtype.
-        product: rows that cover the elements.
-        first: index of the first element in the tensor.
-        out: [e] float32, or float64 where base or factors are.
+        base: [e] elements of the base, in the base's dtype.
+        product: product whose rows cover the elements.
+        first: index in the tensor of the first element of `base`.
+        out: [e] float32, or float64 where base or factors are float64.
 
     Error: at most (rank + 3) units of the sum's precision, times |base| + |scale| sum_k |b a|.
     """
@@ -98,9 +98,9 @@ def concatenate(
     """Fill `out` with sources side by side, each times its weight, rounding once.
 
     Args:
-        request: weights, columns and dtypes; the method is "concatenate".
-        inputs: of each source the elements of `request.span`.
-        first: index of the first element of `out` in the tensor.
+        request: weights, columns and dtypes; its method is "concatenate".
+        inputs: for each source the elements of `request.span`.
+        first: index in the tensor of the first element of `out`.
         out: [e] in the output dtype.
 
     Returns:

@@ -26,9 +26,9 @@ def block_sums(
     the worst made up. Scratch memory is aligned, so the digits depend on values alone.
 
     Args:
-        output: [e], at most BLOCK_ELEMENTS.
-        sources: n tensors [e].
-        scratch: of `make_scratch`.
+        output: [e] output of the block, at most BLOCK_ELEMENTS.
+        sources: n source tensors [e].
+        scratch: scratch memory of `make_scratch`.
 
     Returns:
         1 + 2n sums: squares of the output; of each source, its squares and its products with the

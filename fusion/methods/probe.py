@@ -20,7 +20,7 @@ def digest_arithmetic(device: str = "cpu") -> str:
     Equal digests do not prove equal arithmetic; different ones prove that outputs would differ.
 
     Args:
-        device: where the kernels run, "cpu" or "cuda".
+        device: device on which the kernels run, "cpu" or "cuda".
     """
     digest = hashlib.sha256()
     for dtype in FLOATS:

@@ -37,8 +37,8 @@ def adapter_request(
 
     Args:
         checkpoints: n adapters of one base.
-        weights: n finite numbers whose sum is not 0; they are divided by it.
-        wish: of its dtype None writes factors in float32 (float64 where one is).
+        weights: n finite numbers whose sum is not 0; they are divided by their sum.
+        wish: dtype of the output; None in it writes factors in float32 (float64 where one is).
 
     Raises:
         WeightError: number, value or sum of the weights.
@@ -65,7 +65,7 @@ def check_one_base(checkpoints: Sequence[Checkpoint]) -> tuple[Adapter, ...]:
     """The adapters of checkpoints that all are adapters of the same bytes.
 
     Raises:
-        MismatchError: they are not.
+        MismatchError: a checkpoint is no adapter, or the bases differ.
     """
     check_bases(checkpoints)
     whole = [c.name for c in checkpoints if c.adapter is None]

@@ -33,12 +33,12 @@ class PieceSums:
 
     Attributes:
         tensor: name of the output tensor.
-        num_elements: elements of the piece; each is in one piece only.
-        num_sampled: elements that the sums are over.
+        num_elements: number of elements of the piece; each element is in one piece only.
+        num_sampled: number of elements that the sums are over.
         absmax: largest magnitude of the output, over all elements of the piece.
-        output: sum of squares of the output.
-        sources: sum of squares of every source, in the plan's order.
-        dots: sum of products of the output with every source.
+        output: sum of squares of the output's sampled elements.
+        sources: sum of squares of each source's sampled elements, in the plan's order.
+        dots: sum of products of the output with each source, in the plan's order.
     """
 
     tensor: str
@@ -55,12 +55,14 @@ class TensorHealth:
     """One output tensor.
 
     Attributes:
-        name: of the tensor.
-        absmax: largest magnitude of all its elements.
-        rms: root of the mean square of the sampled elements; None where float64 cannot hold it.
-        cosines: with every candidate; None where it is not a source, or is zero everywhere.
-        norm_ratio: norm of the output by the mean of its sources' norms; None where that is 0.
-        share: of its elements that rms, cosines and ratio are measured on.
+        name: name of the tensor.
+        absmax: largest magnitude of all elements of the tensor.
+        rms: root mean square of the sampled elements; None where float64 cannot hold it.
+        cosines: cosine with each candidate; None where the candidate is not a source, or is zero
+            everywhere.
+        norm_ratio: norm of the output divided by the mean of its sources' norms; None where that
+            mean is 0.
+        share: share of the tensor's elements that rms, cosines and ratio are measured on.
     """
 
     name: str
@@ -87,14 +89,14 @@ class HealthSummary:
 
     Attributes:
         mode: "sampled", or "full" where every element was asked for.
-        share: of all elements that sums are over.
-        num_tensors: that were computed; copied ones have no sums.
+        share: share of all elements that the sums are over.
+        num_tensors: number of tensors that were computed; copied ones have no sums.
         absmax: largest magnitude in the model.
-        absmax_tensor: where it is.
-        candidates: in the order of the plan.
-        norm_ratio: of the model, see `TensorHealth`; None where no tensor has one.
+        absmax_tensor: name of the tensor that holds the largest magnitude.
+        candidates: health of each candidate, in the order of the plan.
+        norm_ratio: norm ratio of the model, see `TensorHealth`; None where no tensor has one.
         worst: names of the tensors whose lowest cosine is lowest, lowest first.
-        warnings: for people.
+        warnings: warnings for people; () for none.
     """
 
     mode: HealthMode
@@ -140,7 +142,8 @@ def add_exactly(terms: Iterable[float]) -> ExactSum:
     equal tuples, however their terms were grouped and ordered.
 
     Args:
-        terms: `kept` terms, or entries of sums of them. One that is unknown makes the sum unknown.
+        terms: `kept` terms, or entries of sums of such terms. One unknown term makes the sum
+            unknown.
     """
     rest = [term for term in terms if term != 0]
     if not all(map(math.isfinite, rest)):
@@ -186,11 +189,11 @@ def describe_model(
     """Health of a model from the sums of its pieces, in any order.
 
     Args:
-        pieces: of all units.
-        candidates: names.
-        sources: of every computed tensor, in the order of the output: which candidate each source
-            belongs to.
-        mode: that was asked for.
+        pieces: sums of the pieces of all units.
+        candidates: names of the candidates.
+        sources: which candidate each source of a computed tensor belongs to, by tensor name in the
+            order of the output.
+        mode: which elements were asked for: "sampled" or "full".
 
     Returns:
         None where no tensor was computed, or none has an element.

@@ -9,12 +9,13 @@ class MethodSpec:
     """One merge method.
 
     Attributes:
-        name: as written in a recipe.
-        tensor_parameters: one value a tensor (may be filtered or a gradient).
-        source_parameters: one value a tensor and source.
-        measuring_passes: reads before the writing pass.
+        name: name of the method, as written in a recipe.
+        tensor_parameters: names of parameters with one value a tensor (may be filtered or a
+            gradient).
+        source_parameters: names of parameters with one value for each tensor and source.
+        measuring_passes: number of reads before the writing pass.
         needs_base: whether task vectors are taken from a base.
-        source: paper.
+        source: paper that describes the method.
     """
 
     name: str

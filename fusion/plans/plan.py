@@ -19,16 +19,18 @@ class TensorRequest:
     """One output tensor and how it is made.
 
     Attributes:
-        name: as written.
-        shape: of the output and of every source.
-        dtype: of the output.
-        work_dtype: inputs are cast to it on load and the result is rounded to it, then to `dtype`.
+        name: name of the output tensor, as written.
+        shape: shape of the output, and of every source where `columns` is ().
+        dtype: dtype of the output.
+        work_dtype: dtype that inputs are cast to on load; the result is rounded to it, then to
+            `dtype`.
         method: a name of METHODS; "copy" for tensors that must be equal everywhere.
-        weights: one a source.
-        normalize: divide by the sum of the weights.
-        sources: in the order in which terms are added.
-        columns: of each source where the method sets sources side by side; the output has as many
-            in a row as all together. () where all sources have the output's shape.
+        weights: one weight for each source.
+        normalize: whether the result is divided by the sum of the weights.
+        sources: sources in the order in which their terms are added.
+        columns: columns of each source where the method sets sources side by side; a row of the
+            output has as many as all sources together. () where all sources have the output's
+            shape.
     """
 
     name: str
@@ -67,11 +69,12 @@ class MergeRequest:
     """What is asked for: output tensors over pinned checkpoints, in output order.
 
     Attributes:
-        checkpoints: the candidates, then the bases of those that are adapters.
-        tensors: of the output.
-        weights: one a candidate, for the records; what counts is in the tensors.
-        stem: of the names of the output's shards.
-        method: by which the floating tensors are merged, for the records as well.
+        checkpoints: the candidates, then the bases of those candidates that are adapters.
+        tensors: tensors of the output.
+        weights: one weight for each candidate, for the records; the merge uses those in `tensors`.
+        stem: beginning of the names of the output's shards.
+        method: method that merges the floating tensors, for the records; the merge uses those in
+            `tensors`.
     """
 
     checkpoints: tuple[Checkpoint, ...]

@@ -23,8 +23,8 @@ def model_request(
     keeps its value.
 
     Args:
-        checkpoints: n of them.
-        weights: n finite numbers whose sum is not 0; they are divided by it.
+        checkpoints: n checkpoints that agree.
+        weights: n finite numbers whose sum is not 0; they are divided by their sum.
         wish: method, its parameters, dtype of the floating outputs.
 
     Raises:

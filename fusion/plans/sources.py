@@ -23,10 +23,11 @@ class LowRank:
 
     Attributes:
         checkpoint: index of the adapter in `MergeRequest.checkpoints`.
-        a: [rank, inputs].
-        b: [outputs, rank].
-        scale: of the product.
-        is_transposed: the tensor is [inputs, outputs], and the product's transpose is added.
+        a: factor A, [rank, inputs].
+        b: factor B, [outputs, rank].
+        scale: factor of the product.
+        is_transposed: whether the tensor is [inputs, outputs], so that the product's transpose is
+            added.
     """
 
     checkpoint: int
@@ -51,11 +52,11 @@ class SourceTensor:
     """Where one input of an output tensor lies.
 
     Attributes:
-        checkpoint: index into `MergeRequest.checkpoints`.
-        shard: file name inside that checkpoint.
-        start: byte offset of the first element in that file.
-        dtype: safetensors name.
-        added: what an adapter adds to these values; None for values as they are.
+        checkpoint: index of the checkpoint in `MergeRequest.checkpoints`.
+        shard: name of the file inside the checkpoint.
+        start: byte offset of the first element in the shard.
+        dtype: dtype in the shard, by its safetensors name.
+        added: what an adapter adds to the values; None for values as they are.
     """
 
     checkpoint: int
@@ -138,7 +139,7 @@ def with_bases(checkpoints: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:
 
 
 def base_indices(checkpoints: Sequence[Checkpoint]) -> tuple[int, ...]:
-    """Of each checkpoint the index of its base, its own where it is whole."""
+    """The index of each checkpoint's base; a whole checkpoint has its own index."""
     digests = [checkpoint_digest(checkpoint) for checkpoint in checkpoints]
     places = {digest: index for index, digest in enumerate(digests)}
     return tuple(
@@ -154,8 +155,8 @@ def find_source(
 
     Args:
         checkpoints: as `with_bases` gives them.
-        index: of the candidate.
-        spec: one of its `model_tensors`.
+        index: index of the candidate in `checkpoints`.
+        spec: the tensor, one of the candidate's `model_tensors`.
         bases: `base_indices` of the checkpoints.
     """
     adapter = checkpoints[index].adapter

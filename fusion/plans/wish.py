@@ -14,9 +14,10 @@ class MergeWish:
 
     Attributes:
         method: a name of METHOD_SPECS.
-        parameters: of the method, one value for all tensors.
-        dtype: of the floating outputs, such as "bfloat16"; None keeps that of the inputs.
-        output: a whole model, or one adapter of the base that all candidates adapt.
+        parameters: parameters of the method by name, one value for all tensors.
+        dtype: dtype of the floating outputs, such as "bfloat16"; None keeps that of the inputs.
+        output: whether to write a whole model, or one adapter of the base that all candidates
+            adapt.
     """
 
     method: str = DEFAULT_METHOD

@@ -20,11 +20,14 @@ class Metric:
     """A figure beside the loss, for report and guards. Exactly one of `each` and `of` is given.
 
     Attributes:
-        title: what people call it.
-        each: a figure an example, [n]; the metric is its mean, and a guard tests it by t.
-        of: the figure of all examples together; a guard resamples clusters.
-        is_better_high: whether more is better; None: neither, so nothing can be guarded by it.
-        is_share: whether it is a share of the examples, shown in percent.
+        title: name of the metric in reports.
+        each: gives one figure an example, [n]; the metric is their mean, and a guard tests it by t.
+            None where `of` is given.
+        of: gives the figure of all examples together; a guard resamples clusters. None where `each`
+            is given.
+        is_better_high: whether more is better; None for neither, so that no guard can use the
+            metric.
+        is_share: whether the metric is a share of the examples, shown in percent.
     """
 
     title: str
@@ -46,19 +49,20 @@ class TaskSpec:
     """What a recipe may say of a kind of task, and what its records mean.
 
     Attributes:
-        kind: its name.
-        head: what its models end in.
-        columns: by role, what the data holds; the last one is the truth.
-        metrics: by name.
-        shown: names of the metrics that tables show; where there is room for one, the first.
+        kind: name of the kind.
+        head: head that models of this kind end in.
+        columns: sort of data by role of the column; the last role is the truth.
+        metrics: metrics by name.
+        shown: names of the metrics that tables show; where there is room for only one, the first.
         loss: what the loss is, for people.
-        optional: roles that a recipe may leave out; the others have a column of their own name.
-        answers: losses and columns from outputs [n, c] and columns (of which "truth" is read); an
-            ensemble asks it again. None: outputs of this kind cannot be pooled.
-        floor: what knows only the truths' distribution, for people.
-        knows: whether a model with a loss above the floor knows something all the same, and the
-            figures that say so. None: it does not.
-        version: raised when the same data and model would give other records.
+        optional: roles that a recipe may leave out; each other role defaults to a column of its own
+            name.
+        answers: gives losses and columns from outputs [n, c] and columns (of which "truth" is
+            read), for an ensemble. None if outputs of this kind cannot be pooled.
+        floor: the predictor that knows only the truths' distribution, named for people.
+        knows: whether a model with a loss above the floor still knows something, and the figures
+            that say so. None if no such model does.
+        version: version of the kind, raised when the same data and model would give other records.
     """
 
     kind: str
@@ -109,8 +113,8 @@ def ensemble(
     """Linear pool of recorded outputs, y = sum_i w_i y_i, with no further forward pass.
 
     Args:
-        members: records of the same examples in the same order.
-        weights: one a member, of sum 1, none negative.
+        members: records of each member, of the same examples in the same order.
+        weights: one weight for each member, of sum 1, none negative.
         spec: says what losses and columns the pooled outputs have.
 
     Returns:

@@ -35,10 +35,11 @@ class GramSets:
     """The sets of 13-grams of n texts; a text of at most 13 words has one gram, all of it.
 
     Attributes:
-        sizes: [n] distinct grams of each text, 0 for a text without a word.
-        starts: [n + 1] where each text's entries begin in `ranks`.
-        ranks: [m] of those grams that at least two texts have, ascending in each text: in how many
-            texts, then by hash. The grams of one text alone come before all of them.
+        sizes: [n] number of distinct grams of each text, 0 for a text without a word.
+        starts: [n + 1] index in `ranks` where each text's entries begin.
+        ranks: [m] ranks of the grams that at least two texts have, ascending in each text. Grams
+            rank by the number of texts that have them, then by hash; grams of one text alone come
+            before them.
     """
 
     sizes: Integers
@@ -51,10 +52,10 @@ class _Entries:
     """Places where a pair of near-duplicates may have its first gram in common.
 
     Attributes:
-        texts: [k] which text.
-        ranks: [k] of the gram.
-        sizes: [k] of the text's set.
-        reach: [k] the largest set that can still be near, if no rarer gram is shared.
+        texts: [k] index of the text.
+        ranks: [k] rank of the gram.
+        sizes: [k] size of the text's set of grams.
+        reach: [k] size of the largest set that can still be near, if no rarer gram is shared.
     """
 
     texts: Integers
@@ -74,7 +75,7 @@ def collect_grams(texts: Sequence[str], *, block_letters: int = BLOCK_LETTERS) -
 
     Args:
         texts: n texts; letter case, white space and punctuation do not matter.
-        block_letters: hashed at a time.
+        block_letters: letters that are hashed at a time.
     """
     hashed, sizes = [], []
     for block in _blocks(texts, block_letters):
@@ -113,10 +114,10 @@ def find_near(
     for y. Only such places are paired, and every such pair is counted out.
 
     Args:
-        grams: of n texts.
-        losers: [n] asked about.
-        keepers: [n] compared with; no text is both.
-        block_pairs: compared at a time.
+        grams: sets of grams of n texts.
+        losers: [n] true for texts that are asked about.
+        keepers: [n] true for texts that losers are compared with; no text is both.
+        block_pairs: pairs that are compared at a time.
 
     Returns:
         [n] true for losers near a keeper.
@@ -244,7 +245,7 @@ def _hash_spans(letters: npt.NDArray[np.uint8], first: Integers, last: Integers)
     Args:
         letters: words in UTF-8 with one blank between them.
         first: [k] number of each run's first word.
-        last: [k] of its last.
+        last: [k] number of each run's last word.
     """
     blanks = np.flatnonzero(letters == ord(" "))
     starts = np.concatenate([np.zeros(1, np.int64), blanks + 1])[first]

@@ -21,12 +21,13 @@ class Records:
     one as well.
 
     Attributes:
-        ids: n names, unique.
+        ids: n unique names of the examples.
         clusters: n names of the document each example belongs to.
-        losses: [n], summed over the example's units.
-        units: [n]: 1 where an example counts once, else its tokens or bytes of text.
+        losses: [n] loss of each example, summed over its units.
+        units: [n] units of each example: 1 where it counts once, else its tokens or bytes of text.
         columns: further figures by name, [n] each; "truth" and "prediction" where a kind has them.
-        outputs: [n, c], what an ensemble averages (probabilities, values); None for nothing.
+        outputs: [n, c] what an ensemble averages (probabilities, values); None where there is
+            nothing to average.
     """
 
     ids: tuple[str, ...]
@@ -47,13 +48,13 @@ class Score:
     """Aggregates of one checkpoint on one slice.
 
     Attributes:
-        name: what was scored.
-        slice: rank, select, gate or audit.
-        num_examples: n.
-        num_clusters: G.
-        loss: sum of losses over sum of units.
-        loss_error: its clustered standard error.
-        metrics: the kind's other figures, by name.
+        name: name of the checkpoint that was scored.
+        slice: name of the slice: rank, select, gate or audit.
+        num_examples: number of examples, n.
+        num_clusters: number of clusters, G.
+        loss: sum of losses divided by the sum of units.
+        loss_error: clustered standard error of the loss.
+        metrics: other figures of the kind, by name.
     """
 
     name: str

@@ -22,9 +22,9 @@ class Repeats:
     """Examples that nearly repeat one of another slice, by index, ascending.
 
     Attributes:
-        dropped: of rank and select; they belong to no slice.
-        shared: of audit, near one of gate. They stay where they are: to report them is enough, as
-            no model is chosen on either slice.
+        dropped: examples of rank and select that are dropped; they belong to no slice.
+        shared: examples of audit that nearly repeat one of gate. They stay in audit: to report them
+            is enough, as no model is chosen on either slice.
     """
 
     dropped: tuple[int, ...]
@@ -35,8 +35,9 @@ def assign_slice(cluster_text: str, shares: Mapping[str, float]) -> str:
     """The slice of a cluster: HMAC-SHA256 of its canonical text, modulo 1000, against the shares.
 
     Args:
-        cluster_text: what binds examples together, such as the document; else the text itself.
-        shares: one number a slice, of sum 1.
+        cluster_text: text of what binds examples together, such as the document; else the example's
+            text.
+        shares: share of each slice by its name, of sum 1.
 
     Raises:
         ValueError: shares that do not sum to 1.
@@ -60,7 +61,7 @@ def find_repeats(texts: Sequence[str], slices: Sequence[str]) -> Repeats:
 
     Args:
         texts: n texts.
-        slices: n slice names.
+        slices: slice name of each of the n texts.
     """
     grams = collect_grams(texts)
     where = np.array(slices, dtype=np.str_)

@@ -16,8 +16,8 @@ def log_loss(probabilities: Floats, labels: npt.NDArray[np.int64]) -> Floats:
     """Natural log loss of the true class per example; probabilities are clipped at 1e-12.
 
     Args:
-        probabilities: [n, c]; nan stays nan.
-        labels: [n], 0 to c - 1.
+        probabilities: [n, c] probabilities of the classes; nan stays nan.
+        labels: [n] number of the true class, 0 to c - 1.
     """
     chosen = probabilities[np.arange(len(labels)), labels]
     clipped = np.where(np.isnan(chosen), chosen, np.maximum(chosen, SMALLEST_PROBABILITY))

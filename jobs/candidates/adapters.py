@@ -33,8 +33,8 @@ def find_adapter_shards(present: Collection[str], *, name: str) -> tuple[str, ..
     """The one file that holds an adapter's tensors.
 
     Raises:
-        PickleError: it is there as a pickle alone.
-        IncompleteError: it is not there.
+        PickleError: the file is there as a pickle only.
+        IncompleteError: the file is not there.
     """
     if ADAPTER_SHARD in present:
         return (ADAPTER_SHARD,)

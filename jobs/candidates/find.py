@@ -25,10 +25,10 @@ class Found:
     """What the patterns of a recipe stand for.
 
     Attributes:
-        candidates: usable ones, in the order of patterns and names.
-        skipped: the others, and patterns that matched nothing.
-        vocabularies: token -> id by candidate name, {} where there is no tokenizer.
-        base: of those that are adapters; None where none was named.
+        candidates: usable checkpoints, in the order of patterns and names.
+        skipped: checkpoints that cannot be used, and patterns that matched nothing.
+        vocabularies: token -> id by candidate name, {} for a candidate without a tokenizer.
+        base: base of the candidates that are adapters; None where no base was named.
     """
 
     candidates: tuple[Checkpoint, ...]
@@ -49,11 +49,12 @@ def find_candidates(
 
     Args:
         patterns: paths, globs and s3:// prefixes. A place that holds no checkpoint itself stands
-            for those right below it.
-        settle_seconds: a checkpoint with a younger object counts as still being written.
-        now: seconds since 1970.
+            for the checkpoints right below it.
+        settle_seconds: age in seconds below which an object marks its checkpoint as still being
+            written.
+        now: current time in seconds since 1970.
         on_refused: whether a hostile or unreadable checkpoint stops everything or is skipped.
-        base: path or URI of the model that adapters among the candidates change.
+        base: path or URI of the model that adapters among the candidates change; None for none.
 
     Raises:
         NoCandidatesError: nothing matched.

@@ -22,7 +22,7 @@ def check_head(checkpoint: Checkpoint, wanted: Head) -> tuple[str, ...]:
     """The labels of a checkpoint; () where its head has none.
 
     Raises:
-        ModelError: its head is of another sort, or its labels cannot be read.
+        ModelError: the head is of another sort, or its labels cannot be read.
     """
     found = find_head(checkpoint.config)
     if found is not None and found != wanted:

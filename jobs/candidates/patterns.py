@@ -23,8 +23,8 @@ class Expansion:
     """What one pattern stands for.
 
     Attributes:
-        uris: of checkpoints, whole or not, sorted.
-        note: what was there, for the error that says that nothing was found.
+        uris: URIs of checkpoints, whole or not, sorted.
+        note: what the pattern led to, for the error that says that nothing was found.
     """
 
     uris: tuple[str, ...]

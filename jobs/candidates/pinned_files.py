@@ -12,11 +12,11 @@ class PinnedFiles:
     """What a checkpoint is read from.
 
     Attributes:
-        store: where they are.
-        uri: of the checkpoint.
-        name: of the candidate.
-        shards: with tensors.
-        sides: config, tokenizer and the like.
+        store: store that holds the files.
+        uri: URI of the checkpoint.
+        name: name of the candidate.
+        shards: files with tensors.
+        sides: files without tensors: config, tokenizer and the like.
     """
 
     store: Store

@@ -28,9 +28,9 @@ def find_shards(
     """Names of the shards of a checkpoint, sorted; () where there is none at all.
 
     Args:
-        present: names of the files in its folder.
-        index: tensor -> shard, None where there is no index.
-        name: of the checkpoint, for messages.
+        present: names of the files in the checkpoint's folder.
+        index: tensor -> shard; None where there is no index.
+        name: name of the checkpoint, for messages.
 
     Raises:
         UnsafeNameError: a name that is not a plain file name.
@@ -131,9 +131,9 @@ def read_header(store: Store, file: PinnedFile, *, name: str) -> tuple[TensorSpe
 
     Raises:
         PreconditionError: the shard changed meanwhile.
-        TruncatedError: it ends too early.
-        PickleError: its content is that of a pickle.
-        HeaderError: its header is refused.
+        TruncatedError: the shard ends too early.
+        PickleError: the shard's content is a pickle.
+        HeaderError: the shard's header is refused.
     """
     where, pin = f"{name}/{file.name}", file.pin
     first = _read_range(store, file.name, pin, 0, min(SPECULATIVE_BYTES, pin.size))

@@ -56,7 +56,7 @@ def read_config(
     """The parsed config.json, or another file of its kind; {} where there is none.
 
     Raises:
-        IncompleteError: it is too large, nested too deep, or not an object of JSON.
+        IncompleteError: the file is too large, nested too deep, or no JSON object.
     """
     for side in sides:
         if side.name == file:

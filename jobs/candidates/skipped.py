@@ -10,11 +10,12 @@ class Skipped:
     """A checkpoint that was found and is not used, with the reason.
 
     Attributes:
-        name: of the checkpoint.
-        uri: where it is.
-        code: of the error, or a word.
-        reason: for people.
-        wait_seconds: after which it has settled, where that is all that it lacks; else 0.
+        name: name of the checkpoint.
+        uri: URI of the checkpoint.
+        code: code of the error that excludes the checkpoint, or a word.
+        reason: reason of the exclusion, for people.
+        wait_seconds: seconds after which the checkpoint has settled, where that is all that it
+            lacks; else 0.
     """
 
     name: str

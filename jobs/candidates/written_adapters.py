@@ -16,7 +16,7 @@ def find_written_base(uri: str) -> Base | None:
     Only for outputs of our own: the manifest names a place, which is opened.
 
     Raises:
-        SourceChangedError: what is there is not what the adapter was made for.
+        SourceChangedError: the base that is there is not the one the adapter was made for.
     """
     store = open_store(uri)
     try:

@@ -116,7 +116,7 @@ def show_report(output: str, run_name: str | None, folder: Path | None, *, as_js
 
 
 def print_bytes(content: bytes) -> None:
-    """JSON as it is stored."""
+    """Print JSON as it is stored."""
     sys.stdout.write(content.decode())
 
 

@@ -23,7 +23,7 @@ def run_doctor(
     if address is not None and address.startswith(("http://", "https://")):
         from jobs.doctor.jobs_api import examine_jobs_api
 
-        # Whoever submits needs no access to the output: the job looks at it.
+        # The submitting machine needs no access to the output: the job looks at it.
         findings = examine(None)
         findings += examine_jobs_api(address.rstrip("/"), output, recipe, with_code=with_code)
     elif address is not None:

@@ -60,15 +60,15 @@ def slice_data(task: EvaluationTask, slice_name: str, folder: str) -> Evaluation
     """Read the data, so that a slice without examples is known before anything is paid for.
 
     Args:
-        task: with pinned data.
-        slice_name: that will be scored.
-        folder: where the slices are put for all evaluations.
+        task: task with pinned data.
+        slice_name: name of the slice that will be scored.
+        folder: folder that holds the slices for all evaluations.
 
     Returns:
         The task with its slices.
 
     Raises:
-        DataError: there are none, or the data cannot be read.
+        DataError: the slice has no examples, or the data cannot be read.
     """
     sliced = load_examples(task).sliced
     if not sliced.counts.get(slice_name):

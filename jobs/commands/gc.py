@@ -18,7 +18,7 @@ RECIPES = (".yaml", ".yml")
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What stays in which output, and whether somebody vouches for being its only writer."""
+    """What stays in which output, and whether the operator vouches that it has one writer only."""
 
     output: str
     keep: int
@@ -33,9 +33,9 @@ def find_sweep(
 
     Args:
         target: an output, or a recipe (`.yaml`, `.yml`) that names one.
-        keep: flag; None where it was not given.
-        older_than: flag; None where it was not given.
-        single_writer: flag.
+        keep: value of --keep; None where the flag was not given.
+        older_than: value of --older-than; None where the flag was not given.
+        single_writer: value of --single-writer.
 
     Raises:
         RecipeError: mistakes in the recipe.

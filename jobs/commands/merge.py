@@ -41,11 +41,11 @@ class Wanted:
     """What to merge.
 
     Attributes:
-        request: tensors and their sources.
-        config: config.json to write; None: that of the first source.
-        weights: by candidate, where one set holds for all tensors; else empty.
-        rule: how they came about, for people.
-        health: which blocks cosines and norms are of.
+        request: output tensors and their sources.
+        config: config.json to write; None for that of the first source.
+        weights: weights by candidate, where one set holds for all tensors; else empty.
+        rule: how the weights came about, for people.
+        health: which blocks of the tensors are summed for cosines and norms.
     """
 
     request: MergeRequest
@@ -132,7 +132,7 @@ def _check_device(device: str) -> None:
     """Refuse a device that is not here.
 
     Raises:
-        UnsupportedError: it is not.
+        UnsupportedError: the device is not here.
     """
     if device == "cpu":
         return

@@ -91,7 +91,7 @@ def check_reason(reason: str) -> str:
     """A reason that says something.
 
     Raises:
-        UsageError: it is blank.
+        UsageError: the reason is blank.
     """
     if not reason.strip():
         raise UsageError("--reason is empty; nothing was changed")
@@ -116,7 +116,7 @@ def _writable(output: str, *, single_writer: bool) -> Store:
 
 
 def _find_model(store: Store, run: str | None) -> CheckedModel:
-    """The model of a run, else what is promoted, else the model that the URI itself is."""
+    """The model of a run, else the promoted model, else the model that the URI itself is."""
     if run is not None:
         outcome = read_outcome(RunFolder(store, run))
         if outcome is None or not outcome.manifest_sha256:

@@ -46,7 +46,7 @@ def run_nights(
         begin=lambda night: NightProcess(launch, night.date),
         say=_say,
         me=this_process(),
-        # Whoever calls us at the tick comes a little after it.
+        # A timer that calls us at the tick comes a little after it.
         look_back_seconds=max(timetable.catch_up_seconds, ON_TIME_SECONDS) if is_once else 0.0,
     )
     for signum in (signal.SIGINT, signal.SIGTERM):
@@ -138,7 +138,7 @@ def load_timetable(path: Path) -> tuple[Recipe, Timetable]:
     """A recipe and its schedule.
 
     Raises:
-        RecipeError: it has mistakes, or no schedule.
+        RecipeError: the recipe has mistakes, or no schedule.
     """
     recipe = load_recipe(path)
     timetable = timetable_of(recipe)

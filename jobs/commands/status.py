@@ -64,15 +64,15 @@ def follow(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> OutputStatus:
-    """Say one line every 10 s until the run has ended or nobody works on it; returns the end.
+    """Say one line every 10 s until the run has ended or no driver works on it; returns the end.
 
     Args:
-        store: of the output.
-        run: to follow; None for the last one as it is at each look.
-        watch_seconds: how long a heartbeat is watched at most.
-        say: takes the lines.
-        sleep: waits.
-        clock: only goes forward, seconds.
+        store: store of the output.
+        run: name of the run to follow; None for the run that is the last one at each look.
+        watch_seconds: longest time in seconds to watch a heartbeat.
+        say: called with each line.
+        sleep: waits for a number of seconds.
+        clock: clock in seconds that only goes forward.
     """
     while True:
         started = clock()

@@ -29,12 +29,12 @@ class SubmitOptions:
     """How a recipe is handed to a cluster.
 
     Attributes:
-        logical_date: None for today.
-        submission_id: "" makes one from recipe and date.
-        runtime_env: file with Ray's runtime environment.
-        with_code: whether the packages travel too.
-        num_cpus: of the driver.
-        is_waiting: whether its end is waited for.
+        logical_date: logical date of the run; None for today.
+        submission_id: id of the job; "" makes one from recipe and date.
+        runtime_env: file with Ray's runtime environment; None for none.
+        with_code: whether our packages travel with the job.
+        num_cpus: CPUs reserved for the driver.
+        is_waiting: whether the command waits for the end of the job.
     """
 
     logical_date: str | None

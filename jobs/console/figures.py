@@ -20,12 +20,12 @@ class Figures:
     """What is known of a step beside its counts. Zeros and "" where it is not.
 
     Attributes:
-        num_bytes: done so far.
-        total_bytes: in all.
-        num_retried: tries beyond the first.
-        unit: what was done last, or what the step is about.
-        seconds: that it took.
-        worker: that did it, host/process.
+        num_bytes: bytes done so far; 0 where bytes are not counted.
+        total_bytes: bytes of the whole step; 0 where bytes are not counted.
+        num_retried: number of tries beyond the first.
+        unit: unit that was done last, or what the step is about; "" where neither is known.
+        seconds: duration of that unit in seconds; 0 where it is not known.
+        worker: worker that did that unit, host/process; "" where it is not known.
     """
 
     num_bytes: int = 0
@@ -59,7 +59,7 @@ class Steps:
 
 
 def tell_nobody(_done: int, _total: int, _figures: Figures, /) -> None:
-    """Progress that nobody wants to hear of."""
+    """Take progress and drop it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +76,14 @@ class Course:
     """A step as it stands. `samples` are (clock, done, bytes): the first, then the last seconds.
 
     Attributes:
-        step: its name.
-        done: units.
-        total: units.
-        figures: of the last call.
-        now: clock of the last call, seconds.
-        samples: at most one a second.
-        seen: clock of the last result by worker.
-        slowest: None where units are not told.
+        step: name of the step.
+        done: number of units done.
+        total: number of all units.
+        figures: figures of the last call.
+        now: clock reading at the last call, in seconds.
+        samples: (clock, done, bytes), at most one a second.
+        seen: clock reading at each worker's last result, in seconds, by worker.
+        slowest: unit that took longest; None where units are not told.
     """
 
     step: str
@@ -107,7 +107,7 @@ class Course:
 
     @property
     def seconds_left(self) -> float | None:
-        """By the mean so far, of bytes where they are known, else of units; None for unknown.
+        """Seconds left at the mean rate, of bytes where known, else of units; None for unknown.
 
         The first small file says nothing: it takes a second, and a hundredth of what there is.
         """
@@ -133,12 +133,12 @@ def go_on(
     """The course after one more call; another step, or one that begins again, starts afresh.
 
     Args:
-        course: before; None at the beginning.
-        step: its name.
-        done: units.
-        total: units.
-        figures: what else is known.
-        now: a clock that only goes forward, seconds.
+        course: course before the call; None at the beginning.
+        step: name of the step.
+        done: number of units done.
+        total: number of all units.
+        figures: what else is known of the step.
+        now: reading of a clock that only goes forward, in seconds.
     """
     sample = (now, done, figures.num_bytes)
     if course is None or course.step != step or done < course.done:

@@ -33,8 +33,8 @@ class LogTo:
     """How this process logs; travels to workers with their orders.
 
     Attributes:
-        run: name with attempt, "" while it is not known.
-        is_json: whether METAFUSE_LOG asks for lines.
+        run: name of the run with attempt; "" while it is not known.
+        is_json: whether METAFUSE_LOG asks for JSON lines.
     """
 
     run: str = ""

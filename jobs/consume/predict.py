@@ -32,11 +32,11 @@ class Answer:
     """What a model says about one text.
 
     Attributes:
-        text: that was asked.
-        kind: "class", "number" or "text".
+        text: text that the model was asked about.
+        kind: kind of the answer: "class", "number" or "text".
         answer: the label, the number, or the generated text.
-        probability: of the label; else None.
-        probabilities: by label; else empty.
+        probability: probability of the label; None where the answer is no label.
+        probabilities: probability of each label; empty where the answer is no label.
     """
 
     text: str
@@ -55,7 +55,7 @@ def find_asked(model: str) -> tuple[str, bool]:
         model: path or URI of a checkpoint, or of an output.
 
     Raises:
-        NoCandidatesError: an output to which nothing was promoted yet.
+        NoCandidatesError: nothing was promoted to the output yet.
         ManifestError: a model that is not what was written.
     """
     store = open_store(model)
@@ -86,15 +86,15 @@ def predict(
     Labels are aligned by name. Models are loaded one after the other.
 
     Args:
-        checkpoints: one, or several classifiers with the same labels in any order, or several that
-            say a number.
-        weights: one each, of sum 1.
-        texts: at least one.
+        checkpoints: one model, or several classifiers with the same labels in any order, or several
+            models that answer with a number.
+        weights: one weight for each checkpoint, of sum 1.
+        texts: texts to ask about, at least one.
 
     Raises:
         MismatchError: the models have other labels, or labels without names.
-        UsageError: several models, one of which writes text.
-        ModelError: as `load_model`.
+        UsageError: there are several models, one of which writes text.
+        ModelError: a model cannot be loaded, see `load_model`.
     """
     writers = [c for c in checkpoints if find_head(c.config) == "tokens"]
     if writers and len(checkpoints) > 1:

@@ -30,8 +30,8 @@ def pull(output: str, folder: Path, *, tell: Tell = tell_nobody) -> Resolved:
     a pull that ends early changes nothing that was there, and the same command continues it.
 
     Args:
-        output: path or URI.
-        folder: empty, not there yet, or with an earlier pull of ours.
+        output: path or URI of the output.
+        folder: folder that is empty, not there yet, or holds an earlier pull of ours.
         tell: called with (files done, files, figures) as blocks of files come.
 
     Raises:

@@ -22,9 +22,9 @@ class Resolved:
     """A promoted model whose manifests fit together.
 
     Attributes:
-        uri: of the model's folder.
-        pointer: that names it.
-        manifest: of the model.
+        uri: URI of the model's folder.
+        pointer: pointer that names the model.
+        manifest: manifest of the model.
     """
 
     uri: str
@@ -36,13 +36,13 @@ def resolve(output: str, *, with_bytes: bool = False) -> Resolved:
     """The promoted model of an output, after its manifests and file sizes were checked.
 
     Args:
-        output: path or URI.
-        with_bytes: whether every byte is read and compared with its digest as well.
+        output: path or URI of the output.
+        with_bytes: whether to read every byte and compare it with its digest as well.
 
     Raises:
         NoCandidatesError: nothing was promoted yet.
         PointerError: the pointer is gone while its log is there.
-        ManifestError: what is there is not what was promoted.
+        ManifestError: the model that is there is not the one that was promoted.
     """
     store = open_store(output)
     seen = read_pointer(store)
@@ -78,8 +78,9 @@ def is_whole(entry: FileEntry, blocks: Iterable[bytes | bytearray]) -> bool:
     """Whether the content of a file has the digests of its entry.
 
     Args:
-        entry: of the manifest.
-        blocks: the content in order; with units, every block but the last is one unit long.
+        entry: entry of the file in the manifest.
+        blocks: content in order; where the entry has units, every block but the last is one unit
+            long.
     """
     sha256, crc = hashlib.sha256(), RunningDigest(with_sha256=False)
     for block in blocks:

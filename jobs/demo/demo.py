@@ -36,9 +36,9 @@ def prepare_demo(folder: Path, *, seed: int, tell: Tell) -> Path:
     """Train the candidates into a folder and write data and recipe beside them.
 
     Args:
-        folder: empty or new.
-        seed: of the training.
-        tell: epochs done, epochs, figures.
+        folder: folder that is empty or new.
+        seed: random seed of the training.
+        tell: called with (epochs done, epochs, figures).
 
     Returns:
         Path of the recipe.

@@ -68,9 +68,9 @@ def train_candidates(folder: Path, *, seed: int, tell: Tell) -> None:
     """Write six candidate checkpoints into `folder`: four good, one bad, one damaged.
 
     Args:
-        folder: made if needed.
-        seed: of the initial weights, data orders and dropout.
-        tell: epochs done, epochs, figures.
+        folder: folder for the checkpoints; made if needed.
+        seed: random seed of initial weights, data orders and dropout.
+        tell: called with (epochs done, epochs, figures).
     """
     corpus = load_corpus()
     total = WARM_UP_EPOCHS + sum(branch.epochs for branch in (*BRANCHES, BAD))

@@ -71,7 +71,7 @@ def _entrypoint(output: str | None, recipe: Path | None, *, with_code: bool) -> 
 
 
 def _door(address: str) -> Finding:
-    """Whether the Jobs API lets anyone in, and whether we have a token."""
+    """Whether the Jobs API takes clients without a token, and whether we have a token."""
     token = find_token()
     status = find_anonymous_status(address)
     if status in (401, 403):

@@ -60,7 +60,7 @@ def _versions() -> list[Finding]:
 
 
 def find_version(package: str) -> str:
-    """Of an installed package; "" where it is not installed."""
+    """The version of a package; "" where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -40,13 +40,13 @@ class HostFacts:
     """What a process saw around it.
 
     Attributes:
-        host: its name.
-        python: version.
-        ray: version, "" where it is not installed.
-        metafuse: version, or that our packages came with the job.
-        imports: where our packages are imported from.
-        store: why the output cannot be used from here, "".
-        sources: why candidates or data cannot be read from here, "".
+        host: name of the host.
+        python: version of Python.
+        ray: version of Ray; "" where it is not installed.
+        metafuse: version of metafuse, or that our packages came with the job.
+        imports: place that our packages are imported from.
+        store: why this host cannot use the output; "" if it can.
+        sources: why this host cannot read candidates or data; "" if it can.
     """
 
     host: str

@@ -29,8 +29,8 @@ class DataSize:
     """How large evaluation data is for the process that reads it.
 
     Attributes:
-        memory_bytes: of the data in memory.
-        batch_tokens: of the largest batch, about.
+        memory_bytes: bytes of the data in memory.
+        batch_tokens: about how many tokens the largest batch has.
     """
 
     memory_bytes: int = 0

@@ -30,7 +30,7 @@ def recorded_ids(store: Store, folder: str, task_digest: str) -> Mapping[str, fr
     All records of one task and slice are of the same examples, so one file a slice is read.
 
     Raises:
-        ManifestError: one cannot be read.
+        ManifestError: a record file cannot be read.
     """
     found: dict[str, frozenset[str]] = {}
     for entry in store.list(f"{folder}/"):

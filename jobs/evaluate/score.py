@@ -59,14 +59,14 @@ class ScoreResult:
     """What a worker tells; the records themselves are in storage.
 
     Attributes:
-        name: of the checkpoint.
-        slice: that was scored.
-        key: of the records in the cache.
-        seconds: of loading and predicting, when it was computed.
-        peak_bytes: resident memory of the process that computed it.
-        num_truncated: texts longer than the model reads.
-        health: "" or what looks damaged.
-        is_cached: whether it was found instead of computed.
+        name: name of the checkpoint.
+        slice: name of the slice that was scored.
+        key: key of the records in the cache.
+        seconds: seconds that loading and predicting took when the records were computed.
+        peak_bytes: peak resident memory of the process that computed the records, in bytes.
+        num_truncated: number of texts longer than the model reads.
+        health: what looks damaged in the tensors; "" for nothing.
+        is_cached: whether the records were found in the cache instead of computed.
     """
 
     name: str
@@ -114,13 +114,13 @@ def score_all(
     """Score every checkpoint on every slice, in parallel; what was scored before is not redone.
 
     Args:
-        checkpoints: pinned, with unique names.
-        slices: names.
-        task: with pinned data.
-        cache: URI for records.
-        hands: who evaluates.
-        tell: called with (done, total, figures), first with what was found, unless nothing is
-            missing.
+        checkpoints: pinned checkpoints with unique names.
+        slices: names of the slices.
+        task: task with pinned data.
+        cache: URI of the folder of records.
+        hands: workers that evaluate.
+        tell: called with (done, total, figures), first with what was found in the cache, unless
+            nothing is missing.
 
     Raises:
         DataError: the data is wrong for all checkpoints.

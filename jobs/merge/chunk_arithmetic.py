@@ -24,9 +24,9 @@ class ChunkResult:
     """A computed chunk, valid until the next one is computed.
 
     Attributes:
-        made: bytes of the elements of the chunk in the output dtype.
-        inputs: one tensor [e] a source.
-        largest: magnitude of the result before the last rounding; 0.0 for a copy.
+        made: bytes of the chunk's elements in the output dtype.
+        inputs: one tensor [e] for each source.
+        largest: largest magnitude of the result before the last rounding; 0.0 for a copy.
     """
 
     made: memoryview

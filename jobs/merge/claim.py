@@ -54,11 +54,11 @@ def parse_output(out: str, *, folder: str) -> MergeOutput:
 
     Args:
         out: a path, file:///path or s3://bucket/prefix.
-        folder: what a relative path starts from.
+        folder: folder that a relative path starts from.
 
     Raises:
-        UsageError: it names no folder, or a key that no store has.
-        UnsupportedError: another kind of store.
+        UsageError: `out` names no folder, or a key that no store has.
+        UnsupportedError: `out` names another kind of store.
     """
     scheme, separator, rest = out.partition("://")
     if not separator or scheme == "file":

@@ -35,10 +35,10 @@ class Merging:
 
     Attributes:
         job: what to merge and where, as workers know it.
-        store: of the output, as the driver writes to it.
-        known: digests of source shards, by checkpoint and name.
-        hands: who computes.
-        tell: who hears of it.
+        store: store of the output, as the driver writes to it.
+        known: known digests of source shards, by (checkpoint index, shard name).
+        hands: workers that compute.
+        tell: called with the progress.
     """
 
     job: MergeJob
@@ -63,12 +63,14 @@ def merge_all(
 
     Args:
         job: what to merge and where.
-        hands: who computes; lanes and memory of their resources are the job's.
-        store: what the driver writes to, fenced where a lease is held; None opens `job.output`.
-        tell: called with (units done, units, figures), first with what was there already.
+        hands: workers that compute; `job.memory` sets the lanes and memory of their resources.
+        store: store that the driver writes to, fenced where a lease is held; None opens
+            `job.output`.
+        tell: called with (units done, units, figures), first with the units that were there
+            already.
 
     Raises:
-        SourceChangedError, NonFiniteError, IntegerError: as a worker found them.
+        SourceChangedError, NonFiniteError, IntegerError: a worker found the error.
         DigestError: bytes changed on the way from a source or to the output.
     """
     started = time.monotonic()
@@ -131,17 +133,18 @@ class MergeWorkerMaker:
 
     Attributes:
         job: what to merge.
-        expected: arithmetic of the units that an earlier driver left, "" where there are none.
+        expected: arithmetic digest of the units that an earlier driver left; "" where there are
+            none.
     """
 
     job: MergeJob
     expected: str = ""
 
     def __call__(self) -> Callable[[UnitOrder], UnitRecord]:
-        """A worker, unless this host computes otherwise than what is finished.
+        """A worker, unless this host computes otherwise than those of the finished units.
 
         Raises:
-            RunnerError: its units would not fit to the others'.
+            RunnerError: the host computes otherwise than the hosts of the finished units.
         """
         from jobs.merge.worker import MergeWorker
 

@@ -31,11 +31,11 @@ class FusedModel:
     """A committed model.
 
     Attributes:
-        checkpoint: pinned, ready to be evaluated.
-        folder: key of its folder in the output.
-        manifest_sha256: of its manifest.
-        manifest: what it says.
-        figures: what the merge did.
+        checkpoint: pinned checkpoint of the model, ready to be evaluated.
+        folder: key of the model's folder in the output.
+        manifest_sha256: sha256 of the model's manifest.
+        manifest: content of the model's manifest.
+        figures: figures of the merge.
     """
 
     checkpoint: Checkpoint
@@ -50,11 +50,11 @@ class Target:
     """Where a merge goes, and what it is called there.
 
     Attributes:
-        store: of the output, fenced where a lease is held.
+        store: store of the output, fenced where a lease is held.
         folder: key of the model's folder.
         ledger: key of the folder of unit records.
         name: what the model is called in tables.
-        title: of its card.
+        title: title of the model's card.
     """
 
     store: Store
@@ -69,12 +69,12 @@ class Manner:
     """How a merge is carried out; no byte of a tensor depends on it.
 
     Attributes:
-        memory_bytes: of one worker's process.
-        threads: workers that share one process.
+        memory_bytes: bytes of memory of one worker's process.
+        threads: number of workers that share one process.
         with_sha256: whether units get a sha256 beside their CRC.
         health: which blocks of the tensors are summed for cosines and norms.
-        device: where the arithmetic runs.
-        patience: with a store that is away.
+        device: device of the arithmetic: "cpu" or "cuda".
+        patience: how long to wait for a store that is away.
     """
 
     memory_bytes: int
@@ -90,7 +90,7 @@ class Dress:
     """What stands beside the tensors.
 
     Attributes:
-        config: config.json of the output; None takes that of the first source.
+        config: config.json of the output; None for that of the first source.
         with_card: whether README.md is written.
         with_tokenizer: whether the tokenizer files of the first source are copied.
     """
@@ -133,11 +133,12 @@ def fuse(
 
     Args:
         plan: what to merge.
-        target: where to.
-        hands: who computes.
-        manner: how.
-        dress: what stands beside the tensors; None: card, config and tokenizer of the first source.
-        tell: units done, units, figures.
+        target: where the model goes, and what it is called there.
+        hands: workers that compute.
+        manner: how the merge is carried out.
+        dress: what stands beside the tensors; None for card, config and tokenizer of the first
+            source.
+        tell: called with (units done, units, figures).
     """
     outcome = _merge(plan, target, hands, manner, tell)
     manifest = _describe(plan, outcome.health)

@@ -17,15 +17,17 @@ class MergeJob:
     Attributes:
         plan: what to compute.
         output: URI of the output.
-        model: key of the model's folder in it.
-        ledger: key of the folder of unit records in it.
+        model: key of the model's folder in the output.
+        ledger: key of the folder of unit records in the output.
         memory: how a worker cuts its reads.
         with_sha256: whether units get a sha256 beside their CRC64NVME.
-        device: "cpu" or "cuda", where the arithmetic runs.
-        known_digests: source shards whose digest is known; `merge_all` finds them.
-        log: how workers log; `merge_all` gives its own.
-        patience: with a store that is away.
-        health: which blocks are summed. NaN, infinity and magnitude are looked for in all.
+        device: device of the arithmetic: "cpu" or "cuda".
+        known_digests: (checkpoint index, name) of each source shard whose digest is known;
+            `merge_all` finds them.
+        log: how workers log; `merge_all` sets it to the driver's own.
+        patience: how long to wait for a store that is away.
+        health: which blocks are summed for cosines and norms. All blocks are searched for NaN,
+            infinity and magnitude.
     """
 
     plan: MergePlan
@@ -51,7 +53,7 @@ class UnitOrder:
 
     @property
     def effort(self) -> float:
-        """Bytes to write: what its time is compared by."""
+        """Bytes to write, by which the times of units are compared."""
         return float(max(1, self.unit.end - self.unit.start))
 
     @property
@@ -66,19 +68,19 @@ class MergeOutcome:
     """What a merge left.
 
     Attributes:
-        files: the shards, with the digest of their units' digests.
-        num_units: of the plan.
-        num_resumed: of those, done by an earlier driver.
-        read_bytes: by this driver's workers.
-        written_bytes: by this driver's workers.
-        seconds: wall time.
-        peak_bytes: largest resident memory of any worker.
-        num_checked: source shards whose bytes arrived as they are stored.
-        num_unchecked: source shards that nobody knows a digest of, or that are not read whole.
+        files: output shards, with the digest of their units' digests.
+        num_units: number of units of the plan.
+        num_resumed: number of units that an earlier driver had done.
+        read_bytes: bytes that this driver's workers read.
+        written_bytes: bytes that this driver's workers wrote.
+        seconds: wall time of the merge in seconds.
+        peak_bytes: largest resident memory of any worker, in bytes.
+        num_checked: number of source shards whose bytes arrived as they are stored.
+        num_unchecked: number of source shards without a known digest, or not read whole.
         health: what the output looks like; None where nothing was computed.
-        num_retried: tries of units beyond the first, by this driver.
-        hosts: where all units were computed, and how these hosts compute.
-        num_workers: processes that computed units, of this driver's.
+        num_retried: number of tries of units beyond the first, by this driver.
+        hosts: hosts where all units were computed, each with the digest of its arithmetic.
+        num_workers: number of this driver's processes that computed units.
     """
 
     files: tuple[FileEntry, ...]

@@ -39,20 +39,20 @@ class UnitRecord:
     Attributes:
         unit: id of the unit, such as 00001-00003.
         upload: id of the upload that the part belongs to.
-        number: part number.
-        offset: of the part in the shard.
-        size: bytes.
-        etag: of the part.
-        crc64nvme: of the part's bytes.
-        sha256: of the part's bytes, "" where it was not made.
+        number: number of the part in the upload.
+        offset: byte offset of the part in the shard.
+        size: bytes of the part.
+        etag: etag of the part.
+        crc64nvme: CRC64NVME of the part's bytes.
+        sha256: sha256 of the part's bytes; "" where it was not computed.
         read_bytes: tensor bytes read from the sources.
-        seconds: from the first read to the last byte written.
-        peak_bytes: largest resident memory of the worker so far.
+        seconds: seconds from the first read to the last byte written.
+        peak_bytes: largest resident memory of the worker so far, in bytes.
         largest: largest magnitude among the unit's values.
-        worker: host/process.
-        reads: ranges of those sources whose digest is known.
+        worker: worker that wrote the part, host/process.
+        reads: ranges that were read from sources whose digest is known.
         health: sums over the values of the tensors that the unit computed.
-        arithmetic: digest of the probe on the worker's host, "" where it was not asked.
+        arithmetic: digest of the arithmetic probe on the worker's host; "" where it was not asked.
     """
 
     unit: str
@@ -84,7 +84,7 @@ class UnitRecord:
 
     @property
     def part(self) -> Part:
-        """What the store is asked about."""
+        """The part that the store is asked about."""
         return Part(self.number, self.offset, self.size, self.etag, self.crc64nvme, self.sha256)
 
 
@@ -101,8 +101,8 @@ class ShardState:
 
     Attributes:
         upload: id of the upload that new parts go to.
-        records: confirmed units, by number.
-        is_complete: the whole object is there under its key.
+        records: records of confirmed units, by part number.
+        is_complete: whether the whole object is there under its key.
     """
 
     upload: str
@@ -112,11 +112,11 @@ class ShardState:
 
 @dataclass(frozen=True, slots=True)
 class PlannedUnits:
-    """`units.plan` in a ledger's folder: how much there is to do, for whoever asks from outside.
+    """`units.plan` in a ledger's folder: it tells readers such as `status` how much there is to do.
 
     Attributes:
-        unit_bytes: of every unit but the last of a shard.
-        shard_bytes: sizes of the output shards.
+        unit_bytes: bytes of every unit but the last of a shard.
+        shard_bytes: bytes of each output shard.
     """
 
     unit_bytes: int
@@ -153,8 +153,8 @@ class Ledger:
         while others finished the run changes nothing.
 
         Args:
-            record: of the unit.
-            upload: that its part belongs to.
+            record: record of the unit.
+            upload: upload that the unit's part belongs to.
         """
         key, content = f"{self._folder}/{record.unit}.json", to_json(record)
         try:
@@ -174,7 +174,7 @@ class Ledger:
                 self._store.put(key, content, is_durable=False)
 
     def read(self, shard: int) -> tuple[UnitRecord, ...]:
-        """Records of one output shard, current or not; what cannot be read counts as not done."""
+        """Records of one output shard, current or not; unreadable ones count as not done."""
         found = []
         for entry in self._store.list(f"{self._folder}/{shard + 1:05d}-"):
             with contextlib.suppress(ManifestError, NotFoundError):
@@ -191,8 +191,8 @@ class Ledger:
 
         Args:
             plan: what is being merged.
-            models: store of the output.
-            folder: key of the model's folder in it.
+            models: store that holds the model's folder.
+            folder: key of the model's folder.
         """
         units: dict[int, dict[int, MergeUnit]] = {}
         for unit in plan.units:
@@ -216,7 +216,7 @@ class Ledger:
             upload_id, etag = self._read_upload(index)
             if upload_id:
                 upload = models.resume_upload(key, upload_id, size=shard.size)
-                # Asked before the records are read: whoever completed it had written them all.
+                # Asked before the records are read: they were all written before it was completed.
                 is_open = upload.is_open()
                 records = _current(self.read(index), upload_id, units)
                 if is_open:
@@ -231,7 +231,7 @@ class Ledger:
     def _begin(
         self, plan: MergePlan, index: int, models: Store, key: str, etag: str | None
     ) -> None:
-        """Note a new upload in place of what was read, unless another driver was quicker."""
+        """Note a new upload in place of the read one, unless another driver was quicker."""
         size = plan.shards[index].size
         upload = models.start_upload(key, size=size, metadata={"plan": plan.id})
         content = to_json(UploadRecord(upload.id))
@@ -246,7 +246,7 @@ class Ledger:
                 return  # an answer to our own put was lost
             upload.abort()
             if now == etag:
-                raise  # refused, and yet nobody else wrote: the store contradicts itself
+                raise  # refused without another write: the store contradicts itself
 
     def _read_upload(self, index: int) -> tuple[str, str | None]:
         """Id and etag of the record of a shard's upload.

@@ -1,4 +1,4 @@
-"""How fast a merge goes and who does it, from the ledger alone: whatever became of its driver."""
+"""How fast a merge goes and which workers do it, from the ledger alone, even without its driver."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from jobs.merge.ledger import UnitRecord
 
 # Rates "now" are of this long before the newest record.
 NEW_SECONDS = 60.0
-# Between records so far apart (or 3 of the longest units) nobody was at work: in no rate.
+# No worker was at work between records so far apart (or 3 of the longest units): in no rate.
 PAUSE_SECONDS = 120.0
 # A large merge has thousands of records, each a request: the newest tell who is at work.
 RECORDS_READ = 64
@@ -29,12 +29,13 @@ class MergePace:
 
     Attributes:
         rate_now: bytes a second of the last minute; None where it is not known.
-        rate_mean: bytes a second while somebody was at work; None where it is not known.
-        seconds_left: at the mean, if it goes on; None where it is not known.
-        idle_seconds: since the newest record.
-        workers: that finished a unit lately, host/process.
-        hosts: of those.
-        slowest: of the records that were read, which are the newest.
+        rate_mean: bytes a second while a worker was at work; None where it is not known.
+        seconds_left: seconds until the merge is done at the mean rate; None where it is not known.
+        idle_seconds: seconds since the newest record.
+        workers: workers that finished a unit lately, host/process.
+        hosts: hosts of the workers that finished a unit lately.
+        slowest: slowest unit among the records that were read, which are the newest; None if not
+            known.
     """
 
     rate_now: float | None
@@ -54,11 +55,11 @@ def find_pace(
     Costs a request for each of at most 64 records.
 
     Args:
-        store: of the output.
-        records: of its units, as they are listed.
-        sizes: bytes of the units by key of the record.
+        store: store of the output.
+        records: records of the merge's units, as the store lists them.
+        sizes: bytes of each unit, by key of its record.
         left: bytes that are not done.
-        now: seconds since 1970.
+        now: current time in seconds since 1970.
     """
     if not records:
         return None

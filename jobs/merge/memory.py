@@ -34,10 +34,10 @@ class WorkerMemory:
     """How a worker cuts its reads, and what that needs.
 
     Attributes:
-        chunk_bytes: read at once from one source.
-        read_ahead: chunks of every source in memory.
-        lanes: units in work at a time.
-        total_bytes: resident memory of the worker's process, imports included.
+        chunk_bytes: bytes that are read at once from one source.
+        read_ahead: number of chunks of every source in memory.
+        lanes: number of units in work at a time.
+        total_bytes: resident memory of the worker's process in bytes, imports included.
     """
 
     chunk_bytes: int
@@ -52,10 +52,10 @@ def fit_worker(
     """The largest chunks with which a worker keeps to its memory.
 
     Args:
-        plan: what is merged.
+        plan: plan of the merge.
         output: URI that parts are written to.
-        allowed_bytes: for the whole process.
-        threads: workers that share one process.
+        allowed_bytes: bytes of memory for the whole process.
+        threads: number of workers that share one process.
 
     Raises:
         MemoryNeedError: the smallest chunks need more.

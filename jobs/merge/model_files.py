@@ -38,7 +38,7 @@ def read_side_files(checkpoint: Checkpoint) -> Mapping[str, bytes]:
     """Pinned side files by name.
 
     Raises:
-        SourceChangedError: one is no longer the pinned one.
+        SourceChangedError: a file is no longer the pinned one.
     """
     store = open_store(checkpoint.uri)
     found = {}

@@ -1,4 +1,4 @@
-"""Did what was read arrive as it was stored? CRCs of ranges, combined, against known digests.
+"""Check that source bytes arrived as they are stored: combined CRCs of ranges, known digests.
 
 A ranged GET carries no checksum, so a bit that flips on the way down goes unnoticed by the
 transport. A merge reads every byte of most shards once; the CRCs of those ranges combine into that
@@ -25,9 +25,9 @@ Shard = tuple[int, str]  # index of the checkpoint, name of the shard
 
 
 def find_digests(plan: MergePlan) -> Mapping[Shard, str]:
-    """CRC64NVME of those source shards that the plan reads whole and somebody knows.
+    """The known CRC64NVME digests of those source shards that the plan reads whole.
 
-    Asked of the store (one HEAD a shard), else of the manifest that metafuse left beside them.
+    The store is asked (one HEAD a shard), else the manifest that metafuse left beside the shards.
     """
     sources = [source for tensor in plan.request.tensors for source in tensor.sources]
     whole = {(source.checkpoint, source.shard) for source in sources}
@@ -56,9 +56,9 @@ def check_sources(
     """Compare what arrived with what was stored.
 
     Args:
-        plan: that was carried out.
-        known: digests by shard.
-        records: of all units.
+        plan: plan that was carried out.
+        known: known digests by shard.
+        records: records of all units.
 
     Returns:
         The shards that were compared; of others not every byte was read, or nothing is known.

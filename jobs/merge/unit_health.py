@@ -33,10 +33,11 @@ class UnitHealth:
         """Look at a computed chunk.
 
         Args:
-            chunk: what `inputs` and `out` hold; elements of the unit before are not counted again.
+            chunk: the chunk that `inputs` and `out` hold; elements of the unit before are not
+                counted again.
             inputs: n tensors [e] of finite values.
-            out: [e], in the output's dtype.
-            largest: largest magnitude of the result before it was rounded to that dtype.
+            out: [e] result in the output's dtype.
+            largest: largest magnitude of the result before it was rounded to the output's dtype.
         """
         tensor = chunk.placed.tensor
         piece = self._pieces.get(tensor.name)

@@ -96,7 +96,7 @@ class MergeWorker:
         return record
 
     def _write(self, read: ReadChunk, unit: MergeUnit, writer: PartWriter) -> float:
-        """Compute a chunk and append what of it belongs to the unit."""
+        """Compute a chunk and append the part of it that belongs to the unit."""
         chunk = read.chunk
         tensor = chunk.placed.tensor
         item = ITEM_BYTES[tensor.dtype]

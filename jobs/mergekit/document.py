@@ -39,14 +39,14 @@ class MergekitDocument:
 
     Attributes:
         method: a name of METHOD_SPECS.
-        models: paths in list order, as written; BASE+ADAPTER for an adapter.
-        parameters: of each model, in the same order.
+        models: paths of the models in list order, as written; BASE+ADAPTER for an adapter.
+        parameters: parameters of each model, in the order of `models`.
         shared: parameters of the top level.
-        base_model: path, "" where there is none.
-        dtype: inputs are cast to it, "" for no cast.
-        out_dtype: of the output, "" for the working dtype.
-        folder: what relative paths start from.
-        warnings: what was ignored, for people.
+        base_model: path of the base model; "" where there is none.
+        dtype: dtype that inputs are cast to; "" for no cast.
+        out_dtype: dtype of the output; "" for the working dtype.
+        folder: folder that relative paths start from.
+        warnings: what was ignored in the document, for people.
     """
 
     method: str
@@ -85,8 +85,8 @@ def parse_mergekit(text: str, *, name: str, folder: str) -> MergekitDocument:
     """A document from its text.
 
     Raises:
-        RecipeError: not a mergekit document, or a part that is not offered.
-        MethodError: another merge method.
+        RecipeError: the text is no mergekit document, or has a part that is not offered.
+        MethodError: the merge method is not offered.
     """
     document = load_yaml(text, name=name)
     _check_offered(document)

@@ -45,16 +45,17 @@ class MergeOptions:
     """How `metafuse merge` works and what it leaves out.
 
     Attributes:
-        workers: threads.
-        digest: of the shards beside the CRC64NVME that is always made; None: sha256 on remote
-            stores alone.
-        shard_bytes: of one output shard at most; None: 5 GB.
-        health: blocks that cosines and norms are of; None: as the document says, else sampled.
-        device: where the arithmetic runs.
+        workers: number of threads.
+        digest: digest of the shards beside the CRC64NVME that is always computed; None for sha256
+            on remote stores only.
+        shard_bytes: largest size of one output shard in bytes; None for 5 GB.
+        health: which blocks are summed for cosines and norms; None for what the document says, else
+            sampled.
+        device: device of the arithmetic: "cpu" or "cuda".
         with_card: whether README.md is written.
         with_tokenizer: whether tokenizer files are copied.
-        is_quiet: no progress.
-        warnings: for people.
+        is_quiet: whether progress is left out.
+        warnings: warnings for people; () for none.
     """
 
     workers: int = 2
@@ -80,12 +81,12 @@ def read_flags(
     """What mergekit's flags ask for.
 
     Args:
-        flags: values by name with "_" for "-"; None where a flag is not given.
-        workers: threads.
-        digest: as in `MergeOptions`.
-        shard_bytes: as in `MergeOptions`.
-        health: as in `MergeOptions`.
-        is_quiet: no progress.
+        flags: flag values by name, with "_" for "-"; None where a flag is not given.
+        workers: number of threads.
+        digest: digest of the shards, as in `MergeOptions`.
+        shard_bytes: largest size of one output shard, as in `MergeOptions`.
+        health: which blocks are summed, as in `MergeOptions`.
+        is_quiet: whether progress is left out.
 
     Raises:
         UsageError: a flag whose effect would not be safe.

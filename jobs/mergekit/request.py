@@ -67,7 +67,7 @@ def check_sources(
         Differences that do no harm, for people.
 
     Raises:
-        MismatchError: all differences that do.
+        MismatchError: lists all differences that do harm.
     """
     found = [
         mismatch

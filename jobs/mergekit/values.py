@@ -16,7 +16,7 @@ def check_values(document: Document) -> None:
     """Refuse values that no merge could be computed with.
 
     Raises:
-        RecipeError: one line a mistake, in line order.
+        RecipeError: has one line for each mistake, in line order.
     """
     found = sorted(_problems(document.value), key=lambda problem: document.line(problem[0]))
     if not found:

@@ -18,11 +18,12 @@ class Encoded:
 
     Attributes:
         rows: m rows, each with tensors by name; the first axis of a tensor is padded.
-        example: m numbers from 0 to n - 1: which input a row is of.
-        num_truncated: inputs that lost something.
-        padding: what fills a tensor up, by name; 0 where nothing is said.
+        example: m numbers from 0 to n - 1: number of the input that each row belongs to.
+        num_truncated: number of inputs of which a part was left out.
+        padding: value that fills a tensor up, by tensor name; 0 for names that are absent.
         facts: m mappings of what encoding knows and the model does not read: "offsets" of tokens in
-            their text, "parts" (which text a token is of); empty where a head has no use for them.
+            their text, "parts" (which text a token belongs to); empty where a head has no use for
+            them.
     """
 
     rows: Sequence[Mapping[str, Tensor]]
@@ -50,9 +51,10 @@ class Model(Protocol):
 
         Args:
             inputs: n mappings with "text", and where there is one "text_pair"; "target" is a text
-                that the decoder is to be fed with (its tokens are the row's "labels").
-            max_length: tokens read of each input; None: what the model can.
-            stride: tokens that windows of a long input have in common; None: its end is lost.
+                that is fed to the decoder (its tokens are the row's "labels").
+            max_length: number of tokens read of each input; None for as many as the model can read.
+            stride: number of tokens that windows of a long input have in common; None cuts off its
+                end.
 
         Raises:
             ModelError: an input of a kind that this model does not read.

@@ -35,9 +35,9 @@ class LoadedModel:
     """A model and what its tensors looked like.
 
     Attributes:
-        model: predicts.
+        model: the model, ready to predict.
         largest: largest magnitude of any element.
-        where: name of the tensor that holds it.
+        where: name of the tensor that holds the largest magnitude.
     """
 
     model: Model

@@ -26,9 +26,10 @@ class Skeleton:
     """A model of transformers whose tensors have shapes and no memory.
 
     Attributes:
-        model: on the meta device.
-        problems: what does not fit, by the library's name for it: `missing_keys`,
-            `unexpected_keys`, `mismatched_keys`, `conversion_errors`; kinds without one are absent.
+        model: the model on the meta device.
+        problems: names that do not fit, by the library's name for the kind of problem:
+            `missing_keys`, `unexpected_keys`, `mismatched_keys`, `conversion_errors`; kinds without
+            a problem are absent.
     """
 
     model: Any
@@ -56,8 +57,8 @@ def make_skeleton(kind: Any, folder: Path, specs: Sequence[TensorSpec]) -> Skele
     is read, and no memory is taken, whatever sizes config.json claims.
 
     Args:
-        kind: the class.
-        folder: holds config.json.
+        kind: class of transformers.
+        folder: folder that holds config.json.
         specs: the tensors of the checkpoint.
 
     Raises:
@@ -99,9 +100,9 @@ def fill_skeleton(
     memory until it is done.
 
     Args:
-        skeleton: without problems.
-        tensors: all of the checkpoint, by the name on disk.
-        device: where the model is to be.
+        skeleton: skeleton without problems.
+        tensors: all tensors of the checkpoint, by the name on disk.
+        device: device of the model.
     """
     model = skeleton.model
     load, found = _convert(model, tensors, device)

@@ -30,9 +30,10 @@ class ReadTensors:
     """All tensors of a checkpoint, and what they look like.
 
     Attributes:
-        tensors: by the name on disk; floating ones in float32, the others as they are stored.
-        largest: largest magnitude of any element, before it was rounded to float32.
-        where: name of the tensor that holds it.
+        tensors: tensors by the name on disk; floating ones in float32, the others as they are
+            stored.
+        largest: largest magnitude of any element before it was rounded to float32.
+        where: name of the tensor that holds the largest magnitude.
     """
 
     tensors: Mapping[str, torch.Tensor]
@@ -45,8 +46,8 @@ class Extremes:
     """What was seen of one tensor, or of a part of it.
 
     Attributes:
-        num_bad: elements that are NaN or infinite.
-        largest: magnitude; 0.0 where an element is bad.
+        num_bad: number of elements that are NaN or infinite.
+        largest: largest magnitude; 0.0 where an element is NaN or infinite.
     """
 
     num_bad: int = 0
@@ -146,9 +147,9 @@ def find_largest(
     """The largest magnitude and the first tensor that has it, by shard and name.
 
     Args:
-        name: of the checkpoint.
-        specs: its tensors.
-        seen: of each tensor, by name.
+        name: name of the checkpoint.
+        specs: tensors of the checkpoint.
+        seen: extremes of each tensor, by name.
 
     Raises:
         NonFiniteError: names the first tensor with a NaN or an infinity.

@@ -15,16 +15,16 @@ def follow_up(recipe: "Recipe", logical_date: str, end: "RunResult | Exception")
     """Bring the history of the output up to date and tell people; problems are said on stderr.
 
     Args:
-        recipe: of the run.
-        logical_date: of the run.
-        end: how it ended, or the error that ended it.
+        recipe: recipe of the run.
+        logical_date: logical date of the run.
+        end: how the run ended, or the error that ended it.
     """
     keep_history_of(recipe.output)
     _tell(recipe, logical_date, end)
 
 
 def tell_for_the_driver(recipe: "Recipe", logical_date: str, error: Exception) -> None:
-    """Tell of a driver that never began or was killed, where whoever submitted has the address."""
+    """Tell of a driver that never began or was killed, if this process has the address."""
     if recipe.notify is not None and os.environ.get(recipe.notify.url_env):
         _tell(recipe, logical_date, error)
 

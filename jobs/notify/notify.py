@@ -31,16 +31,16 @@ class Message:
     Attributes:
         text: one line for people, escaped as Slack wants it.
         event: promoted, held, refused, nothing_new or failed.
-        run: name; of a failed run that of its first attempt.
+        run: name of the run; of a failed run that of its first attempt.
         recipe: name of the recipe.
-        logical_date: the date it was for.
-        output: URI.
-        verdict: of the gate, "" where the run was not judged.
-        outcome: as `outcome.json` says, "" where the run failed before.
-        code: of the error, "" for none.
-        exit_status: of the driver; None where it ends with that of `code`.
-        reason: for people.
-        report: where the report is, "" for none.
+        logical_date: logical date of the run.
+        output: URI of the output.
+        verdict: verdict of the gate; "" where the run was not judged.
+        outcome: result as `outcome.json` says; "" where the run failed before it was written.
+        code: code of the error; "" for none.
+        exit_status: exit status of the driver; None where it is the one that belongs to `code`.
+        reason: reason of the event, for people.
+        report: place of the report; "" for none.
     """
 
     text: str
@@ -58,7 +58,7 @@ class Message:
 
 
 def describe_end(recipe: "Recipe", logical_date: str, result: "RunResult") -> Message:
-    """What is told of a run that came to its end."""
+    """The message about a run that came to its end."""
     event = EVENTS.get(result.exit_status, "failed")
     report = f"{result.output}/runs/{result.run}/report.html" if result.report else ""
     said = result.report.headline if result.report else ""
@@ -79,11 +79,11 @@ def describe_end(recipe: "Recipe", logical_date: str, result: "RunResult") -> Me
 
 
 def describe_failure(recipe: "Recipe", logical_date: str, error: Exception) -> Message:
-    """What is told of a run that broke off with an error."""
+    """The message about a run that broke off with an error."""
     run = run_name(recipe.name, logical_date, 1)
     is_ours = isinstance(error, JobError | FusionError | ClusterError)
     code = getattr(error, "code", "E-BUG") if is_ours else "E-BUG"
-    # What a foreign error says was written by nobody who thought of secrets.
+    # Authors of foreign errors did not think of secrets in their texts.
     reason = str(error).partition("\n")[0] if is_ours else f"{type(error).__name__}; see the log"
     return Message(
         text=_line(run, "failed", f"{code} {reason}", ""),
@@ -107,9 +107,10 @@ def tell(
 
     Args:
         recipe: with or without a notify block.
-        logical_date: of the run.
-        end: how it ended. That another driver is alive is not told: that one will tell.
-        environment: holds the address, and hosts that the operator allows.
+        logical_date: logical date of the run.
+        end: how the run ended. The end of a driver that met another live driver is not told: the
+            other driver tells its own.
+        environment: environment variables with the address and the hosts that the operator allows.
     """
     wanted = recipe.notify
     if wanted is None or isinstance(end, LockedError):
@@ -126,7 +127,7 @@ def tell(
 
 
 def look_at_webhook(recipe: "Recipe", environment: Mapping[str, str] = os.environ) -> str:
-    """Who would be told of what from here, or why nobody; nothing is sent."""
+    """Which events the webhook would be told of from here, or why none; nothing is sent."""
     wanted = recipe.notify
     if wanted is None:
         return "nobody is told"
@@ -146,7 +147,7 @@ def _send(wanted: "Notify", message: Message, environment: Mapping[str, str]) ->
 
 
 def _with_address(wanted: "Notify", environment: Mapping[str, str], act: Callable[..., str]) -> str:
-    """What `act` says of the address and the allowed hosts, or what is wrong with these."""
+    """The answer of `act` to the address and the allowed hosts, or what is wrong with these."""
     url = environment.get(wanted.url_env, "").strip()
     if not url:
         return "the variable is not set here"

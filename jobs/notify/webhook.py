@@ -53,12 +53,12 @@ def deliver(
     """Send a message; returns what went wrong, "" for nothing. Takes at most `hook_limit`.
 
     Args:
-        url: of the webhook, secret.
-        body: JSON.
-        allowed: hosts, or host:port, to which messages may go if they are public.
-        trusted: the same, said by the operator of this machine: these may be private, and those on
-            this machine may do without TLS.
-        patience: for an answer, between two tries, and in all.
+        url: URL of the webhook, secret.
+        body: message as JSON.
+        allowed: hosts, or host:port, that messages may go to if they are public.
+        trusted: hosts, or host:port, that the operator of this machine trusts: these may be
+            private, and those on this machine may do without TLS.
+        patience: seconds for one answer, between two tries, and for all tries.
     """
 
     def send() -> str:
@@ -141,7 +141,7 @@ def find_addresses(target: Endpoint, *, is_trusted: bool) -> list[str]:
     """Every address behind a host.
 
     Raises:
-        RefusedError: there is none, or one of them is not public and nobody trusts the host.
+        RefusedError: the host has no address, or one that is not public while it is not trusted.
     """
     try:
         found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)

@@ -1,4 +1,4 @@
-"""What runs left behind that nobody needs, and its removal.
+"""What runs left behind that is no longer needed, and its removal.
 
 Never touched: what the pointer or its history within `keep` names, what a hold may need, runs that
 are alive or may be taken up again, reports, manifests and the scores in the folders of runs. Age
@@ -6,8 +6,8 @@ alone removes nothing but the cache of scores, which only saves computing them a
 while any run may still read it.
 
 A model is removed in an order that no promotion can cross: the run is marked, then the pointer is
-swapped for one that counts on, then files go. Whoever promotes reads the pointer before the mark,
-so either sees the mark or fails its swap.
+swapped for one with the next epoch, then files go. A promotion reads the pointer before the mark,
+so it either sees the mark or fails its swap.
 """
 
 import re
@@ -32,7 +32,7 @@ from jobs.outputs.runs import Outcome, read_outcome, write_outcome
 LeftoverKind = Literal["upload", "baseline", "ledger", "model", "probe", "score"]
 FOLDER = re.compile(r"runs/([^/]+)/((model|baseline|ledger)-[^/]+)/")
 PROBE = re.compile(r"probe-[0-9a-f]{32}")
-# A lease beats every 5 s; one that was silent for so long is nobody's, whatever the clocks say.
+# A lease beats every 5 s; one that was silent for so long has no living holder, despite clock skew.
 DEAD_LEASE_SECONDS = 3600.0
 
 
@@ -41,13 +41,13 @@ class Leftover:
     """Something to remove.
 
     Attributes:
-        kind: what it is.
-        run: that left it, "" for none.
-        place: key of a folder or an object, or key of an upload.
-        reason: why nobody needs it.
-        num_bytes: that it takes.
-        keys: objects to delete, in order.
-        upload: to abort, None where it is objects.
+        kind: kind of the leftover.
+        run: name of the run that left it; "" for none.
+        place: key of a folder, an object or an upload.
+        reason: why it is no longer needed.
+        num_bytes: bytes that the leftover takes.
+        keys: keys of the objects to delete, in order; () for an upload.
+        upload: upload to abort; None where the leftover is objects.
     """
 
     kind: LeftoverKind
@@ -64,9 +64,9 @@ class GcPlan:
     """What would be removed.
 
     Attributes:
-        leftovers: by run, then kind.
-        abandoned: unfinished runs that will be finished as such.
-        kept: (run, why its model stays) of finished runs.
+        leftovers: what would be removed, by run, then kind.
+        abandoned: names of unfinished runs that gc will end as abandoned.
+        kept: (run, why its model stays) of each finished run whose model stays.
     """
 
     leftovers: tuple[Leftover, ...]
@@ -91,13 +91,13 @@ class _Run:
 
 
 def plan_gc(store: Store, *, keep: int, older_than_seconds: float, now: float) -> GcPlan:
-    """Look at an output and decide what nobody needs; nothing is written.
+    """Look at an output and decide what is no longer needed; nothing is written.
 
     Args:
-        store: of the output.
-        keep: how many models promoted before the current one stay.
-        older_than_seconds: runs that were touched since are left alone.
-        now: seconds since 1970.
+        store: store of the output.
+        keep: number of models promoted before the current one that stay.
+        older_than_seconds: age in seconds; a run that was touched since then is left alone.
+        now: current time in seconds since 1970.
     """
     return _plan(store, read_pointer(store), keep, older_than_seconds, now)
 
@@ -111,7 +111,7 @@ def collect(
     reason: str,
     on_removed: Callable[[Leftover], None] = lambda _: None,
 ) -> GcPlan:
-    """Remove what nobody needs; returns what was removed. Safe to repeat after any crash."""
+    """Remove what is no longer needed; returns what was removed. Safe to repeat after any crash."""
     while True:
         seen = read_pointer(store)
         plan = _plan(store, seen, keep, older_than_seconds, now)

@@ -79,7 +79,7 @@ def parse_history(content: bytes) -> tuple[HistoryRow, ...]:
     """The rows that `format_history` wrote.
 
     Raises:
-        ManifestError: it isn't such a file, or of another version.
+        ManifestError: the content is no history file, or one of another version.
     """
     try:
         table = read_parquet(pa.BufferReader(content))
@@ -120,7 +120,7 @@ def _list_runs(store: Store) -> Mapping[str, Mapping[str, ObjectInfo]]:
 def _read_row(
     store: Store, run: str, files: Mapping[str, ObjectInfo], known: HistoryRow | None
 ) -> HistoryRow:
-    """One run, read only where what is known of it is not its end."""
+    """The row of one run; the run is read only where `known` is not the row of its end."""
     ended = files.get(OUTCOME_KEY)
     if known is None or ended is None or known.etag != ended.etag or known.problem:
         known = HistoryRow(run)

@@ -26,9 +26,9 @@ def write_page(rows: Sequence["HistoryRow"], *, output: str, promoted: str) -> b
     """index.html; the same rows give the same bytes.
 
     Args:
-        rows: oldest first.
-        output: URI, for people.
-        promoted: run whose model is promoted now, "" for none.
+        rows: rows of the history, oldest first.
+        output: URI of the output, for people.
+        promoted: name of the run whose model is promoted now; "" for none.
     """
     environment = page_environment()
     environment.filters["words"] = lambda text: text.replace("_", " ")
@@ -62,7 +62,7 @@ def draw_losses(rows: Sequence["HistoryRow"]) -> Markup:
     """Lines of the losses over the nights, as SVG.
 
     Args:
-        rows: at least one, all judged, oldest first.
+        rows: rows of judged runs, oldest first; at least one.
     """
     values = [value for row in rows for name, *_ in LINES if _is_drawn(value := getattr(row, name))]
     low, high = min(values, default=0.0), max(values, default=1.0)

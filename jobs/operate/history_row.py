@@ -10,31 +10,31 @@ class HistoryRow:
     """One run. None where there is no such figure.
 
     Attributes:
-        run: name with attempt.
+        run: name of the run with attempt.
         recipe: name of the recipe.
-        logical_date: the date the run was for.
-        attempt: from 1.
-        outcome: how it ended, as `outcome.json` says; "unfinished" where there is none.
-        exit_status: of the driver that ended it.
-        reason: for people.
-        ended: when, in seconds since 1970, by the store's clock; 0 for an unfinished run.
-        verdict: PROMOTE, HOLD or REFUSE; "" where it was not judged.
-        against: what was hardest to beat.
-        gain: loss of that minus loss of the fused model.
-        gain_low95: lower end of its 95 % interval.
-        gain_high95: upper end.
-        loss_fused: on the gate slice, as the two below.
-        loss_incumbent: of the model that was promoted then.
-        loss_best: of the candidate that was best on the rank slice.
-        seconds: that its steps took.
-        read_bytes: by the merge.
-        written_bytes: by the merge.
-        num_candidates: that were found.
-        num_kept: that were averaged.
-        report: key of the report's page, "" for none.
-        removed: who removed its model, when and why, "" while it is there.
-        problem: what could not be read, "" for nothing; such a row is read again next time.
-        etag: of outcome.json.
+        logical_date: logical date of the run.
+        attempt: number of the attempt, from 1.
+        outcome: how the run ended, as `outcome.json` says; "unfinished" where there is none.
+        exit_status: exit status of the driver that ended the run; None where no driver has.
+        reason: reason of the outcome, for people.
+        ended: end of the run in seconds since 1970, by the store's clock; 0 for an unfinished run.
+        verdict: PROMOTE, HOLD or REFUSE; "" where the run was not judged.
+        against: reference that was hardest to beat; "" where there was no comparison.
+        gain: loss of the reference in `against` minus loss of the fused model.
+        gain_low95: lower end of the 95 % interval of the gain.
+        gain_high95: upper end of the 95 % interval of the gain.
+        loss_fused: loss of the fused model on the gate slice.
+        loss_incumbent: loss on the gate slice of the model that was promoted then.
+        loss_best: loss on the gate slice of the candidate that was best on the rank slice.
+        seconds: seconds that the steps of the run took.
+        read_bytes: bytes that the merge read.
+        written_bytes: bytes that the merge wrote.
+        num_candidates: number of candidates that were found.
+        num_kept: number of candidates that were averaged.
+        report: key of the report's page; "" for none.
+        removed: who removed the run's model, when and why; "" while the model is there.
+        problem: what could not be read; "" for nothing. Such a row is read again next time.
+        etag: etag of the run's `outcome.json`; "" for none.
     """
 
     run: str

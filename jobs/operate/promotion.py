@@ -26,10 +26,10 @@ class Steered:
     """What became of the pointer.
 
     Attributes:
-        before: None where nothing was promoted.
-        after: the same as `before` where there was nothing to do.
-        text: what was done, or would be, or why nothing was.
-        is_changed: whether it was moved.
+        before: pointer before the change; None where nothing was promoted.
+        after: pointer after the change; the same as `before` where nothing was to do.
+        text: what was done or would be done, or why nothing was done.
+        is_changed: whether the pointer was moved.
     """
 
     before: Pointer | None
@@ -49,8 +49,8 @@ def promote(store: Store, run: str, *, reason: str, is_dry_run: bool) -> Steered
 
     Raises:
         NoCandidatesError: there is no such run.
-        PointerError: it is not finished, made no judged model, or is another recipe's.
-        ManifestError: its model is not whole.
+        PointerError: the run is not finished, made no judged model, or is another recipe's.
+        ManifestError: the run's model is not whole.
     """
     read = Reading(store)
 
@@ -85,10 +85,10 @@ def roll_back(store: Store, to: str | None, *, reason: str, is_dry_run: bool) ->
     """Point consumers at a model that was promoted before, and hold promotions there.
 
     Args:
-        store: of the output.
-        to: run to go back to; None for the one that the current one replaced.
-        reason: for people.
-        is_dry_run: look, verify, and write nothing.
+        store: store of the output.
+        to: name of the run to go back to; None for the run that the current one replaced.
+        reason: reason of the rollback, for people.
+        is_dry_run: whether to look and verify only, and write nothing.
 
     Raises:
         NoCandidatesError: nothing was promoted yet.
@@ -184,9 +184,9 @@ class Reading:
 
 
 def _steer(store: Store, decide: Decide, *, is_dry_run: bool) -> Steered:
-    """Read the pointer, decide, swap; again if somebody else wrote in between.
+    """Read the pointer, decide, swap; again if another process wrote in between.
 
-    Whatever `decide` reads is read after the pointer, so the swap fails if that may have changed.
+    `decide` reads everything after the pointer, so the swap fails if any of it may have changed.
     """
     while True:
         seen = read_pointer(store)

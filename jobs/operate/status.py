@@ -34,9 +34,9 @@ class LeaseStatus:
     """Who holds the lease.
 
     Attributes:
-        state: free (nobody), alive (its heartbeat advanced while we watched), silent (it did not),
-            gone (the process on this host has ended).
-        holder: None where there never was one.
+        state: free (no holder), alive (its heartbeat advanced while we watched), silent (its
+            heartbeat did not advance), gone (the holder was a process on this host and has ended).
+        holder: holder of the lease; None where there never was one.
     """
 
     state: LeaseState
@@ -48,21 +48,22 @@ class RunStatus:
     """How far a run is. Zeros where a step has not begun.
 
     Attributes:
-        run: name with attempt.
+        run: name of the run with attempt.
         step: found, evaluated, merging, committed, judged, or how it ended.
-        num_candidates: frozen.
-        num_skipped: found, but not usable.
-        num_scored: candidates that have a score on the rank slice.
-        num_units: of the merge.
-        num_done: of those.
-        merge_bytes: of the merge.
-        done_bytes: of those.
-        model: key of the committed model's folder, "".
-        verdict: of the gate, "".
-        sentence: why.
-        outcome: None while it is not finished.
-        removed: who removed its model, when and why, "".
-        pace: of a merge that is not committed yet, from its records; None where there are none.
+        num_candidates: number of candidates that the plan froze.
+        num_skipped: number of candidates that were found but are not usable.
+        num_scored: number of candidates that have a score on the rank slice.
+        num_units: number of units of the merge.
+        num_done: number of units of the merge that are done.
+        merge_bytes: bytes of the merge.
+        done_bytes: bytes of the merge that are done.
+        model: key of the committed model's folder; "" before the commit.
+        verdict: decision of the gate; "" where the run was not judged.
+        sentence: sentence of the gate's verdict; "" where the run was not judged.
+        outcome: outcome of the run; None while it is not finished.
+        removed: who removed the run's model, when and why; "" while it was not removed.
+        pace: pace of a merge that is not committed yet, from its unit records; None where there are
+            none.
     """
 
     run: str
@@ -84,7 +85,7 @@ class RunStatus:
 
 @dataclass(frozen=True, slots=True)
 class LostPointer:
-    """A pointer that somebody removed: what the verbs of the operator say of it."""
+    """A pointer that was removed: what the verbs of the operator say of it."""
 
     code: str
     message: str
@@ -96,13 +97,14 @@ class OutputStatus:
     """An output.
 
     Attributes:
-        pointer: None where nothing was promoted, or where it is lost.
-        lost: the error of verbs that need a pointer which is gone while its log is there.
-        history: pointers before it, newest first, a few.
-        lease: who writes.
+        pointer: the current pointer; None where nothing was promoted, or where the pointer is lost.
+        lost: error of verbs that need a pointer, if `latest.json` is gone while its log is there;
+            else None.
+        history: a few pointers before the current one, newest first.
+        lease: who holds the lease of the output.
         runs: names of all runs, in order of date and attempt.
-        run: the one that was asked for, or the last; None where there is none.
-        progress: what the driver that holds the lease says of this run; None for nothing.
+        run: status of the run that was asked for, else of the last run; None where there is no run.
+        progress: what the driver that holds the lease says of `run`; None where it says nothing.
     """
 
     pointer: Pointer | None
@@ -125,11 +127,12 @@ def look(
     """Read the state of an output; writes nothing, and starts nothing.
 
     Args:
-        store: of the output.
-        run: to tell about; None for the last one.
-        watch_seconds: how long a heartbeat is watched at most; below 5 s a live one may be missed.
-        sleep: waits.
-        now: seconds since 1970.
+        store: store of the output.
+        run: name of the run to tell about; None for the last one.
+        watch_seconds: longest time in seconds to watch a heartbeat; below 5 s a live one may be
+            missed.
+        sleep: waits for a number of seconds.
+        now: gives the current time in seconds since 1970.
 
     Raises:
         NoCandidatesError: there is no such run.
@@ -172,9 +175,10 @@ def describe_run(store: Store, run: str, *, now: float | None = None) -> RunStat
     """How far one run is.
 
     Args:
-        store: of the output.
-        run: name with attempt.
-        now: seconds since 1970, to tell how fast a merge goes; None to leave that out.
+        store: store of the output.
+        run: name of the run with attempt.
+        now: current time in seconds since 1970, to tell the pace of a merge; None leaves the pace
+            out.
 
     Raises:
         NoCandidatesError: there is no such run.
@@ -246,7 +250,7 @@ def _miss_first(store: Store, run: RunStatus | None) -> LostPointer | None:
 
 
 def _find_progress(store: Store, run: RunStatus | None, lease: LeaseStatus) -> ProgressNote | None:
-    """What the driver says that is at work on this run; what others left says nothing."""
+    """The note of the driver that is at work on this run; notes of other drivers do not count."""
     if run is None or run.outcome is not None or lease.state not in ("alive", "silent"):
         return None
     said = read_progress(store)

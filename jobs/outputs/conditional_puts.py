@@ -9,7 +9,7 @@ from jobs.outputs.keys import POINTER_KEY
 
 
 def keep_first(store: Store, key: str, content: bytes) -> None:
-    """Write what a run says once; what another driver of the run wrote stands.
+    """Write an object that a run writes once; an object of another driver of the run stands.
 
     A driver that wakes up after the run was finished thus changes nothing.
     """
@@ -18,10 +18,10 @@ def keep_first(store: Store, key: str, content: bytes) -> None:
 
 
 def put_unless_same(store: Store, key: str, content: bytes, *, may_replace: bool = True) -> None:
-    """Make sure that an object has this content, without writing what is there already.
+    """Make sure that an object has this content; it is not written again if it has.
 
     Raises:
-        ManifestError: it has another, and must not be replaced.
+        ManifestError: the object has other content, and must not be replaced.
     """
     try:
         store.put(key, content, if_absent=True)

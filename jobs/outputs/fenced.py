@@ -16,7 +16,7 @@ from cluster.stores.store import (
 
 
 class Permit(Protocol):
-    """What is asked; a lease is one."""
+    """The right to write, which a fenced store asks for; a lease is one."""
 
     def confirm(self) -> None:
         """Raise if this driver may no longer write."""

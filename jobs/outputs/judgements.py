@@ -1,4 +1,4 @@
-"""Judgements of a run: each a report and a manifest that nobody overwrites.
+"""Judgements of a run: each a report and a manifest that no driver overwrites.
 
 A run is judged once, and again only if another model was promoted meanwhile. The first judgement is
 `report.json` and `manifest.json`, the next `report-2.json` and `manifest-2.json`. They are put only
@@ -64,9 +64,9 @@ def keep_manifest(
     """Write the run's manifest for a judgement, or adopt the one that is there.
 
     Args:
-        folder: of the run.
-        judgement: kept.
-        make: the manifest from the sha256 of report.json.
+        folder: folder of the run.
+        judgement: judgement that is stored already.
+        make: makes the manifest from the sha256 of report.json.
 
     Returns:
         sha256 of the manifest.

@@ -23,11 +23,11 @@ def commit_model(
     """Write side files, then the model's manifest last. Safe to repeat: nothing is written twice.
 
     Args:
-        store: of the output.
+        store: store of the output.
         folder: key of the model's folder, without a slash at the end.
-        side_files: config, tokenizer, index, model card, by name.
-        shards: what the merge wrote.
-        manifest: its `files` are replaced by side files and shards.
+        side_files: content of config, tokenizer, index and model card, by file name.
+        shards: entries of the shards that the merge wrote.
+        manifest: manifest of the model; its `files` are replaced by side files and shards.
 
     Returns:
         sha256 of the manifest's bytes.

@@ -26,11 +26,11 @@ def open_output(uri: str, *, single_writer: bool) -> Output:
     """The store behind a URI, after trying out whether it keeps conditional writes.
 
     Args:
-        uri: of the output.
-        single_writer: somebody vouches that nothing else writes to it.
+        uri: URI of the output.
+        single_writer: whether the operator vouches that no other process writes to the output.
 
     Raises:
-        PointerError: it keeps none, and nobody vouches for that.
+        PointerError: the store keeps no conditional writes, and the operator does not vouch.
     """
     store = open_store(uri)
     facts = probe_store(store)

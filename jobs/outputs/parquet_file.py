@@ -12,9 +12,9 @@ def read_parquet(source: Any) -> Any:
     aborts in place of its exit status (12 of 60 processes that ended at once, pyarrow 26.0.1).
 
     Args:
-        source: path, or bytes as pyarrow reads them.
+        source: path of the file, or its bytes as pyarrow reads them.
 
     Raises:
-        pyarrow.ArrowException, OSError: it is no such file.
+        pyarrow.ArrowException, OSError: the source is no Parquet file.
     """
     return parquet.ParquetFile(source).read(use_threads=False)

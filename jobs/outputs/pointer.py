@@ -43,7 +43,7 @@ def read_pointer(store: Store) -> SeenPointer | None:
     """The pointer of an output, or None where nothing was ever promoted.
 
     Raises:
-        ManifestError: it is there but cannot be read.
+        ManifestError: the pointer is there but cannot be read.
     """
     found = read_settled(store, POINTER_KEY)
     if found is None:
@@ -55,8 +55,8 @@ def read_history(store: Store, seen: SeenPointer | None = None) -> Iterator[Poin
     """All pointers there ever were, newest first; asks the store for each as it is needed.
 
     Args:
-        store: of the output.
-        seen: where to begin; None for the pointer as it is now.
+        store: store of the output.
+        seen: pointer to begin with; None for the pointer as it is now.
     """
     seen = seen or read_pointer(store)
     if seen is None:
@@ -73,10 +73,10 @@ def find_promotion(store: Store, run: str, order: tuple[str, int]) -> Pointer | 
     """The pointer by which a run was promoted, now or earlier; None if it never was.
 
     Args:
-        store: of the output.
-        run: name with attempt.
-        order: (logical date, attempt) of the run. Since a run that promotes itself raises the high
-            water to its order, the search ends where the high water is below it.
+        store: store of the output.
+        run: name of the run with attempt.
+        order: (logical date, attempt) of the run. A run that promotes itself raises the high water
+            to its order, so the search ends where the high water is below the order.
     """
     for pointer in read_history(store):
         if pointer.run == run:
@@ -105,13 +105,13 @@ def describe_change(action: Action, reason: str) -> PointerChange:
 def swap_pointer(store: Store, seen: SeenPointer | None, pointer: Pointer) -> bool:
     """Replace the pointer that was seen; the one primitive by which pointers are written.
 
-    The old pointer is kept in the log *before* it is replaced, by whoever replaces it: so the log
-    has every epoch below the current one, and nothing that never was current, whatever crashes.
+    The process that replaces a pointer keeps it in the log *before* it does so: the log then has
+    every epoch below the current one, and nothing that never was current, whatever crashes.
 
     Args:
-        store: of the output.
-        seen: what is there, None for nothing.
-        pointer: what shall be there, one epoch on.
+        store: store of the output.
+        seen: pointer that is there; None for none.
+        pointer: pointer to write, with the next epoch.
 
     Returns:
         False if another write came between. True if this write took effect, even if its answer
@@ -144,9 +144,9 @@ class Nominee:
         recipe: name of the recipe; a pointer of another recipe is refused.
         run: name of the run, with attempt.
         model: key of the model's folder.
-        manifest_sha256: of the run's manifest.
-        order: (logical date, attempt); must be above the pointer's high water.
-        judged_against: run that the gate compared with, "" for none.
+        manifest_sha256: sha256 of the run's manifest.
+        order: (logical date, attempt) of the run; must be above the pointer's high water.
+        judged_against: name of the run that the gate compared with; "" for none.
     """
 
     recipe: str
@@ -164,8 +164,8 @@ def move_pointer(store: Store, nominee: Nominee) -> Promotion:
     does, and a hold is kept.
 
     Args:
-        store: of the output, fenced where a lease is held.
-        nominee: the model, and what it was judged against.
+        store: store of the output, fenced where a lease is held.
+        nominee: the model, and the run that it was judged against.
 
     Raises:
         PointerError: the pointer belongs to another recipe, or is gone while its log is there.
@@ -195,7 +195,7 @@ def check_owner(pointer: Pointer, recipe: str) -> None:
     """Refuse a pointer that another recipe writes.
 
     Raises:
-        PointerError: it does.
+        PointerError: another recipe writes the pointer.
     """
     if pointer.recipe != recipe:
         raise PointerError(
@@ -208,8 +208,8 @@ def check_owner(pointer: Pointer, recipe: str) -> None:
 def _refusal(store: Store, seen: SeenPointer | None, nominee: Nominee) -> Promotion | None:
     """Why the pointer that was seen is not to be moved; None if it is.
 
-    The outcome is read after the pointer: whoever finishes a run for a reason that may pass
-    (a hold, say) saw a pointer that this one's swap would then fail on.
+    The outcome is read after the pointer: a driver that finishes a run for a reason that may pass
+    (a hold, say) saw a pointer on which this process's swap would then fail.
     """
     run, judged_against = nominee.run, nominee.judged_against
     if seen is not None:
@@ -238,7 +238,7 @@ def is_fresh(store: Store) -> bool:
     """Where no pointer was seen: True if there is no log; False if a pointer appeared meanwhile.
 
     Raises:
-        PointerError: a log without a pointer: somebody removed `latest.json`.
+        PointerError: there is a log but no pointer: `latest.json` was removed.
     """
     if next(iter(store.list(f"{POINTER_LOG}/")), None) is None:
         return True

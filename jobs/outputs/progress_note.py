@@ -30,22 +30,22 @@ class ProgressNote:
     """What a driver says of the step it is at.
 
     Attributes:
-        run: name with attempt.
-        owner: of the lease.
-        written: seconds since 1970, by the driver's clock.
-        step: such as "merge fused".
-        done: units.
-        total: units.
-        num_bytes: done.
-        total_bytes: in all; 0 where bytes are not counted.
+        run: name of the run with attempt.
+        owner: owner of the lease.
+        written: time of the note in seconds since 1970, by the driver's clock.
+        step: name of the step, such as "merge fused".
+        done: number of units done.
+        total: number of all units.
+        num_bytes: bytes done; 0 where bytes are not counted.
+        total_bytes: bytes of the whole step; 0 where bytes are not counted.
         rate_now: bytes a second of the last 30 s; None where it is not known.
-        rate_mean: bytes a second since the step began in this driver.
-        seconds_left: at that mean.
-        num_retried: tries beyond the first.
-        num_workers: at work.
-        workers: their names, host/process; of a large pool the first.
-        hosts: of all workers at work.
-        slowest: unit of this step.
+        rate_mean: bytes a second since the step began in this driver; None where it is not known.
+        seconds_left: seconds until the step is done at its mean rate; None where it is not known.
+        num_retried: number of tries beyond the first.
+        num_workers: number of workers at work.
+        workers: names of the workers at work, host/process; of a large pool the first.
+        hosts: hosts of the workers at work; of a large pool the first.
+        slowest: unit of this step that took longest; None where it is not known.
     """
 
     run: str
@@ -83,12 +83,12 @@ def kept_progress(
     once the lease is lost.
 
     Args:
-        store: of the output.
-        lease: held.
-        run: name with attempt.
-        say: who else hears of it.
-        every_seconds: between two puts.
-        clock: only goes forward, seconds.
+        store: store of the output.
+        lease: lease that this driver holds.
+        run: name of the run with attempt.
+        say: receives everything that is passed on.
+        every_seconds: seconds between two puts.
+        clock: clock in seconds that only goes forward.
     """
     ended = threading.Event()
     latest: list[Course] = []

@@ -11,8 +11,8 @@ class RunFolder:
     """runs/RUN of an output.
 
     Attributes:
-        store: of the output.
-        run: name with attempt.
+        store: store of the output.
+        run: name of the run with attempt.
     """
 
     store: Store
@@ -24,7 +24,7 @@ class RunFolder:
         return f"runs/{self.run}"
 
     def key(self, name: str) -> str:
-        """Key of what is called `name` in the folder."""
+        """Key of the object that is called `name` in the folder."""
         return f"{self.prefix}/{name}"
 
     def read(self, name: str) -> bytes | None:

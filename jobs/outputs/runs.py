@@ -43,17 +43,17 @@ class RunPlan:
     """`plan.json`: what a run was asked to do, frozen by its first driver.
 
     Attributes:
-        run: name with attempt.
+        run: name of the run with attempt.
         recipe: name of the recipe.
-        logical_date: the date the run is for.
-        attempt: from 1.
-        recipe_digest: of what in the recipe changes the result.
-        candidates: in name order.
-        skipped: found but not usable, with the reason.
+        logical_date: logical date of the run.
+        attempt: number of the attempt, from 1.
+        recipe_digest: digest of what in the recipe changes the result.
+        candidates: frozen candidates, in name order.
+        skipped: candidates that were found but are not usable, with the reason.
         data: pin of the evaluation data.
-        incumbent: None before anything was promoted.
-        excluded: names left out because an earlier attempt found them damaged.
-        base: of candidates that are adapters; None where none was named.
+        incumbent: promoted model when the plan was frozen; None before anything was promoted.
+        excluded: names of candidates left out because an earlier attempt found them damaged.
+        base: base of candidates that are adapters; None where none was named.
         slices: digest of the slices; "" where an older release began the run.
     """
 
@@ -83,10 +83,11 @@ class Outcome:
     Attributes:
         result: promoted, held, refused, hold, superseded, lost, nothing_new (the promoted model
             again), source_changed, nonfinite, too_few, abandoned (by gc).
-        reason: for people.
-        exit_status: of the driver that wrote it.
-        previous: run that was promoted before this one, "" if it was not promoted.
-        manifest_sha256: of the run's manifest that counts, "" if the run was not judged.
+        reason: reason of the result, for people.
+        exit_status: exit status of the driver that wrote the outcome.
+        previous: name of the run that was promoted before this one; "" if this one was not
+            promoted.
+        manifest_sha256: sha256 of the run's manifest that counts; "" if the run was not judged.
     """
 
     result: str
@@ -132,8 +133,8 @@ def identify_run(store: Store, wanted: RunPlan) -> Identity:
     """Freeze the plan of a new attempt, unless there is nothing new; see `find_unfinished`.
 
     Args:
-        store: of the output.
-        wanted: what a new first attempt would be, with what was found now.
+        store: store of the output.
+        wanted: plan of a new first attempt, with what was found now.
 
     Returns:
         "nothing_new" if the last attempt is finished and neither recipe, candidates nor data

@@ -27,10 +27,10 @@ class CheckedModel:
     """A model whose manifests fit together and whose files have the right sizes.
 
     Attributes:
-        folder: key of its folder.
-        run: the run's manifest, None for a model by itself.
-        manifest: the model's.
-        sha256: of the model's manifest.
+        folder: key of the model's folder.
+        run: manifest of the run; None for a model by itself.
+        manifest: manifest of the model.
+        sha256: sha256 of the model's manifest.
     """
 
     folder: str
@@ -44,12 +44,12 @@ class Verified:
     """What a verification read.
 
     Attributes:
-        num_files: of the model.
-        num_bytes: of the model.
-        read_bytes: compared with digests.
-        num_units: of the model; a file without digests of its units is one.
-        num_read: of those.
-        differences: one sentence each; empty if all is well.
+        num_files: number of the model's files.
+        num_bytes: bytes of the model.
+        read_bytes: bytes that were read and compared with digests.
+        num_units: number of the model's units; a file without digests of its units is one unit.
+        num_read: number of units that were read.
+        differences: one sentence for each difference; empty if all is well.
     """
 
     num_files: int
@@ -64,9 +64,9 @@ def check_run(store: Store, run: str, manifest_sha256: str) -> CheckedModel:
     """The model of a judged run, after its manifests and file sizes were checked.
 
     Args:
-        store: of the output.
-        run: name with attempt.
-        manifest_sha256: of the run's manifest, by the pointer or the outcome.
+        store: store of the output.
+        run: name of the run with attempt.
+        manifest_sha256: sha256 of the run's manifest, as the pointer or the outcome says.
 
     Raises:
         ManifestError: something is missing or other than it was.
@@ -89,7 +89,7 @@ def check_run(store: Store, run: str, manifest_sha256: str) -> CheckedModel:
 
 
 def read_removed(store: Store, run: str) -> str:
-    """By whom, when and why the model of a run was removed; "" if it was not."""
+    """Who removed the model of a run, when and why; "" if it was not removed."""
     try:
         return store.read(f"runs/{run}/{REMOVED_KEY}").decode(errors="replace").strip()
     except NotFoundError:
@@ -100,8 +100,8 @@ def check_model(store: Store, folder: str) -> CheckedModel:
     """A model by its own manifest: every file there, with the right size.
 
     Raises:
-        ManifestError: all files that are not.
-        NoManifestError: it has none.
+        ManifestError: names all files that are missing or have another size.
+        NoManifestError: the model has no manifest.
     """
     stem = f"{folder}/" if folder else ""
     try:
@@ -131,11 +131,12 @@ def verify_model(
     """Read units of a model again and compare their digests.
 
     Args:
-        store: of the output.
-        model: with right sizes.
-        share: of the units to read, 0 to 1; small files are always read, and at least one unit.
-        seed: other seeds pick other units.
-        tell: units done, units to read, figures; first with none done.
+        store: store of the output.
+        model: model whose files have the right sizes.
+        share: share of the units to read, 0 to 1; small files are always read, and at least one
+            unit.
+        seed: seed that picks the units; other seeds pick other units.
+        tell: called with (units done, units to read, figures), first with no unit done.
     """
     pieces = [piece for entry in model.manifest.files for piece in _cut(entry)]
     chosen = _choose(pieces, share, f"{model.sha256} {seed}")

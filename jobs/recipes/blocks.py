@@ -78,7 +78,7 @@ class Merge(Block):
 
     @property
     def wish(self) -> MergeWish:
-        """What the merge is asked for."""
+        """The values that the block hands to the merge."""
         return MergeWish(method=self.method, dtype=self.dtype, output=self.output)
 
 
@@ -110,7 +110,7 @@ class Schedule(Block):
 
 
 class Notify(Block):
-    """Whom to tell how a run ended. The address is a secret: it stays in the environment."""
+    """Where to report how a run ended. The address is a secret: it stays in the environment."""
 
     url_env: Annotated[str, AfterValidator(check_variable)] = "METAFUSE_WEBHOOK"
     on: tuple[Event, ...] = USUAL_EVENTS

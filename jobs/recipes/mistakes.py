@@ -8,8 +8,8 @@ def mistake_path(entry: Any) -> tuple[str | int, ...]:
     """Where a mistake stands in the document.
 
     Args:
-        entry: one of pydantic's, as `ValidationError.errors()` gives them; `ctx["at"]` names a key
-            below the block that found it.
+        entry: one of pydantic's errors, as `ValidationError.errors()` gives them; `ctx["at"]` names
+            a key below the block that found the mistake.
     """
     path = tuple(part for part in entry["loc"] if not str(part).startswith("function-"))
     at = entry.get("ctx", {}).get("at", "")
@@ -22,7 +22,7 @@ def describe_mistake(kind: Any, entry: Any) -> str:
 
     Args:
         kind: class of the whole document, with pydantic's `model_fields`.
-        entry: as for `mistake_path`.
+        entry: one of pydantic's errors, as `ValidationError.errors()` gives them.
     """
     path = mistake_path(entry)
     where = ".".join(map(str, path)) or "recipe"

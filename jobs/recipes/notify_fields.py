@@ -15,7 +15,7 @@ def check_variable(text: str) -> str:
     """The name of the environment variable that holds the address.
 
     Raises:
-        ValueError: another name.
+        ValueError: the text is neither METAFUSE_WEBHOOK nor a name that begins so.
     """
     if not VARIABLE.fullmatch(text):
         raise ValueError(

@@ -28,7 +28,7 @@ from jobs.recipes.strict_yaml import Document, read_text, read_yaml
 from jobs.recipes.task_fields import TaskBlock
 
 MAX_PROBLEMS = 50
-# Where nobody looks before a model is used, one false promotion in 200 nights, not in 20.
+# For a model that no operator looks at before use: one false promotion in 200 nights, not in 20.
 UNATTENDED_ALPHA = 0.005
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Checked = TypeVar("Checked", bound=BaseModel)
@@ -47,8 +47,8 @@ WITHOUT_EFFECT: Any = {
 class Recipe(Block):
     """A whole recipe. `text` is the file as written, for the run's folder.
 
-    `single_writer` vouches that one process at a time, and nobody by hand, writes to the output:
-    only then is a store without conditional writes good enough to promote on.
+    `single_writer` vouches that one process at a time, and no person, writes to the output: a store
+    without conditional writes is good enough to promote on only then.
     """
 
     name: Annotated[str, Field(pattern=NAME)]
@@ -114,14 +114,14 @@ def load_recipe(path: Path) -> Recipe:
     """Read a recipe; local paths in it are relative to its folder.
 
     Raises:
-        RecipeError: it cannot be read, or all its mistakes.
+        RecipeError: the recipe cannot be read, or has mistakes; the error lists all of them.
     """
     text = read_text(path)
     return parse_recipe(text, name=path.name, folder=str(path.absolute().parent))
 
 
 def unattended(recipe: Recipe) -> Recipe:
-    """The recipe as it runs where nobody watches: more evidence, unless it says itself how much."""
+    """The recipe as it runs unattended: more evidence, unless it says itself how much."""
     if "alpha" in recipe.gate.model_fields_set:
         return recipe
     gate = recipe.gate.model_copy(update={"alpha": UNATTENDED_ALPHA})
@@ -132,12 +132,12 @@ def parse_recipe(text: str, *, name: str, folder: str) -> Recipe:
     """A recipe from its text.
 
     Args:
-        text: YAML.
-        name: of the file, for messages.
-        folder: what relative local paths start from.
+        text: content of the recipe in YAML.
+        name: name of the file, for messages.
+        folder: folder that relative local paths start from.
 
     Raises:
-        RecipeError: one line a mistake, in line order.
+        RecipeError: has one line for each mistake, in line order.
     """
     check_no_secrets(text, name=name)
     document = read_yaml(text, name=name)

@@ -48,7 +48,7 @@ def check_zone(name: str) -> str:
     """The name itself, if it is a time zone of this machine's database.
 
     Raises:
-        ValueError: with the nearest name.
+        ValueError: there is no such time zone; the error says the nearest name.
     """
     try:
         zoneinfo.ZoneInfo(name)

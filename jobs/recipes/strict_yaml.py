@@ -21,9 +21,9 @@ class Problem:
     """Something that is not plain YAML but does not hide the rest of the document.
 
     Attributes:
-        line: where.
-        text: what, for people.
-        path: of the value that cannot be trusted, None where all values can.
+        line: line of the problem in the document.
+        text: description of the problem, for people.
+        path: path of the value that cannot be trusted; None where all values can be trusted.
     """
 
     line: int
@@ -132,11 +132,11 @@ def load_yaml(text: str, *, name: str) -> Document:
     """Parse one document, strictly.
 
     Args:
-        text: at most 1 MB, nested at most 32 deep.
-        name: of the file, for messages.
+        text: the document, at most 1 MB, nested at most 32 deep.
+        name: name of the file, for messages.
 
     Raises:
-        RecipeError: with name:line, for anything that is not plain YAML.
+        RecipeError: the text is not plain YAML; the error begins with name:line.
     """
     document = read_yaml(text, name=name)
     if document.problems:
@@ -148,11 +148,12 @@ def read_yaml(text: str, *, name: str) -> Document:
     """Parse one document; what does not hide the rest is left in its `problems`.
 
     Args:
-        text: at most 1 MB, nested at most 32 deep.
-        name: of the file, for messages.
+        text: the document, at most 1 MB, nested at most 32 deep.
+        name: name of the file, for messages.
 
     Raises:
-        RecipeError: with name:line, for what cannot be parsed, is too large or too deep.
+        RecipeError: the text cannot be parsed, is too large or too deep; the error begins with
+            name:line.
     """
     if len(text.encode(errors="replace")) > MAX_BYTES:
         raise RecipeError(f"{name}: larger than {MAX_BYTES:,} bytes; it was not read")

@@ -52,9 +52,9 @@ class OpenRun:
 
     Attributes:
         request: what to run.
-        store: of the output; asks the lease before each write.
-        bare: the same store, which asks nothing.
-        lease: held.
+        store: store of the output; it asks the lease before each write.
+        bare: store of the output that does not ask the lease.
+        lease: lease that this driver holds.
         notes: what the report has to say about the store.
     """
 
@@ -70,14 +70,15 @@ class Attempt:
     """An attempt to work on.
 
     Attributes:
-        run: the output it is of.
-        identity: what was frozen, and whether that is new.
-        candidates: None where they are to be opened by frozen pins.
-        task: None where it is to be made with the frozen pin.
-        slices: None where they are to be read, or made, as they were frozen.
-        left_for_later: places of candidates that were found since.
-        ended: how it ended before; None if there is work left.
-        damaged: candidates that it found damaged, filled as it ends.
+        run: the open output that the attempt belongs to.
+        identity: frozen plan of the attempt, and whether it is new.
+        candidates: pinned candidates; None where they are still to be opened by frozen pins.
+        task: task with pinned data; None where it is still to be made with the frozen pin.
+        slices: slices of the data; None where they are still to be read, or made, as they were
+            frozen.
+        left_for_later: places of candidates that were found after the plan was frozen.
+        ended: result of an attempt that ended before; None if there is work left.
+        damaged: names of candidates that the attempt found damaged, filled as it ends.
     """
 
     run: OpenRun
@@ -105,7 +106,7 @@ def open_run(request: RunRequest) -> Iterator[OpenRun]:
     """The output of a recipe with its lease, while the block runs.
 
     Raises:
-        LockedError: the same output is being written by a live driver.
+        LockedError: a live driver is writing to the same output.
         PointerError: the store keeps no conditional writes, or the pointer is another recipe's.
     """
     recipe = request.recipe
@@ -134,11 +135,11 @@ def open_attempts(run: OpenRun) -> Iterator[Attempt]:
 def ended_by(attempt: Attempt) -> Iterator[None]:
     """Write the outcome of an attempt that an error ends, and raise that error.
 
-    A damaged candidate ends it without raising where the recipe says to go on without it. Whoever
-    fails after another driver has finished the run leaves no baseline behind in it.
+    A damaged candidate ends it without raising where the recipe says to go on without it. A driver
+    that fails after another one has finished the run leaves no baseline behind in it.
 
     Raises:
-        LockedError: in place of the failure, where the lease is another driver's.
+        LockedError: another driver holds the lease; raised in place of the failure.
     """
     try:
         yield
@@ -158,7 +159,7 @@ def open_candidates(plan: RunPlan) -> tuple[Checkpoint, ...]:
     """The frozen candidates, which must still be the same bytes.
 
     Raises:
-        SourceChangedError: one is not.
+        SourceChangedError: a candidate no longer has the same bytes.
     """
     base = None
     if plan.base is not None:
@@ -203,7 +204,7 @@ def _begin(run: OpenRun, excluded: tuple[str, ...]) -> Attempt:
 
 
 def _find_end(run: OpenRun, identity: Identity) -> RunResult | None:
-    """What is told of an attempt with nothing left to do, or whose model is promoted already."""
+    """The end of an attempt with nothing left to do, or whose model is promoted already."""
     plan = identity.plan
     if identity.outcome is not None and identity.state == "nothing_new":
         return RunResult(plan.run, identity.outcome, NOTHING_NEW, run.store.uri, None)

@@ -28,10 +28,10 @@ class Ruling:
     """What the gate said of a run's model, once that is written.
 
     Attributes:
-        decision: of the gate.
-        sentence: why.
-        manifest_sha256: of the run's manifest that says so.
-        incumbent: run that the model was judged against, "" for none.
+        decision: decision of the gate.
+        sentence: reason of the decision, for people.
+        manifest_sha256: sha256 of the run's manifest that records the decision.
+        incumbent: name of the run that the model was judged against; "" for none.
     """
 
     decision: Literal["PROMOTE", "HOLD", "REFUSE"]
@@ -41,10 +41,10 @@ class Ruling:
 
 
 def incumbents(store: Store, plan: RunPlan) -> Iterator[tuple[Incumbent | None, bool]]:
-    """Whom to judge a run's model against, and whether that is the last try.
+    """The incumbents to judge a run's model against, each with whether it is the last try.
 
-    First the frozen incumbent, then whoever was promoted since. Ends early where the run itself
-    was promoted, by another of its drivers.
+    First the frozen incumbent, then each model promoted since. Ends early where another driver of
+    the run has promoted the run itself.
     """
     yield plan.incumbent, False
     for number in range(2, REJUDGED_AT_MOST + 1):
@@ -60,10 +60,10 @@ def promote(
     """Move the pointer if the ruling says so; None if another model was promoted meanwhile.
 
     Args:
-        store: of the output, fenced where a lease is held.
-        plan: of the run.
+        store: store of the output, fenced where a lease is held.
+        plan: plan of the run.
         model: key of the model's folder.
-        ruling: as written.
+        ruling: ruling of the gate, already written.
         is_last: whether the run is lost if another model was promoted meanwhile.
 
     Returns:
@@ -105,9 +105,9 @@ def find_unchanged(store: Store, plan: RunPlan, merge_plan: str) -> Outcome | No
     """How a run ends whose merge would write the very model that is promoted; None for another.
 
     Args:
-        store: of the output.
-        plan: of the run.
-        merge_plan: id of the plan of its merge.
+        store: store of the output.
+        plan: plan of the run.
+        merge_plan: id of the run's merge plan.
 
     Raises:
         ManifestError: the promoted model is not what was promoted.

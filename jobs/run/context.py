@@ -34,16 +34,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """An attempt at work: what every step shares.
+    """An attempt at work: the values that every step shares.
 
     Attributes:
-        attempt: what was frozen, and the output it is of.
-        candidates: pinned, without those that the plan excludes.
-        task: with pinned data and frozen slices.
-        slices: that were frozen.
-        evaluators: who evaluates.
-        mergers: who merges.
-        say: progress.
+        attempt: frozen plan, and the output that the attempt belongs to.
+        candidates: pinned candidates without those that the plan excludes.
+        task: task with pinned data and frozen slices.
+        slices: the frozen slices.
+        evaluators: workers that evaluate.
+        mergers: workers that merge.
+        say: receives the progress of every step.
         timings: seconds by step, filled as steps end.
     """
 
@@ -103,10 +103,10 @@ class RunContext:
         """Copy a score file into the run's folder, so that the run is whole by itself.
 
         Args:
-            name: of what was scored.
-            slice_name: on which slice.
-            book: has the result.
-            stored_as: what the file is called, before the slice.
+            name: name of what was scored.
+            slice_name: name of the slice that it was scored on.
+            book: score book that has the result.
+            stored_as: first part of the file's name, before the slice.
         """
         result = book.results[name, slice_name]
         safe = quote(stored_as, safe="")

@@ -33,24 +33,25 @@ class RunCost:
     """A planned run in figures. Bytes are of tensors.
 
     Attributes:
-        num_candidates: usable ones.
-        num_tensors: of the output.
-        num_parameters: of one candidate.
-        evaluate_bytes: read to evaluate all candidates once on rank and once on gate.
-        read_bytes: by the merge, baseline included.
-        write_bytes: by the merge, baseline included.
-        kept_bytes: that stay in the output.
-        num_gets: ranged reads of the merge.
-        num_puts: parts and records.
-        dollars: of these requests.
-        month_dollars: of keeping the output for a month.
-        merge_memory_bytes: of one merge worker's process at most, imports included.
-        evaluate_memory_bytes: of one evaluation, data included.
-        evaluate_disk_bytes: of one evaluation: config and tokenizer, no tensors.
-        evaluate_seconds: of scoring all candidates on rank and gate and the results on gate, about.
-        merge_seconds: of the merge, baseline included, about.
+        num_candidates: number of usable candidates.
+        num_tensors: number of tensors of the output.
+        num_parameters: number of parameters of one candidate.
+        evaluate_bytes: bytes read to evaluate all candidates once on rank and once on gate.
+        read_bytes: bytes that the merge reads, baseline included.
+        write_bytes: bytes that the merge writes, baseline included.
+        kept_bytes: bytes that stay in the output.
+        num_gets: number of ranged reads of the merge.
+        num_puts: number of parts and records that the merge writes.
+        dollars: price in US dollars of `num_gets` and `num_puts` requests.
+        month_dollars: price in US dollars of keeping the output for a month.
+        merge_memory_bytes: largest memory of one merge worker's process, imports included.
+        evaluate_memory_bytes: memory of one evaluation, data included.
+        evaluate_disk_bytes: disk space of one evaluation: config and tokenizer, no tensors.
+        evaluate_seconds: about how long it takes to score all candidates on rank and gate and the
+            results on gate.
+        merge_seconds: about how long the merge takes, baseline included.
         plan: id of the merge plan with equal weights.
-        dtype: of the output.
+        dtype: dtype of the output.
     """
 
     num_candidates: int

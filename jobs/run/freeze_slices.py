@@ -27,10 +27,10 @@ def freeze_slices(
     of its records, and finds these again.
 
     Args:
-        folder: of the run.
-        plan: of the run.
-        task: with pinned data.
-        made: by this driver, None where it takes up a run.
+        folder: folder of the run.
+        plan: plan of the run.
+        task: task with pinned data.
+        made: slices that this driver made; None where it takes up a run.
 
     Raises:
         SourceChangedError: the slices cannot be made again as the plan has them.

@@ -30,9 +30,10 @@ class Judged:
 
     Attributes:
         book: records of candidates, fused, uniform and incumbent on the gate slice.
-        pooled: the ensemble of outputs; None where a weight is negative, or the kind has none.
-        incumbent: judged against, None for the first model.
-        verdict: the decision.
+        pooled: records of the ensemble of outputs; None where a weight is negative, or outputs of
+            the kind cannot be pooled.
+        incumbent: incumbent that the model was judged against; None for the first model.
+        verdict: verdict of the gate.
     """
 
     book: ScoreBook
@@ -51,11 +52,11 @@ def judge_fused(
     """Score everything on the gate slice and decide.
 
     Args:
-        context: of the run.
+        context: context of the run.
         chosen: weights and the best candidate.
-        fused: the model to be judged.
-        others: baselines.
-        incumbent: the promoted model now.
+        fused: the model to judge.
+        others: baselines that are scored too.
+        incumbent: the model that is promoted now; None for none.
     """
     members = {c.name: c for c in context.candidates if c.name in chosen.names}
     wanted = [fused.checkpoint, *members.values(), *others]
@@ -90,7 +91,7 @@ def open_incumbent(context: RunContext, incumbent: Incumbent) -> Checkpoint:
     """The promoted model, after its manifests were found to be what the pointer says.
 
     Raises:
-        ManifestError: they are not.
+        ManifestError: a manifest is not what the pointer says.
     """
     store = context.store
     model = check_run(store, incumbent.run, incumbent.manifest_sha256)

@@ -19,8 +19,8 @@ def run_recipe(request: RunRequest) -> RunResult:
 
     Raises:
         PointerError: the store keeps no conditional writes, or the pointer is another recipe's.
-        LockedError: the same output is being written by a live driver.
-        JobError, FusionError, ClusterError: as the steps say.
+        LockedError: a live driver is writing to the same output.
+        JobError, FusionError, ClusterError: a step of the run failed.
     """
     with open_run(request) as run:  # the output, its lease, whose pointer it is
         for attempt in open_attempts(run):  # the unfinished one, else a new one

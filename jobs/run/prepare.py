@@ -38,12 +38,12 @@ class Prepared:
     """What a run starts from.
 
     Attributes:
-        candidates: that agree with each other.
-        skipped: found, but not usable.
-        task: with the evaluation data pinned.
-        slices: of the evaluation data.
-        num_tokens: of the rank and gate slices together, about.
-        base: of candidates that are adapters.
+        candidates: candidates that agree with each other.
+        skipped: candidates that were found but are not usable.
+        task: task with the evaluation data pinned.
+        slices: slices of the evaluation data.
+        num_tokens: about how many tokens the rank and gate slices have together.
+        base: base of candidates that are adapters; None where no base was named.
         data: how large the evaluation data is in memory.
     """
 
@@ -60,12 +60,12 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
     """Find, pin and compare the candidates and pin the data; no tensor byte is read.
 
     Raises:
-        MismatchError: they cannot be averaged.
-        TooFewError: fewer usable ones than `min_candidates`.
-        MemoryNeedError: one does not fit into `resources.evaluate.memory`.
-        ModelError: one is not a model for such a task.
-        DataError: no evaluation data, or truths that mean nothing to the models.
-        WeightError: fixed weights that do not fit the candidates.
+        MismatchError: the candidates cannot be averaged.
+        TooFewError: there are fewer usable candidates than `min_candidates`.
+        MemoryNeedError: a candidate does not fit into `resources.evaluate.memory`.
+        ModelError: a candidate is not a model for such a task.
+        DataError: there is no evaluation data, or its truths mean nothing to the models.
+        WeightError: the fixed weights do not fit the candidates.
     """
     found = find_candidates(
         recipe.candidates,
@@ -162,7 +162,7 @@ def check_candidates(found: Found, recipe: Recipe) -> Found:
     """Candidates that can be averaged with each other.
 
     Raises:
-        MismatchError: they differ, and `select.on_mismatch` is stop.
+        MismatchError: the candidates differ, and `select.on_mismatch` is stop.
     """
     if recipe.select.on_mismatch == "drop":
         found = drop_mismatched(found, cast=recipe.merge.dtype is not None)
@@ -217,7 +217,7 @@ def check_memory(candidates: Sequence[Checkpoint], allowed: int | None, *, data:
     """Refuse candidates that an evaluation could not load.
 
     Raises:
-        MemoryNeedError: with bytes needed and allowed.
+        MemoryNeedError: names the bytes needed and allowed.
     """
     if allowed is None:
         return
@@ -238,9 +238,9 @@ def check_data(candidates: Sequence[Checkpoint], task: EvaluationTask) -> Exampl
         What was read.
 
     Raises:
-        DataError: it cannot be read, a column is missing, a truth that means nothing to the model,
-            or too few clusters.
-        ModelError: a candidate whose head is not for such a task.
+        DataError: the data cannot be read, lacks a column, has a truth that means nothing to the
+            model, or has too few clusters.
+        ModelError: a candidate's head is not for such a task.
     """
     examples = load_examples(task)
     check_slices(examples.sliced, task)

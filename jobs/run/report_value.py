@@ -1,4 +1,4 @@
-"""From what a run saw to the value that its report shows."""
+"""Make the value that a run's report shows, from what the run saw."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime

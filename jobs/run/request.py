@@ -19,15 +19,15 @@ class RunRequest:
     """What to run, for which date, and where.
 
     Attributes:
-        recipe: what.
-        logical_date: YYYY-MM-DD, or with a time.
+        recipe: recipe to run.
+        logical_date: logical date of the run: YYYY-MM-DD, or with a time.
         make_runner: starts workers; called only when there is work.
-        eval_workers: evaluations at a time.
-        merge_workers: merge workers.
-        say: progress.
-        clock: seconds since 1970.
-        published: figures from elsewhere for the report.
-        patience: with the lease and its holder.
+        eval_workers: number of evaluations at a time.
+        merge_workers: number of merge workers.
+        say: receives the progress of every step.
+        clock: gives the current time in seconds since 1970.
+        published: figures from elsewhere, for the report.
+        patience: how long to wait for the lease and its holder.
     """
 
     recipe: Recipe

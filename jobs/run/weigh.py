@@ -22,11 +22,11 @@ class ChosenWeights:
     """`weights.json`: decided once; a resumed run reads it.
 
     Attributes:
-        names: of the candidates in the average, in name order.
-        weights: one each, of sum 1.
-        rule: how they were made, for people.
+        names: names of the candidates in the average, in name order.
+        weights: weight of each name, of sum 1.
+        rule: how the weights were made, for people.
         choices: what became of every evaluated candidate.
-        best: the candidate of the average with the lowest loss on the rank slice.
+        best: name of the candidate in the average with the lowest loss on the rank slice.
     """
 
     names: tuple[str, ...]

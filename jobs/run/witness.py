@@ -15,9 +15,9 @@ class Witness:
 
     Attributes:
         ranked: scores on the rank slice.
-        chosen: weights, and why.
+        chosen: weights of the candidates, and why they were chosen.
         fused: the committed model.
-        others: baselines.
+        others: baselines that are judged beside the model.
     """
 
     ranked: ScoreBook

@@ -26,7 +26,7 @@ from jobs.run.witness import Witness
 def judge(context: RunContext, witness: Witness, incumbent: Incumbent | None) -> Judgement:
     """Judge a model against an incumbent and write that down, unless it was judged already.
 
-    Nobody overwrites it afterwards.
+    No driver overwrites the judgement afterwards.
     """
     known = find_judgement(context.folder, incumbent.run if incumbent else "")
     if known is not None:

@@ -1,8 +1,8 @@
 """What a scheduler decides: the state of the nights, and how it moves on. No clock, no storage.
 
-`advance` is a pure fold: (state, what is seen now) -> state. Whoever writes the new state by
-compare-and-swap has decided; everybody else decides again from what they find then. So two
-schedulers, or one that comes back, start every logical date once.
+`advance` is a pure fold: (state, what is seen now) -> state. The scheduler that writes the new
+state by compare-and-swap has decided; every other one decides again from the state it then finds.
+So two schedulers, or one that comes back, start every logical date once.
 """
 
 from collections.abc import Mapping
@@ -37,14 +37,15 @@ class Night:
     """One logical date.
 
     Attributes:
-        date: logical date, which with the recipe's name makes the run.
-        tick: when it was due, seconds since 1970.
-        status: running and cancelling have a holder; waiting begins at `retry_at`.
-        holder: the scheduler that has claimed it, with its heartbeat; None if nobody has.
-        tries: how often it was started.
-        retry_at: when a waiting night may start, seconds since 1970.
-        exit_status: of its last try; None if none has ended.
-        reason: for people.
+        date: logical date; together with the recipe's name it names the run.
+        tick: time at which the night was due, seconds since 1970.
+        status: state of the night; running and cancelling have a holder, waiting begins at
+            `retry_at`.
+        holder: scheduler that has claimed the night, with its heartbeat; None if no scheduler has.
+        tries: number of times the night was started.
+        retry_at: time from which a waiting night may start, seconds since 1970.
+        exit_status: exit status of the last try; None if no try has ended.
+        reason: reason of the status, for people.
     """
 
     date: str
@@ -58,7 +59,7 @@ class Night:
 
     @property
     def is_claimed(self) -> bool:
-        """Somebody works on it, or died doing so."""
+        """A scheduler works on the night, or died doing so."""
         return self.status in ("running", "cancelling")
 
     @property
@@ -98,12 +99,13 @@ class Seen:
     """What one scheduler sees.
 
     Attributes:
-        now: its clock, seconds since 1970.
-        me: its own claim.
-        alive: dates whose holders' heartbeats advanced while it watched.
-        silent: dates whose holders are gone, or stood still for long.
-        ended: exit statuses of its own children, by date.
-        is_stopping: it has been told to stop: nothing starts, what was broken off is put back.
+        now: the scheduler's clock, seconds since 1970.
+        me: what the scheduler writes as the holder of a night that it claims.
+        alive: dates whose holders' heartbeats advanced while the scheduler watched.
+        silent: dates whose holders are gone, or whose heartbeats stood still for long.
+        ended: exit statuses of the scheduler's own children, by date.
+        is_stopping: whether the scheduler has been told to stop: nothing starts, and interrupted
+            nights are put back.
     """
 
     now: float
@@ -115,7 +117,7 @@ class Seen:
 
 
 def begin_state(timetable: Timetable, since: float) -> State:
-    """The state before the first night: what was due up to `since` is nobody's business."""
+    """The state before the first night: what was due up to `since` is ignored."""
     return State(timetable.cron, timetable.zone, since)
 
 
@@ -347,7 +349,7 @@ def _is_mine(night: Night, seen: Seen) -> bool:
 
 
 def _is_unknown(night: Night, seen: Seen) -> bool:
-    """Held by somebody of whom it is not known yet whether they live: it would be wrong to skip."""
+    """Whether it is still unknown if the holder is alive: it would be wrong to skip."""
     return night.is_claimed and not _is_mine(night, seen) and night.date not in seen.alive
 
 

@@ -21,7 +21,7 @@ from jobs.schedule.timetable import Timetable
 
 BEAT_SECONDS = 15.0
 SILENT_SECONDS = 60.0
-# Nothing is due, nobody works: look again all the same, for another scheduler may have died.
+# Nothing is due and no scheduler works: look again all the same, as another one may have died.
 IDLE_SECONDS = 7200.0
 STORE_AWAY_SECONDS = 10.0
 STOP_SECONDS = 30.0
@@ -34,7 +34,7 @@ class Child(Protocol):
         """Its exit status; None while it runs."""
 
     def stop(self, *, is_cancelled: bool) -> None:
-        """Ask it to end. `is_cancelled`: nobody will go on with it."""
+        """Ask it to end. `is_cancelled`: no scheduler will go on with the night."""
 
     def kill(self) -> None:
         """End it."""
@@ -76,15 +76,16 @@ class Scheduler:
         me: Holder,
         look_back_seconds: float = 0.0,
     ) -> None:
-        """Nothing is asked of the store yet.
+        """Make a scheduler; it asks nothing of the store yet.
 
         Args:
-            kept: where the state is.
-            timetable: when nights are due.
-            begin: starts a night.
-            say: told every decision of this scheduler, once.
-            me: what its claims carry.
-            look_back_seconds: how far back the very first scheduler looks for a night that is due.
+            kept: place of the schedule's state.
+            timetable: timetable that says when nights are due.
+            begin: starts a night and returns its process.
+            say: called once with every decision of this scheduler.
+            me: what this scheduler's claims carry as the holder.
+            look_back_seconds: seconds that the very first scheduler looks back for a night that is
+                due.
         """
         self._store, self._key = kept.store, kept.key
         self._timetable = timetable
@@ -157,7 +158,7 @@ class Scheduler:
         return INTERRUPTED if code is None else code
 
     def wake_seconds(self, now: float) -> float:
-        """How long nothing is to be done, unless a child ends."""
+        """Seconds until something is to be done, unless a child ends before."""
         state = self.state
         if state is None:
             return STORE_AWAY_SECONDS
@@ -192,7 +193,7 @@ class Scheduler:
                     )
                     self._read_last = Settled(content, written.etag)
                 except PreconditionError:
-                    continue  # somebody else decided meanwhile, or it was us: look again
+                    continue  # another scheduler decided meanwhile, or it was us: look again
             self._ended.clear()
             self.state = decided
             self._tell(decided)
@@ -233,7 +234,7 @@ class Scheduler:
         return seen is not None and seen.is_alive
 
     def _follow(self, state: State) -> None:
-        """Let the children be what the state says."""
+        """Start and stop children until they are as the state says."""
         mine = {
             night.date: night
             for night in state.nights

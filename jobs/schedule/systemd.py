@@ -119,7 +119,7 @@ TimeoutStopSec=60
 
 
 def crontab_units(request: UnitRequest) -> tuple[Unit, ...]:
-    """A line that asks often: right in whatever zone the daemon lives, and after any outage."""
+    """A line that asks often: right in every zone of the daemon, and after any outage."""
     table = request.timetable
     words = [*request.command, "schedule", "run", str(request.recipe), "--once"]
     words += ["--address", request.address] if request.address else []

@@ -24,11 +24,11 @@ class Timetable:
     """A recipe's schedule.
 
     Attributes:
-        name: of the recipe.
-        cron: five fields, checked.
-        zone: IANA name, checked.
+        name: name of the recipe.
+        cron: cron line of five fields, checked.
+        zone: IANA name of the time zone, checked.
         overlap: what happens to a night that is due while an earlier one still runs.
-        catch_up_seconds: how late a night may begin or be tried again.
+        catch_up_seconds: seconds after its tick within which a night may begin or be tried again.
     """
 
     name: str
@@ -99,9 +99,10 @@ def ticks(timetable: Timetable, after: float, until: float | None = None) -> Ite
     daily the minute in UTC, so that the hour that is repeated has names of its own.
 
     Args:
-        timetable: cron line and zone.
-        after: seconds since 1970.
-        until: the last moment that counts; None goes on for as long as there are ticks.
+        timetable: timetable with cron line and zone.
+        after: moment before the first tick, seconds since 1970.
+        until: last moment that counts, seconds since 1970; None goes on for as long as there are
+            ticks.
     """
     clocks = read_clocks(timetable.cron)
     cron = timetable.cron

@@ -16,14 +16,14 @@ class UnitRequest:
     """What a unit is made from.
 
     Attributes:
-        timetable: when nights are due.
+        timetable: timetable that says when nights are due.
         recipe: absolute path of the recipe on the machine of the unit.
-        recipe_text: its content, which travels in a ConfigMap.
-        output: of the recipe; a folder must be writable for the unit.
+        recipe_text: content of the recipe, which travels in a ConfigMap.
+        output: output of the recipe; if it is a folder, the unit must be able to write to it.
         image: container image with metafuse.
-        address: as `schedule run` takes it; "" for the kind's own default.
+        address: address of the cluster, as `schedule run` takes it; "" for the kind's own default.
         command: absolute command line of metafuse on the machine of the unit.
-        warning: of times that clock changes touch; "" if there is none.
+        warning: warning of ticks that clock changes touch; "" if there is none.
     """
 
     timetable: Timetable

@@ -9,7 +9,7 @@ from jobs.errors import RecipeError
 from jobs.recipes.strict_yaml import load_yaml, read_text
 
 OURS = ("working_dir", "py_modules")
-# Whoever may list the jobs of a cluster reads their runtime environments, and so do its logs.
+# Every user who may list a cluster's jobs can read their runtime environments; logs hold them too.
 HINT = (
     "give the hosts a role, or put it into the container's environment from a Kubernetes secret "
     "or a file that only they can read; jobs find it there"
@@ -20,8 +20,8 @@ def load_runtime_env(path: Path) -> dict[str, Any]:
     """Read a runtime environment as Ray takes it, YAML or JSON.
 
     Raises:
-        RecipeError: it is no mapping, holds what looks like a secret, or sets what submit sets.
-            No value is repeated in the message.
+        RecipeError: the file is no mapping, holds what looks like a secret, or sets what submit
+            sets. The message repeats no value.
     """
     value = load_yaml(read_text(path), name=path.name).value
     if not isinstance(value, dict):

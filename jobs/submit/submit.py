@@ -20,7 +20,7 @@ from jobs.submit.runtime_env import load_runtime_env
 if TYPE_CHECKING:
     from cluster.ray.jobs_api import Job, JobsApi
 
-# A folder that nobody has: what starts from it was written as a relative place.
+# A folder that cannot exist: what starts from it was written as a relative place.
 NOWHERE = "/\0"
 # A host that goes silent is noticed in half a minute instead of seven.
 KEEPALIVE = {
@@ -37,13 +37,13 @@ class Submission:
     """What is to be submitted.
 
     Attributes:
-        recipe: checked, as its driver will see it.
-        path: of its file.
-        date: logical date.
-        submission_id: asked for; "" for the next of this run.
-        with_code: our packages travel with the job; else the hosts have metafuse installed.
-        num_cpus: reserved for the driver; 0 leaves it on the head.
-        runtime_env: the user's part.
+        recipe: checked recipe, as its driver will see it.
+        path: path of the recipe's file.
+        date: logical date of the run.
+        submission_id: id of the job that was asked for; "" for the run's next one.
+        with_code: whether our packages travel with the job; else the hosts have metafuse installed.
+        num_cpus: CPUs reserved for the driver; 0 leaves the driver on the head.
+        runtime_env: the user's part of Ray's runtime environment.
     """
 
     recipe: Recipe
@@ -60,12 +60,12 @@ class Shipment:
     """What travels to the cluster as one job.
 
     Attributes:
-        entrypoint: command of the shell.
-        files: texts by name; the command runs in a folder that holds these alone.
-        with_code: our packages travel too.
-        runtime_env: the user's part.
-        metadata: kept with the job.
-        num_cpus: reserved for the command.
+        entrypoint: shell command that the job runs.
+        files: texts by file name; the command runs in a folder that holds these files alone.
+        with_code: whether our packages travel with the job.
+        runtime_env: the user's part of Ray's runtime environment.
+        metadata: metadata that Ray keeps with the job.
+        num_cpus: CPUs reserved for the command.
     """
 
     entrypoint: str
@@ -146,7 +146,7 @@ def find_local_places(recipe: Recipe) -> tuple[str, ...]:
 
 
 def run_id(submission: Submission) -> str:
-    """Recipe name and logical date: what `-s1`, `-s2` ... count the submissions of."""
+    """Recipe name and logical date, whose submissions `-s1`, `-s2` ... count."""
     return f"{submission.recipe.name}-{submission.date}"
 
 
@@ -186,7 +186,7 @@ def exit_status(job: "Job") -> int:
     """The status of a job that has ended: its driver's own, or ours for the cluster's doing.
 
     Raises:
-        RunnerError: it failed and its driver left no status of its own.
+        RunnerError: the job failed and its driver left no status of its own.
     """
     if job.status == "SUCCEEDED":
         return 0

@@ -27,18 +27,20 @@ class EvaluationTask:
     """What models are evaluated on, with the data pinned.
 
     Attributes:
-        kind: of TASKS, or module:NAME.
+        kind: name of the kind: one of TASKS, or module:NAME.
         data: URI of a .parquet, .csv or .jsonl file.
-        pin: which bytes of it.
+        pin: which bytes of the data file are meant.
         columns: name of the column by role, in the order of the kind; the truth is the last.
-        id: column of unique names; "" makes them from the content.
-        cluster: column of what binds examples together; "" is the text itself.
-        shares: of the slices, of sum 1.
-        batch_size: rows a forward pass.
-        max_length: tokens read of each text; None: what the model can.
-        labels: what a value of the truth's column means: a label, or the number of a class.
-        version: of the kind.
-        slices: which example is in which slice; None: found from the data at each reading.
+        id: name of the column of unique ids; "" makes ids from the content.
+        cluster: name of the column of what binds examples together; "" for the text itself.
+        shares: share of each slice by its name, of sum 1.
+        batch_size: number of rows of a forward pass.
+        max_length: number of tokens read of each text; None for as many as the model can read.
+        labels: meaning of each value of the truth's column: a label, or the number of a class;
+            empty for none.
+        version: version of the kind.
+        slices: place of the frozen slices; None where the slices are found from the data at each
+            reading.
     """
 
     kind: str
@@ -80,10 +82,10 @@ class Asked:
     """What truths are read for.
 
     Attributes:
-        labels: of the model, in the order of its outputs; () where it has no classes.
+        labels: labels of the model, in the order of its outputs; () where it has no classes.
         mapping: `task.labels` of the recipe: label or class number by value in the data.
-        where: the file, for messages.
-        column: the truth's, for messages.
+        where: place of the file, for messages.
+        column: name of the truth's column, for messages.
     """
 
     labels: tuple[str, ...]
@@ -108,9 +110,9 @@ class Batch:
 
     Attributes:
         inputs: tensors [b, ...] that went in, padded; "labels" among them where truths are fed.
-        outputs: tensors [b, ...] that came out, on the CPU.
+        outputs: tensors [b, ...] that the model gave, on the CPU.
         facts: what encoding knew of each row, such as the offsets of its tokens.
-        truths: of the example that each row is of.
+        truths: truth of the example that each row belongs to.
     """
 
     inputs: Mapping[str, "Tensor"]
@@ -124,17 +126,20 @@ class Task:
     """A kind of task. TASKS holds ours; a user's is named by module:NAME.
 
     Attributes:
-        spec: columns, head, metrics.
-        truths: what the cells of the truth's column mean, decided once over the whole file; raises
-            DataError. No model is loaded yet.
-        floor: the loss of what knows only the truths' distribution.
-        rows: figures [b] by name of the rows of a batch: "losses", "units", "outputs" [b, c] where
-            there are any, and columns of the kind's own.
-        fold: the figures of n examples from those of m >= n rows, given the number of each row's
-            example. None: losses and units are summed, and other figures need one row an example.
-        stride: tokens that windows of a long input have in common; None: its end is not read.
+        spec: spec of the kind: columns, head, metrics.
+        truths: gives the meaning of the cells of the truth's column, decided once over the whole
+            file, before a model is loaded; raises DataError.
+        floor: gives the loss of a predictor that knows only the truths' distribution.
+        rows: gives figures [b] by name for the rows of a batch: "losses", "units", "outputs" [b, c]
+            where there are any, and columns of the kind's own. None where `score` is given.
+        fold: makes the figures of n examples from those of m >= n rows, given the number of each
+            row's example. None: losses and units are summed, and other figures need one row an
+            example.
+        stride: number of tokens that windows of a long input have in common; None if its end is not
+            read.
         feeds_truth: whether the truth is a text that the decoder is fed with (teacher forcing).
-        score: does all of it in its own way, in place of `rows` and `fold`.
+        score: scores a model in the kind's own way, in place of `rows` and `fold`; None for the
+            usual way.
     """
 
     spec: TaskSpec

@@ -35,10 +35,10 @@ class Examples:
     """n examples, in the order of the file.
 
     Attributes:
-        inputs: what a model reads, by role.
-        texts: all texts of each example, as one.
-        cells: the truth's column, as in the file.
-        sliced: ids, clusters and slices.
+        inputs: what a model reads of each example, by role.
+        texts: all texts of each example, joined into one.
+        cells: cells of the truth's column, as in the file.
+        sliced: ids, clusters and slices of the examples.
     """
 
     inputs: tuple[Mapping[str, object], ...]
@@ -84,7 +84,7 @@ def check_slices(sliced: Slices, task: EvaluationTask) -> None:
     """Refuse data whose clusters are too few to rank candidates and to judge a model.
 
     Raises:
-        DataError: with the clusters of every slice, and what near-duplicates took from it.
+        DataError: a slice has too few clusters; the error names the clusters of every slice.
     """
     pairs = set(zip(sliced.names, sliced.clusters, strict=True))
     counts = {name: sum(own == name for own, _ in pairs) for name in SLICES}
@@ -116,8 +116,8 @@ def read_table(task: EvaluationTask) -> Any:
     """The pinned table.
 
     Raises:
-        DataError: it cannot be read.
-        SourceChangedError: it is no longer what was pinned.
+        DataError: the table cannot be read.
+        SourceChangedError: the table is no longer what was pinned.
     """
     import pyarrow as pa
     from pyarrow import csv, json

@@ -22,7 +22,7 @@ def find_task(kind: str) -> Task:
         kind: a name in TASKS, or module:NAME.
 
     Raises:
-        RecipeError: it cannot be imported, or is not a Task.
+        RecipeError: the kind cannot be imported, or is not a Task.
     """
     if kind in TASKS:
         return TASKS[kind]

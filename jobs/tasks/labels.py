@@ -20,7 +20,7 @@ def class_numbers(cells: Sequence[object], asked: Asked) -> tuple[int, ...]:
     shifted by one class, which no loss would tell.
 
     Args:
-        cells: n values, none empty.
+        cells: n cells of the truth's column, none empty.
         asked: the model's labels, the recipe's mapping.
 
     Raises:

@@ -27,12 +27,14 @@ class Slices:
     """`slices.parquet`: n examples, in the order of the data.
 
     Attributes:
-        ids: unique.
-        clusters: short digest of what binds examples together.
-        names: rank, select, gate or audit; "" for dropped near-duplicates.
-        repeated_rank: examples dropped from rank, as another slice has nearly the same text.
-        repeated_select: likewise from select.
-        num_shared: examples of audit that nearly repeat one of gate; they stay.
+        ids: unique ids of the examples.
+        clusters: short digest of what binds examples together, one an example.
+        names: slice of each example: rank, select, gate or audit; "" for dropped near-duplicates.
+        repeated_rank: number of examples dropped from rank, as another slice has nearly the same
+            text.
+        repeated_select: number of examples dropped from select, as another slice has nearly the
+            same text.
+        num_shared: number of examples of audit that nearly repeat one of gate; they stay.
     """
 
     ids: tuple[str, ...]
@@ -54,7 +56,7 @@ class Slices:
 
     @property
     def digest(self) -> str:
-        """Of ids, clusters and names: what of the slices changes a score."""
+        """Digest of ids, clusters and names: the part of the slices that changes a score."""
         return digest(to_json((self.ids, self.clusters, self.names)))
 
     def rows(self, name: str) -> list[int]:
@@ -67,8 +69,8 @@ class FrozenSlices:
     """Where a run keeps its slices.
 
     Attributes:
-        folder: URI that `slices.parquet` is in.
-        sha256: of the file.
+        folder: URI of the folder that holds `slices.parquet`.
+        sha256: sha256 of `slices.parquet`.
         digest: `Slices.digest`, part of the task's digest; "" for a run that an older release
             began, whose records are kept under the digest without it.
     """
@@ -87,10 +89,10 @@ def make_slices(
     texts (docs/decisions/0043-slices-once.md).
 
     Args:
-        ids: n unique names.
-        clusters: n texts, of what binds examples together.
-        texts: n texts, all that an example shows to a model.
-        shares: of the slices, of sum 1.
+        ids: n unique ids of the examples.
+        clusters: n texts of what binds examples together.
+        texts: n texts, each with all that an example shows to a model.
+        shares: share of each slice by its name, of sum 1.
     """
     assigned = [assign_slice(cluster, shares) for cluster in clusters]
     repeats = find_repeats(texts, assigned)
@@ -112,7 +114,7 @@ def follow_records(made: Slices, recorded: Mapping[str, frozenset[str]]) -> Slic
     """Slices of a run whose records are older than its slices: what was scored is what counts.
 
     Args:
-        made: by the rule of today.
+        made: slices made by the rule of today.
         recorded: ids of the examples of every slice that has records.
     """
     by_id = {example: name for name, ids in recorded.items() for example in ids}
@@ -145,11 +147,11 @@ def parse_slices(content: bytes, where: str) -> Slices:
     """What `format_slices` wrote.
 
     Args:
-        content: Parquet bytes.
-        where: URI, for messages.
+        content: bytes of the Parquet file.
+        where: URI of the file, for messages.
 
     Raises:
-        ManifestError: it is something else.
+        ManifestError: the content is something else.
     """
     import pyarrow as pa
 
@@ -169,9 +171,9 @@ def keep_slices(store: Store, folder: str, slices: Slices) -> bytes:
     """Write `slices.parquet`, unless another driver has; returns what stands there.
 
     Args:
-        store: of the output.
+        store: store of the output.
         folder: key of the run's folder.
-        slices: of this driver.
+        slices: slices that this driver made.
     """
     key, content = f"{folder}/{SLICES_KEY}", format_slices(slices)
     try:
@@ -185,10 +187,10 @@ def name_slices(store: Store, folder: str, content: bytes, *, digest: str) -> Fr
     """Where `keep_slices` has put them, for evaluations anywhere.
 
     Args:
-        store: that was written to.
-        folder: key of the folder.
-        content: of the file.
-        digest: as `FrozenSlices` has it.
+        store: store that the slices were written to.
+        folder: key of the run's folder.
+        content: bytes of `slices.parquet`.
+        digest: digest of the slices, as `FrozenSlices` has it.
     """
     return FrozenSlices(f"{store.uri}/{folder}", hashlib.sha256(content).hexdigest(), digest)
 

@@ -34,7 +34,7 @@ class Scene:
         return seconds
 
     def check(self) -> None:
-        """Let the run end; nobody can tell that something happened."""
+        """Let the run end and check that its output shows no sign of the fault."""
         assert complete(self.run) == self.wanted
 
     def find_sending(self) -> str:

@@ -18,7 +18,7 @@ before `after` matches, at most `times`.
     reset       RST in the middle of the response body      truncate  close there, full length said
     short       half of the body, with a length that fits   shifted   a body of another range
     corrupt     one bit flipped in the response body of a GET, in the request body of a PUT or POST
-    lost        passed on, then RST instead of the answer: it took effect, nobody can know
+    lost        passed on, then RST instead of the answer: it took effect, the client cannot tell
 
 The Host header goes through unchanged, so signatures stay good. Plain HTTP on 127.0.0.1 only.
 """

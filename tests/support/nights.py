@@ -71,7 +71,7 @@ class CrashingStore:
         crash, self.crash = self.crash, ""
         outrun, self.outrun = self.outrun, None
         if outrun is not None:
-            outrun()  # somebody else acts between our reading and our writing
+            outrun()  # another scheduler acts between our reading and our writing
         if crash == "before":
             raise Crash
         info = self._store.put(*words, **named)

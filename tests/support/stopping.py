@@ -3,7 +3,7 @@
 While `stoppable` is in force, `open_store` gives stores that count every operation: those of the
 store itself and of its uploads, part writers and readers. Once stopped, nothing reaches storage
 any more, as after a kill: no clean-up either. Heartbeat and progress are not counted, because
-nobody knows when they write; they stop with the rest.
+the times of their writes are not known; they stop with the rest.
 """
 
 import os
@@ -67,7 +67,7 @@ class Stopper:
                     if self.is_after:
                         call()
                 finally:
-                    self._stop()  # whatever the operation answered, nobody hears it
+                    self._stop()  # the caller does not hear what the operation answered
         return call()
 
     def _sleep_around(self, call):

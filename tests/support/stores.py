@@ -16,7 +16,7 @@ STORES = [pytest.param("memory"), pytest.param("local"), pytest.param("fenced"),
 
 
 class Willing:
-    """A guard that lets everybody write."""
+    """A guard that lets every process write."""
 
     def confirm(self):
         """Says yes."""

@@ -48,10 +48,10 @@ class LocalUpload:
         return self._aside.exists()
 
     def check_open(self) -> None:
-        """Refuse to go on with an upload that somebody else has completed or thrown away.
+        """Refuse to go on with an upload that another process has completed or aborted.
 
         Raises:
-            UploadGoneError: it is.
+            UploadGoneError: the upload was completed or aborted.
         """
         if not self.is_open():
             raise self._gone()
@@ -128,7 +128,7 @@ class LocalPartWriter:
         self._upload = upload
 
     def append(self, data: memoryview, /) -> None:
-        # A file that was renamed into place is still open here: its bytes are nobody's to write.
+        # A file that was renamed into place is still open here, but its bytes must not change.
         self._upload.check_open()
         position = self._offset + self._digest.size
         done = 0

@@ -12,8 +12,8 @@ def check_span(where: str, answer: Mapping[str, Any], start: int) -> None:
     """Refuse a server that answered a request for a range with other bytes.
 
     Raises:
-        UnsupportedError: it ignores Range.
-        UnreachableError: it answered another range.
+        UnsupportedError: the server ignores Range.
+        UnreachableError: the server answered with another range.
     """
     span = str(answer.get("ContentRange", ""))
     if not span:
@@ -30,7 +30,7 @@ def check_pin(where: str, answer: Mapping[str, Any], condition: Mapping[str, str
     """Refuse a server that answered a pinned request with another object.
 
     Raises:
-        UnsupportedError: it ignores If-Match or VersionId, so what it sent is not what was meant.
+        UnsupportedError: the server ignores If-Match or VersionId, so it sent another object.
     """
     for name, field in (("IfMatch", "ETag"), ("VersionId", "VersionId")):
         asked, found = condition.get(name), str(answer.get(field, ""))

@@ -21,10 +21,10 @@ class Learned:
     """What one process knows about one endpoint.
 
     Attributes:
-        lock: held while the part check is being found out.
-        part_check: None until it is known.
-        takes_bare_etags: whether an If-Match on a write held only without the quotes of the ETag
-            (Ceph 16), so that it is sent like that first.
+        lock: held by the thread that finds out the part check.
+        part_check: how the endpoint verifies parts; None until it is known.
+        takes_bare_etags: whether the endpoint honoured an If-Match on a write only without the
+            quotes of the ETag (Ceph 16); it is then sent like that first.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,8 @@ def find_part_check(asking: Asking, address: dict[str, str], /) -> PartCheck:
     Nothing is ever seen under the key, and no right is needed that a merge does not need.
 
     Args:
-        asking: one request in flight, and the client for it; errors as ours.
+        asking: context in which one request is in flight: gives the client, and raises errors as
+            ours.
         address: Bucket and Key of any object to be written.
     """
     with asking() as client:
@@ -74,9 +75,9 @@ def checksum_of(check: PartCheck, content: memoryview | bytes, crc: str, /) -> d
     """The checksum that travels with some bytes, as an argument of boto3's verbs.
 
     Args:
-        check: of the endpoint.
-        content: the bytes.
-        crc: their CRC64NVME, as digits.
+        check: how the endpoint verifies parts.
+        content: the bytes that are sent.
+        crc: CRC64NVME of the content, as digits.
     """
     if check == "md5":
         return {"ContentMD5": md5_on_the_wire(content)}

@@ -46,7 +46,7 @@ class Bucket(Protocol):
         """Pages of a listing, one request each."""
 
     def find_part_check(self, key: str) -> PartCheck:
-        """How the server checks the parts that it is sent."""
+        """How the server checks the parts that it receives."""
 
     def head(self, key: str, /) -> ObjectInfo:
         """What is stored under a key."""
@@ -101,7 +101,7 @@ def open_connection(
 
 
 def keep_secrets_out_of_logs() -> None:
-    """At DEBUG botocore prints headers and signatures: it is not heard below INFO."""
+    """Drop botocore's records below INFO: at DEBUG it logs headers and signatures."""
     for name in ("botocore", "boto3", "urllib3"):
         logging.getLogger(name).setLevel(logging.INFO)
 

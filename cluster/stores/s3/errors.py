@@ -38,9 +38,9 @@ def translated(uri: str, key: str, *, endpoint: str = "") -> Iterator[None]:
     """Turn errors of botocore and urllib3 into ours; anything else passes through.
 
     Args:
-        uri: of the store.
-        key: of the object, "" for the store.
-        endpoint: URL that requests go to, which the messages tell without what may be secret in it.
+        uri: URI of the store.
+        key: key of the object; "" where the request is about the store.
+        endpoint: URL that requests go to; messages name it without what may be secret in it.
     """
     try:
         yield

@@ -16,16 +16,16 @@ class S3Options:
     """How requests are made. The environment overrides the defaults.
 
     Attributes:
-        retries: per request, after the first try (METAFUSE_S3_RETRIES).
-        connect_seconds: METAFUSE_S3_CONNECT_SECONDS.
-        read_seconds: between two bytes of an answer (METAFUSE_S3_READ_SECONDS).
+        retries: tries of a request after the first one (METAFUSE_S3_RETRIES).
+        connect_seconds: seconds to wait for a connection (METAFUSE_S3_CONNECT_SECONDS).
+        read_seconds: seconds to wait between two bytes of an answer (METAFUSE_S3_READ_SECONDS).
         connections: requests in flight and connections kept open, per process
             (METAFUSE_S3_CONNECTIONS).
-        addressing: where the bucket's name stands in the URL (METAFUSE_S3_ADDRESSING); "auto" is
-            the host name on AWS and the path elsewhere.
-        checksum: with which written parts travel (METAFUSE_S3_CHECKSUM); "auto" tries out which
-            one the store verifies.
-        requester_pays: who sends the request pays for it (METAFUSE_S3_REQUESTER_PAYS).
+        addressing: where the bucket's name stands in the URL (METAFUSE_S3_ADDRESSING); "auto" puts
+            it into the host name on AWS and into the path elsewhere.
+        checksum: checksum that written parts travel with (METAFUSE_S3_CHECKSUM); "auto" tries out
+            which one the store verifies.
+        requester_pays: whether the sender of a request pays for it (METAFUSE_S3_REQUESTER_PAYS).
     """
 
     retries: int = 6
@@ -38,7 +38,7 @@ class S3Options:
 
 
 def read_options(environment: Mapping[str, str], /) -> S3Options:
-    """Options with what the environment overrides; an empty value is none.
+    """The options, overridden by environment variables; an empty variable overrides nothing.
 
     Raises:
         UnsupportedError: a value that means nothing.

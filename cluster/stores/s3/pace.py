@@ -26,9 +26,11 @@ class Limit:
     """How many requests may be in flight.
 
     Attributes:
-        most: never more than this.
-        allowed: now; whole requests count, the fraction grows towards the next.
-        held_until: on the clock; no request starts before, and no answer changes the limit.
+        most: largest value that `allowed` may reach.
+        allowed: requests that may be in flight now; whole ones count, the fraction grows towards
+            the next.
+        held_until: clock reading, in seconds, before which no request starts and no answer changes
+            the limit.
     """
 
     most: int
@@ -54,10 +56,10 @@ def judged(limit: Limit, now: float, /, *, status: int, code: str) -> Limit:
     """The limit after an answer.
 
     Args:
-        limit: before it.
-        now: on the clock.
-        status: of HTTP.
-        code: of the store, "" where it has none.
+        limit: the limit before the answer.
+        now: clock reading, in seconds.
+        status: HTTP status of the answer.
+        code: error code of the store; "" where the answer has none.
     """
     if status in SLOW_DOWN_STATUSES or code in SLOW_DOWN_CODES:
         return slowed(limit, now)
@@ -82,7 +84,7 @@ class Pace:
 
     @property
     def limit(self) -> Limit:
-        """As it is now."""
+        """The limit as it is now."""
         return self._limit
 
     @property

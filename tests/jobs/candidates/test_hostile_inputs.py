@@ -88,7 +88,7 @@ def test_a_linked_folder_is_not_entered(checkpoint, tmp_path):
 def test_another_owners_file_under_a_second_name_is_not_opened(checkpoint, tmp_path):
     os.link(checkpoint / "vocab.txt", tmp_path / "kept")
     assert names(find(checkpoint)) == ["s"]
-    if os.geteuid() == 0:  # nobody else can give files away
+    if os.geteuid() == 0:  # only root can give files away
         os.chown(tmp_path / "secret", 65534, 65534)
         (checkpoint / SHARD).unlink()
         os.link(tmp_path / "secret", checkpoint / SHARD)

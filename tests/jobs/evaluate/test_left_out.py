@@ -1,4 +1,4 @@
-"""What a recipe names and a run cannot use is said, with the reason, and stops nobody else."""
+"""A run tells what the recipe names and it cannot use, with the reason; the others go on."""
 
 import json
 import shutil

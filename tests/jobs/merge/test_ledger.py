@@ -135,7 +135,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.records)
     @rule(shard=SHARD)
     def lose_upload(self, shard):
-        """Somebody aborts it, or its store forgets it after a week."""
+        """Another process aborts the upload, or its store forgets it after a week."""
         upload_id = self.noted[shard]
         self.store.resume_upload("model/x", upload_id, size=1).abort()
         self.open.discard(upload_id)
@@ -147,7 +147,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(shard=SHARD)
     def empty_note(self, shard):
-        """A note that a power failure left empty: nobody knows the upload any more."""
+        """A note that a power failure left empty: the id of the upload is lost."""
         self.store.put(f"ledger/{shard + 1:05d}.upload", b"")
         self.noted.pop(shard)
         self.look("a")

@@ -280,7 +280,7 @@ def test_of_two_drivers_that_begin_at_once_the_loser_aborts_its_upload(sources, 
 
 
 def test_two_drivers_of_one_merge_both_end_with_the_same_bytes(sources, output):
-    """Whoever is slower finds parts written anew and uploads completed by the other."""
+    """The slower driver finds parts written anew and uploads completed by the other."""
     job = make_job(sources, output)
     for number in range(20):
         job = MergeJob(job.plan, output, f"model-{number}", f"ledger-{number}", job.memory)

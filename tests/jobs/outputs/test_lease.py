@@ -16,7 +16,7 @@ QUICK = Patience(lease_beat=0.02)
 
 
 class Time:
-    """A clock that moves when somebody sleeps; `on_sleep` is what happens meanwhile."""
+    """A clock that moves when `sleep` is called; `on_sleep` is what happens meanwhile."""
 
     def __init__(self, on_sleep=lambda: None):
         self.now = 0.0

@@ -1,4 +1,4 @@
-"""progress.json: for readers only, cheap, and harmless whoever writes it and whenever."""
+"""progress.json: for readers only, cheap, and harmless whichever process writes it and when."""
 
 import json
 import threading

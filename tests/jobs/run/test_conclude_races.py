@@ -44,7 +44,7 @@ def race(works):
 
 
 def run_rounds(store, rounds):
-    """Every fourth round somebody sets a hold while sixteen try; every second some are too old."""
+    """Every fourth round another process sets a hold; every second round some runs are too old."""
     for number in range(1, rounds + 1):
         before = read_pointer(store)
         incumbent = before.pointer.run if before else ""

@@ -187,7 +187,7 @@ def test_the_report_tells_how_near_the_candidates_are_to_the_fused_model(project
 
 
 def test_another_model_promoted_meanwhile_is_judged_against(project):
-    """Between the judgement and the promotion somebody else promotes."""
+    """Another driver promotes between the judgement and the promotion."""
     run_project(project, date="2026-11-20")
     pointer = project / "merged" / "latest.json"
     first = from_json(Pointer, pointer.read_bytes())

@@ -123,7 +123,7 @@ def test_a_disk_that_others_fill_while_units_are_written_is_no_torn_model(
 
 
 def squeeze(disk):
-    """Somebody else takes all there is but a megabyte."""
+    """Another process takes all there is but a megabyte."""
     if not isinstance(disk, SmallDisk):
         disk.leave(1 << 20)
         return
