@@ -36,11 +36,11 @@ test-all: $(READY)  ## every test
 
 test-cluster: $(READY)  ## runs and faults on several hosts in namespaces (root, iproute2, util-linux)
 	@tests/hosts/netns_ray_cluster.sh check
-	$(BIN)/python -m pytest tests/hosts -m 'not slow' -o faulthandler_timeout=600
+	$(BIN)/python -m pytest tests/hosts -m 'not slow'
 
 test-cluster-all: $(READY)  ## every fault on several hosts
 	@tests/hosts/netns_ray_cluster.sh check
-	$(BIN)/python -m pytest tests/hosts -o faulthandler_timeout=600 --recovery benchmarks/recovery.md
+	$(BIN)/python -m pytest tests/hosts --recovery benchmarks/recovery.md
 
 check: $(READY)  ## format, lint, types
 	$(BIN)/ruff format --check .
