@@ -172,10 +172,11 @@ class Differing:
 def test_hosts_that_compute_otherwise_are_refused(machines):
     nodes = [machines.add_node(num_cpus=1, **STORE).node_id for _ in range(3)]
     order = list(range(8))
+    runner = RayRunner(patience=Patience(agree=LONG))  # all are asked, however slowly they start
     for make in (Differing(nodes[0], "usual"), Differing(nodes[0])):
-        done = list(RayRunner().run_pool(make, order, resources=Resources(), workers=3))
+        done = list(runner.run_pool(make, order, resources=Resources(), workers=3))
         assert {d.value for d in done} <= set(nodes[1:])
     make = Differing(nodes[0], "never")
-    results = RayRunner().run_pool(make, order, resources=Resources(), workers=2)
+    results = runner.run_pool(make, order, resources=Resources(), workers=2)
     with pytest.raises(RunnerError, match="compute otherwise than the units that are finished"):
         list(results)
