@@ -207,8 +207,7 @@ def _type(field: Mapping[str, Any], blocks: Mapping[str, Any]) -> str:
         example = field["anyOf"][1]["examples"][0]
         return f"{field['x-unit']}, as a number or such as {example}"
     if "anyOf" in field:
-        names = (_type(c, blocks) for c in field["anyOf"] if c.get("type") != "null")
-        return " or ".join(names)
+        return " or ".join(_type(c, blocks) for c in field["anyOf"] if c.get("type") != "null")
     if "enum" in field:
         return " or ".join(map(str, field["enum"]))
     if "$ref" in field:
