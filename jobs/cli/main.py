@@ -16,6 +16,7 @@ def main(arguments: list[str] | None = None) -> Any:
     import jobs.cli.consume
     import jobs.cli.merge
     import jobs.cli.operate
+    import jobs.cli.recipe
     import jobs.cli.run
     import jobs.cli.schedule
     import jobs.cli.submit  # noqa: F401  # those of a Ray cluster

@@ -20,6 +20,7 @@ from jobs.recipes.fields import (
     Seconds,
     Whole,
     read_dtype,
+    told,
     wrong_at,
 )
 from jobs.recipes.notify_fields import USUAL_EVENTS, Event, check_host, check_variable, has_address
@@ -29,13 +30,34 @@ from jobs.recipes.schedule_fields import check_cron, check_zone
 class Select(Block):
     """Which candidates enter the average."""
 
-    keep: Annotated[Whole, Field(ge=1)] | None = None
-    max_parameters: Count | None = None
-    max_bytes: Bytes | None = None
-    settle_seconds: Seconds = Field(default=0.0, alias="settle")
-    min_candidates: Annotated[Whole, Field(ge=1)] = 2
-    on_mismatch: Literal["stop", "drop"] = "stop"
-    on_refused: Literal["stop", "drop"] = "stop"
+    keep: Annotated[
+        Annotated[Whole, Field(ge=1)] | None,
+        told("How many of the best candidates on the rank slice enter the average.", 5),
+    ] = None
+    max_parameters: Annotated[
+        Count | None, told("Candidates with more parameters are left out.", "2B")
+    ] = None
+    max_bytes: Annotated[
+        Bytes | None, told("Candidates with more bytes of tensors are left out.", "4GiB")
+    ] = None
+    settle_seconds: Annotated[
+        Seconds,
+        told("Candidates whose newest file is younger are left out: they may still be written.",
+             "10m", alias="settle"),
+    ] = 0.0  # fmt: skip
+    min_candidates: Annotated[
+        Whole, told("With fewer usable candidates the run ends with status 13.", 3, ge=1)
+    ] = 2
+    on_mismatch: Annotated[
+        Literal["stop", "drop"],
+        told("What a candidate does whose tensors, config or tokenizer differ from the others': "
+             "it stops the run, or is left out by name.", "drop"),
+    ] = "stop"  # fmt: skip
+    on_refused: Annotated[
+        Literal["stop", "drop"],
+        told("What a candidate does that is refused for safety, such as pickled weights: it stops "
+             "the run, or is left out by name.", "drop"),
+    ] = "stop"  # fmt: skip
 
     @model_validator(mode="after")
     def _keeps_enough(self) -> "Select":
@@ -49,9 +71,21 @@ class Select(Block):
 class Weights(Block):
     """How losses become weights."""
 
-    rule: Literal["softmax", "uniform", "fixed"] = "softmax"
-    temperature: Annotated[Number, Field(gt=0)] = 1.0
-    values: dict[str, Number] = Field(default_factory=dict)
+    rule: Annotated[
+        Literal["softmax", "uniform", "fixed"],
+        told("softmax: of minus the loss on the rank slice over the temperature; uniform: all the "
+             "same; fixed: as `values` says.", "uniform"),
+    ] = "softmax"  # fmt: skip
+    temperature: Annotated[
+        Number,
+        told("Divides the losses before the softmax, in units of the loss; a smaller one gives the "
+             "best candidates more.", 0.1, gt=0),
+    ] = 1.0  # fmt: skip
+    values: Annotated[
+        dict[str, Number],
+        told("The weight of each candidate by its name, with rule: fixed. The sum is made 1.",
+             {"step-100": 2, "step-200": 1}),
+    ] = Field(default_factory=dict)  # fmt: skip
 
     @model_validator(mode="after")
     def _values_fit_the_rule(self) -> "Weights":
@@ -63,11 +97,29 @@ class Weights(Block):
 class Merge(Block):
     """How tensors become one."""
 
-    method: str = DEFAULT_METHOD
-    dtype: Annotated[str, BeforeValidator(read_dtype)] | None = None
-    on_nonfinite: Literal["stop", "exclude_and_reweight"] = "stop"
-    output: Literal["model", "adapter"] = "model"
-    health: HealthMode = "sampled"
+    method: Annotated[
+        str, told(f"How tensors become one: {', '.join(METHOD_SPECS)}.", DEFAULT_METHOD)
+    ] = DEFAULT_METHOD
+    dtype: Annotated[
+        Annotated[str, BeforeValidator(read_dtype)] | None,
+        told("Type of the fused tensors; left out, each tensor keeps the type of the first "
+             "candidate.", "bfloat16"),
+    ] = None  # fmt: skip
+    on_nonfinite: Annotated[
+        Literal["stop", "exclude_and_reweight"],
+        told("What NaN or infinity in a candidate does: it stops the run, or the candidate is left "
+             "out and the weights of the others sum to 1 again.", "exclude_and_reweight"),
+    ] = "stop"  # fmt: skip
+    output: Annotated[
+        Literal["model", "adapter"],
+        told("What is written where candidates are adapters: a whole model, or one adapter over "
+             "`base`.", "adapter"),
+    ] = "model"  # fmt: skip
+    health: Annotated[
+        HealthMode,
+        told("How much of the candidates is looked at for health (norms, distances) while it is "
+             "merged. Changes what is reported, never what is merged.", "full"),
+    ] = "sampled"  # fmt: skip
 
     @model_validator(mode="after")
     def _method_exists(self) -> "Merge":
@@ -85,36 +137,82 @@ class Merge(Block):
 class GuardRule(Block):
     """A metric of the task's kind that must not get worse by more than `margin`."""
 
-    metric: str
-    margin: Annotated[Number, Field(ge=0)]
+    metric: Annotated[str, told("A metric of the task's kind, on the gate slice.", "accuracy")]
+    margin: Annotated[
+        Number,
+        told("How much worse than its opponent the fused model may be, in units of the metric.",
+             0.01, ge=0),
+    ]  # fmt: skip
 
 
 class Gate(Block):
     """How much evidence a promotion needs."""
 
-    smallest_effect: Annotated[Number, Field(ge=0)] = 0.01
-    alpha: Annotated[Number, Field(gt=0, lt=0.5)] = 0.05
-    guards: tuple[GuardRule, ...] = ()
-    first: Literal["promote", "hold"] = "promote"
-    mode: Literal["superior", "non_inferior"] = "superior"
-    margin: Annotated[Number, Field(ge=0)] = 0.0
+    smallest_effect: Annotated[
+        Number,
+        told("The smallest difference of losses that matters, in units of the loss.", 0.02, ge=0),
+    ] = 0.01
+    alpha: Annotated[
+        Number,
+        told("Chance that a fused model which is no better is promoted. Unattended runs "
+             "(`schedule`, `submit`, `run --unattended`) take .005 where the recipe gives none.",
+             0.01, gt=0, lt=0.5),
+    ] = 0.05  # fmt: skip
+    guards: Annotated[
+        tuple[GuardRule, ...],
+        told("Metrics that must not get worse by more than a margin.",
+             [{"metric": "accuracy", "margin": 0.01}]),
+    ] = ()  # fmt: skip
+    first: Annotated[
+        Literal["promote", "hold"],
+        told("Without a promoted model to compare with: promote a fused model that beats the best "
+             "candidate, or hold it for a person.", "hold"),
+    ] = "promote"  # fmt: skip
+    mode: Annotated[
+        Literal["superior", "non_inferior"],
+        told("superior: the loss must be lower; non_inferior: it must not be higher by more than "
+             "`margin`.", "non_inferior"),
+    ] = "superior"  # fmt: skip
+    margin: Annotated[
+        Number, told("The margin of non_inferior, in units of the loss.", 0.02, ge=0)
+    ] = 0.0
 
 
 class Schedule(Block):
     """When the recipe runs by itself."""
 
-    cron: Annotated[str, AfterValidator(check_cron)]
-    zone: Annotated[str, AfterValidator(check_zone)]
-    overlap: Literal["skip", "queue", "cancel_older"] = "skip"
-    catch_up_seconds: Seconds = Field(default=0.0, alias="catch_up")
+    cron: Annotated[
+        str,
+        AfterValidator(check_cron),
+        told("Minute, hour, day of month, month, day of week.", "0 4 * * *"),
+    ]
+    zone: Annotated[str, AfterValidator(check_zone), told("Time zone of `cron`.", "Europe/Paris")]
+    overlap: Annotated[
+        Literal["skip", "queue", "cancel_older"],
+        told("What happens at the time of a run while the one before still runs: the new one is "
+             "left out, waits, or takes the old one's place.", "queue"),
+    ] = "skip"  # fmt: skip
+    catch_up_seconds: Annotated[
+        Seconds,
+        told("How late a missed run may still start; at least 15 minutes.", "6h", alias="catch_up"),
+    ] = 0.0
 
 
 class Notify(Block):
     """Where to report how a run ended. The address is a secret: it stays in the environment."""
 
-    url_env: Annotated[str, AfterValidator(check_variable)] = "METAFUSE_WEBHOOK"
-    on: tuple[Event, ...] = USUAL_EVENTS
-    allow: tuple[Annotated[str, AfterValidator(check_host)], ...] = ()
+    url_env: Annotated[
+        str,
+        AfterValidator(check_variable),
+        told("The environment variable that holds the address.", "METAFUSE_WEBHOOK_TEAM"),
+    ] = "METAFUSE_WEBHOOK"
+    on: Annotated[
+        tuple[Event, ...], told("The ends of a run that are told.", ["promoted", "failed"])
+    ] = USUAL_EVENTS
+    allow: Annotated[
+        tuple[Annotated[str, AfterValidator(check_host)], ...],
+        told("Hosts that messages may go to.", ["hooks.slack.com"]),
+    ] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -127,5 +225,9 @@ class Notify(Block):
 class Retention(Block):
     """What `metafuse gc RECIPE` leaves alone."""
 
-    keep: Annotated[Whole, Field(ge=0)] = 3
-    older_than_seconds: Seconds = Field(default=7 * 86400.0, alias="older_than")
+    keep: Annotated[
+        Whole, told("How many promoted models before the current one stay.", 7, ge=0)
+    ] = 3
+    older_than_seconds: Annotated[
+        Seconds, told("What is younger than this stays.", "14d", alias="older_than")
+    ] = 7 * 86400.0

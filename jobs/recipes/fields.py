@@ -1,9 +1,10 @@
 """Kinds of values in a recipe: numbers that are no truth values, and sizes as people write them."""
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from fusion.dtypes import parse_dtype
@@ -49,12 +50,33 @@ def wrong_at(key: str, text: str) -> PydanticCustomError:
     return PydanticCustomError("value_error", "{error}", {"error": text, "at": key})
 
 
+def _written(unit: str, units: Iterable[str], example: str) -> WithJsonSchema:
+    """What editors are told of a number that may have a unit behind it."""
+    endings = "|".join(name for name in units if name)
+    pattern = rf"^\s*[0-9]+(\.[0-9]+)?\s*({endings})?\s*$"
+    text = {"type": "string", "pattern": pattern, "examples": [example]}
+    return WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, text], "x-unit": unit})
+
+
+def told(text: str, example: Any, **more: Any) -> Any:
+    """A key of the recipe with what it changes and one example, for the reference and editors.
+
+    Args:
+        text: what the key changes, one or two sentences with the unit.
+        example: a value as it is written in YAML.
+        **more: constraints, as pydantic's `Field` takes them.
+    """
+    return Field(description=text, examples=[example], **more)
+
+
 Whole = Annotated[int, BeforeValidator(_number)]
 Number = Annotated[float, BeforeValidator(_number)]
-Seconds = Annotated[float, _scaled({"": 1, **SECONDS}, "10m")]
-Bytes = Annotated[int, _whole(SIZES, "1GiB")]
-Count = Annotated[int, _whole(COUNTS, "2B")]
-BitRate = Annotated[float, _scaled(BIT_RATES, "10Gbit")]
+Seconds = Annotated[float, _scaled({"": 1, **SECONDS}, "10m"), _written("seconds", SECONDS, "10m")]
+Bytes = Annotated[int, _whole(SIZES, "1GiB"), _written("bytes", SIZES, "1GiB")]
+Count = Annotated[int, _whole(COUNTS, "2B"), _written("a count", COUNTS, "2B")]
+BitRate = Annotated[
+    float, _scaled(BIT_RATES, "10Gbit"), _written("bits a second", BIT_RATES, "10Gbit")
+]
 Share = Annotated[Number, Field(ge=0, le=1)]
 
 

@@ -20,6 +20,7 @@ from jobs.recipes.blocks import Gate, Merge, Notify, Retention, Schedule, Select
 from jobs.recipes.fields import (
     Block,
     read_several,
+    told,
     wrong_at,
 )
 from jobs.recipes.mistakes import describe_mistake, mistake_path
@@ -44,6 +45,19 @@ WITHOUT_EFFECT: Any = {
 }
 
 
+Candidates = Annotated[
+    tuple[str, ...],
+    BeforeValidator(read_several),
+    told("Folders or prefixes of the models, one or several; `*` stands for a part of a name, `**` "
+         "for folders in between.", ["s3://bucket/run-42/step-*/"], min_length=1),
+]  # fmt: skip
+Base = Annotated[
+    Annotated[str, Field(min_length=1)] | None,
+    told("The model that the candidates were trained from; adapters need it.",
+         "s3://bucket/bert-base"),
+]  # fmt: skip
+
+
 class Recipe(Block):
     """A whole recipe. `text` is the file as written, for the run's folder.
 
@@ -51,21 +65,59 @@ class Recipe(Block):
     without conditional writes is good enough to promote on only then.
     """
 
-    name: Annotated[str, Field(pattern=NAME)]
-    candidates: Annotated[tuple[str, ...], BeforeValidator(read_several), Field(min_length=1)]
-    base: Annotated[str, Field(min_length=1)] | None = None
-    select: Select = Select()
-    task: TaskBlock
-    weights: Weights = Weights()
-    merge: Merge = Merge()
-    output: Annotated[str, Field(min_length=1)]
-    gate: Gate = Gate()
-    schedule: Schedule | None = None
-    baselines: tuple[Literal["uniform"], ...] = ("uniform",)
-    resources: RecipeResources = RecipeResources()
-    notify: Notify | None = None
-    retention: Retention = Retention()
-    single_writer: bool = False
+    name: Annotated[
+        str,
+        told("Names the runs of this recipe: letters in lower case, digits and '-'.", "nightly",
+             pattern=NAME),
+    ]  # fmt: skip
+    candidates: Candidates
+    base: Base = None
+    select: Annotated[
+        Select, told("Which candidates enter the average.", {"keep": 5, "settle": "10m"})
+    ] = Select()
+    task: Annotated[
+        TaskBlock,
+        told("What the models are evaluated on.",
+             {"kind": "text-classification", "data": "eval.parquet"}),
+    ]  # fmt: skip
+    weights: Annotated[
+        Weights, told("How losses become weights.", {"rule": "softmax", "temperature": 0.1})
+    ] = Weights()
+    merge: Annotated[Merge, told("How tensors become one.", {"dtype": "bfloat16"})] = Merge()
+    output: Annotated[
+        str,
+        told("The folder or prefix that runs and the pointer to the promoted model go to. One "
+             "recipe, one output.", "s3://bucket/merged", min_length=1),
+    ]  # fmt: skip
+    gate: Annotated[
+        Gate, told("How much evidence a promotion needs.", {"smallest_effect": 0.02})
+    ] = Gate()
+    schedule: Annotated[
+        Schedule | None,
+        told("When the recipe runs by itself.", {"cron": "0 4 * * *", "zone": "Europe/Paris"}),
+    ] = None
+    baselines: Annotated[
+        tuple[Literal["uniform"], ...],
+        told("Other weights that are merged, scored and reported beside the fused model, and never "
+             "promoted.", []),
+    ] = ("uniform",)  # fmt: skip
+    resources: Annotated[
+        RecipeResources,
+        told("Where and how to run; never changes the result.", {"evaluate": {"num_cpus": 4}}),
+    ] = RecipeResources()
+    notify: Annotated[
+        Notify | None,
+        told("Where to tell how a run ended. The address itself is a secret: it stays in the "
+             "environment.", {"allow": ["hooks.slack.com"]}),
+    ] = None  # fmt: skip
+    retention: Annotated[
+        Retention, told("What `metafuse gc RECIPE` leaves alone.", {"keep": 7, "older_than": "14d"})
+    ] = Retention()
+    single_writer: Annotated[
+        bool,
+        told("Vouches that one process at a time, and no person, writes to the output. Needed for "
+             "promotion on a store without conditional writes.", example=True),
+    ] = False  # fmt: skip
     # No document can hold a key with a NUL, so this is no key of a recipe.
     text: str = Field(default="", exclude=True, alias="\0text")
 
@@ -92,8 +144,8 @@ class Recipe(Block):
 class MergeBlock(Block):
     """What `metafuse merge` takes from a recipe."""
 
-    candidates: Annotated[tuple[str, ...], BeforeValidator(read_several), Field(min_length=1)]
-    base: Annotated[str, Field(min_length=1)] | None = None
+    candidates: Candidates
+    base: Base = None
     weights: Weights = Weights(rule="uniform")
     merge: Merge = Merge()
 

@@ -8,16 +8,26 @@ from pydantic import (
 )
 
 from cluster.workers.runner import Resources
-from jobs.recipes.fields import BitRate, Block, Bytes, Number, Seconds, Whole
+from jobs.recipes.fields import BitRate, Block, Bytes, Number, Seconds, Whole, told
 
 
 class MergeResources(Block):
     """What the merge may use. `nic` is the network of one host; the head works if `on_head`."""
 
-    workers: Annotated[Whole, Field(ge=1, le=4096)] | None = None
-    memory_bytes: Bytes = Field(default=1 << 30, alias="memory")
-    nic_bits: Annotated[BitRate, Field(gt=0)] | None = Field(default=None, alias="nic")
-    on_head: bool = False
+    workers: Annotated[
+        Annotated[Whole, Field(ge=1, le=4096)] | None,
+        told("How many workers merge; left out, as many as the hosts have room for.", 8),
+    ] = None
+    memory_bytes: Annotated[Bytes, told("Memory of one worker.", "2GiB", alias="memory")] = 1 << 30
+    nic_bits: Annotated[
+        Annotated[BitRate, Field(gt=0)] | None,
+        told("Network of one host: more workers than fill it are not started.", "10Gbit",
+             alias="nic"),
+    ] = None  # fmt: skip
+    on_head: Annotated[
+        bool,
+        told("Whether the head of a cluster merges too when there are other hosts.", example=True),
+    ] = False
 
 
 def _share_of_one_or_whole(value: float) -> float:
@@ -29,12 +39,30 @@ def _share_of_one_or_whole(value: float) -> float:
 class EvaluateResources(Block):
     """What evaluations may use."""
 
-    workers: Annotated[Whole, Field(ge=1, le=4096)] | None = None
-    num_cpus: Annotated[Number, Field(gt=0)] = 1.0
-    num_gpus: Annotated[Number, Field(ge=0), AfterValidator(_share_of_one_or_whole)] = 0.0
-    accelerator_type: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] | None = None
-    memory_bytes: Bytes | None = Field(default=None, alias="memory")
-    limit_seconds: Seconds | None = Field(default=None, alias="time_limit")
+    workers: Annotated[
+        Annotated[Whole, Field(ge=1, le=4096)] | None,
+        told("How many evaluations run at a time; left out, as many as the hosts have room for.",
+             2),
+    ] = None  # fmt: skip
+    num_cpus: Annotated[Number, told("CPUs of one evaluation.", 4, gt=0)] = 1.0
+    num_gpus: Annotated[
+        Number,
+        AfterValidator(_share_of_one_or_whole),
+        told("GPUs of one evaluation: a share of one, or whole ones.", 0.5, ge=0),
+    ] = 0.0
+    accelerator_type: Annotated[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] | None,
+        told("The accelerator that the host of an evaluation must have, in Ray's words.", "A100"),
+    ] = None
+    memory_bytes: Annotated[
+        Bytes | None,
+        told("Memory of one evaluation; left out, what its model needs.", "4GiB", alias="memory"),
+    ] = None
+    limit_seconds: Annotated[
+        Seconds | None,
+        told("Time of one evaluation, after which it counts as failed.", "30m",
+             alias="time_limit"),
+    ] = None  # fmt: skip
 
     @property
     def of_one(self) -> Resources:
@@ -51,5 +79,9 @@ class EvaluateResources(Block):
 class RecipeResources(Block):
     """Where and how to run; never changes the result."""
 
-    merge: MergeResources = MergeResources()
-    evaluate: EvaluateResources = EvaluateResources()
+    merge: Annotated[
+        MergeResources, told("What the merge may use.", {"workers": 8, "memory": "2GiB"})
+    ] = MergeResources()
+    evaluate: Annotated[
+        EvaluateResources, told("What evaluations may use.", {"workers": 2, "num_gpus": 1})
+    ] = EvaluateResources()

@@ -16,7 +16,7 @@ from pydantic import (
 
 from fusion.scores.contract import TaskSpec
 from fusion.scores.specs import TASK_SPECS
-from jobs.recipes.fields import Block, Share, Whole, wrong_at
+from jobs.recipes.fields import Block, Share, Whole, told, wrong_at
 
 IMPORT_STRING = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 # What any kind of task may name beside the columns of its own.
@@ -26,10 +26,12 @@ NAMES = ("id", "cluster")
 class SliceShares(Block):
     """Shares of the evaluation data."""
 
-    rank: Share = 0.3
-    select: Share = 0.2
-    gate: Share = 0.4
-    audit: Share = 0.1
+    rank: Annotated[Share, told("Share that ranks the candidates and gives weights.", 0.4)] = 0.3
+    select: Annotated[Share, told("Share kept for choices between fused models.", 0.1)] = 0.2
+    gate: Annotated[Share, told("Share that decides about promotion.", 0.5)] = 0.4
+    audit: Annotated[
+        Share, told("Share that no run reads, kept for a judgement of many runs.", 0.0)
+    ] = 0.1
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> "SliceShares":
@@ -78,19 +80,48 @@ def _class_number(value: Any) -> Any:
 Meaning = Annotated[str | int, BeforeValidator(_class_number)]
 
 
+def _roles() -> str:
+    named = (f"{', '.join(spec.columns)} for {spec.kind}" for spec in TASK_SPECS.values())
+    return "; ".join(named)
+
+
 class TaskBlock(Block):
     """What the models are evaluated on."""
 
-    kind: Annotated[str, AfterValidator(check_kind)]
-    data: Annotated[str, Field(min_length=1)]
-    columns: dict[str, str | None] = Field(default_factory=dict, validate_default=True)
-    slices: SliceShares = SliceShares()
-    batch_size: Annotated[Whole, Field(ge=1, le=65536)] = 32
-    max_length: Annotated[Whole, Field(ge=1)] | None = None
+    kind: Annotated[
+        str,
+        AfterValidator(check_kind),
+        told(f"What is asked of the models: {', '.join(TASK_SPECS)}, or your own as module:NAME.",
+             "text-classification"),
+    ]  # fmt: skip
+    data: Annotated[
+        str,
+        told("The labelled examples: a Parquet, CSV or JSON Lines file, on disk or on S3.",
+             "s3://bucket/eval/reviews.parquet", min_length=1),
+    ]  # fmt: skip
+    columns: Annotated[
+        dict[str, str | None],
+        told("The column of each role: " + _roles() + "; id: unique names of the examples; "
+             "cluster: what binds examples together, such as a document.",
+             {"text": "review", "label": "stars"}),
+    ] = Field(default_factory=dict, validate_default=True)  # fmt: skip
+    slices: Annotated[
+        SliceShares,
+        told("Shares of the examples, of sum 1. A hash of the cluster says which slice an example "
+             "is in.", {"rank": 0.3, "select": 0.2, "gate": 0.4, "audit": 0.1}),
+    ] = SliceShares()  # fmt: skip
+    batch_size: Annotated[Whole, told("Examples of one forward pass.", 64, ge=1, le=65536)] = 32
+    max_length: Annotated[
+        Annotated[Whole, Field(ge=1)] | None,
+        told("Tokens that are read of each text; left out, as many as the model can.", 256),
+    ] = None
     # Left out of the recipe's identity where it is not used: older runs are the same runs.
-    labels: Annotated[dict[str, Meaning], BeforeValidator(_as_text)] = Field(
-        default_factory=dict, exclude_if=lambda labels: not labels
-    )
+    labels: Annotated[
+        dict[str, Meaning],
+        BeforeValidator(_as_text),
+        told("What each value of the label column means: a label of the models, or the number of "
+             "a class.", {"1": "1 star", "2": "2 stars"}),
+    ] = Field(default_factory=dict, exclude_if=lambda labels: not labels)  # fmt: skip
 
     @field_validator("columns")
     @classmethod
