@@ -32,7 +32,7 @@ class Look:
     output: str = ""
     mark: str = ""
     candidates: tuple[str, ...] = ()
-    data: str = ""
+    data: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def examine_cluster(
         output=output if is_writable else "",
         mark=f"doctor-{uuid.uuid4().hex}",
         candidates=recipe.candidates if recipe else (),
-        data=recipe.task.data if recipe else "",
+        data=recipe.task.places if recipe else (),
     )
     with _mark(look):
         answers = ask_every_node(address, look_around, look)
@@ -197,7 +197,7 @@ def _read_mark(store: Store, mark: str) -> None:
 
 def _try_sources(look: Look) -> str:
     from jobs.candidates.find import find_places
-    from jobs.tasks.data import pin_data
+    from jobs.tasks.data_files import find_data
 
     problems = []
     try:
@@ -207,7 +207,7 @@ def _try_sources(look: Look) -> str:
         problems.append(str(error))
     try:
         if look.data:
-            pin_data(look.data)
+            find_data(look.data)
     except (ClusterError, JobError) as error:
         problems.append(str(error))
     return "; ".join(problems)

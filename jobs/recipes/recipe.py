@@ -194,7 +194,9 @@ def parse_recipe(text: str, *, name: str, folder: str) -> Recipe:
     check_no_secrets(text, name=name)
     document = read_yaml(text, name=name)
     recipe = _validated(Recipe, document)
-    task = recipe.task.model_copy(update={"data": _located(recipe.task.data, folder)})
+    places = tuple(_located(place, folder) for place in recipe.task.places)
+    data = places[0] if isinstance(recipe.task.data, str) else places
+    task = recipe.task.model_copy(update={"data": data})
     return recipe.model_copy(
         update={
             "text": text,

@@ -77,6 +77,13 @@ def _class_number(value: Any) -> Any:
     return value
 
 
+def _data(value: Any) -> Any:
+    places = value if isinstance(value, list | tuple) else [value]
+    if not places or not all(isinstance(place, str) and place for place in places):
+        raise ValueError(f"expected a path or URI, or a list of them, found {value!r}")
+    return tuple(places) if isinstance(value, list) else value
+
+
 Meaning = Annotated[str | int, BeforeValidator(_class_number)]
 
 
@@ -95,9 +102,11 @@ class TaskBlock(Block):
              "text-classification"),
     ]  # fmt: skip
     data: Annotated[
-        str,
-        told("The labelled examples: a Parquet, CSV or JSON Lines file, on disk or on S3.",
-             "s3://bucket/eval/reviews.parquet", min_length=1),
+        str | tuple[str, ...],
+        BeforeValidator(_data),
+        told("The labelled examples, on disk or on S3: a file in Parquet, CSV, TSV or JSON, a "
+             "folder, a pattern, or a list of these (docs/data.md).",
+             "s3://bucket/eval/reviews.parquet"),
     ]  # fmt: skip
     columns: Annotated[
         dict[str, str | None],
@@ -122,6 +131,11 @@ class TaskBlock(Block):
         told("What each value of the label column means: a label of the models, or the number of "
              "a class.", {"1": "1 star", "2": "2 stars"}),
     ] = Field(default_factory=dict, exclude_if=lambda labels: not labels)  # fmt: skip
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Paths and URIs of the data."""
+        return (self.data,) if isinstance(self.data, str) else self.data
 
     @field_validator("columns")
     @classmethod

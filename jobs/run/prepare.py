@@ -27,7 +27,8 @@ from jobs.recipes.recipe import Recipe
 from jobs.recipes.task_fields import fill_columns, find_mistake
 from jobs.run.names import RESERVED
 from jobs.tasks.contract import EvaluationTask
-from jobs.tasks.data import Examples, check_slices, pin_data
+from jobs.tasks.data import Examples, check_slices
+from jobs.tasks.data_files import find_data
 from jobs.tasks.examples import load_examples, read_truths
 from jobs.tasks.find_task import find_task
 from jobs.tasks.slicing import Slices
@@ -284,10 +285,11 @@ def make_task(recipe: Recipe, *, pin: Pin | None = None) -> EvaluationTask:
     check_own_kind(recipe, spec)
     columns = fill_columns(spec, task.columns)
     named = {role: column for role in spec.columns if (column := columns[role]) is not None}
+    found = find_data(task.data, pin=pin)
     return EvaluationTask(
         kind=task.kind,
-        data=task.data,
-        pin=pin or pin_data(task.data),
+        data=found.data,
+        pin=found.pin,
         columns=named,
         id=columns["id"] or "",
         cluster=columns["cluster"] or "",
@@ -296,6 +298,7 @@ def make_task(recipe: Recipe, *, pin: Pin | None = None) -> EvaluationTask:
         max_length=task.max_length,
         labels=task.labels,
         version=spec.version,
+        files=found.files,
     )
 
 

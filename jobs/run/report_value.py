@@ -93,7 +93,9 @@ def _shown(spec: TaskSpec) -> tuple[ShownMetric, ...]:
 
 
 def _describe_task(context: RunContext) -> str:
-    return f"{context.task.kind} on {context.task.data.rpartition('/')[2]}"
+    task = context.task
+    name = f"{len(task.files)} files" if task.files else task.data.rpartition("/")[2]
+    return f"{task.kind} on {name}"
 
 
 def _now() -> str:

@@ -121,7 +121,7 @@ def check_places(path: Path) -> None:
     recipe = parse_recipe(read_text(path), name=path.name, folder=NOWHERE)
     places = {
         "candidates": recipe.candidates,
-        "task.data": (recipe.task.data,),
+        "task.data": recipe.task.places,
         "base": (recipe.base or "",),
         "output": (recipe.output,),
     }
@@ -141,7 +141,7 @@ def check_places(path: Path) -> None:
 
 def find_local_places(recipe: Recipe) -> tuple[str, ...]:
     """Absolute paths, which every host of the cluster must see."""
-    places = (*recipe.candidates, recipe.task.data, recipe.base or "", recipe.output)
+    places = (*recipe.candidates, *recipe.task.places, recipe.base or "", recipe.output)
     return tuple(place for place in places if place.startswith("/"))
 
 

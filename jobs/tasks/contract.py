@@ -23,13 +23,21 @@ EVALUATOR_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
+class DataFile:
+    """One of several files of evaluation data, pinned."""
+
+    uri: str
+    pin: Pin
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluationTask:
     """What models are evaluated on, with the data pinned.
 
     Attributes:
         kind: name of the kind: one of TASKS, or module:NAME.
-        data: URI of a .parquet, .csv or .jsonl file.
-        pin: which bytes of the data file are meant.
+        data: URI of the data: a file, or what stands for several.
+        pin: which bytes of the data are meant; of several files, the digest of their pins.
         columns: name of the column by role, in the order of the kind; the truth is the last.
         id: name of the column of unique ids; "" makes ids from the content.
         cluster: name of the column of what binds examples together; "" for the text itself.
@@ -41,6 +49,7 @@ class EvaluationTask:
         version: version of the kind.
         slices: place of the frozen slices; None where the slices are found from the data at each
             reading.
+        files: the files, in order, where `data` stands for several; () for the one file at `data`.
     """
 
     kind: str
@@ -55,6 +64,7 @@ class EvaluationTask:
     labels: Mapping[str, str | int] = field(default_factory=dict)
     version: int = 1
     slices: FrozenSlices | None = None
+    files: tuple[DataFile, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -86,12 +96,15 @@ class Asked:
         mapping: `task.labels` of the recipe: label or class number by value in the data.
         where: place of the file, for messages.
         column: name of the truth's column, for messages.
+        written: the cells as they are written, where a format without types leaves that to a guess;
+            () where the cells are as they stand.
     """
 
     labels: tuple[str, ...]
     mapping: Mapping[str, str | int]
     where: str
     column: str
+    written: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

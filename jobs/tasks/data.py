@@ -1,4 +1,4 @@
-"""Evaluation data: a pinned table, its columns, its examples."""
+"""Evaluation data: the columns of its table, its examples, the slices it must fill."""
 
 import difflib
 import hashlib
@@ -7,27 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.errors import ClusterError, NotFoundError, PreconditionError
-from cluster.stores.open_store import open_store
-from fusion.checkpoints.checkpoint import Pin
 from fusion.scores.contract import TaskSpec
 from fusion.scores.records import SMALLEST_CLUSTERS
 from fusion.scores.slices import SLICES
-from jobs.candidates.changes import changed
 from jobs.errors import DataError
 from jobs.tasks.contract import EvaluationTask
 from jobs.tasks.slicing import Slices
+from jobs.tasks.sniff import count_wrong
+from jobs.tasks.table import HINT, Table
 
 # Clusters: one to rank by; an error of the difference is known from two on.
 SMALLEST_SLICES = {"rank": 1, "gate": SMALLEST_CLUSTERS}
 
 
-NO_DATA = "check the path or URI under task.data; nothing was evaluated"
 REPEATED = (
     "keep one of each group of texts that share most of their words, or name under "
     "task.columns.cluster the column that binds them: a cluster is in one slice"
 )
-HINT = "set task.columns, or fix the data; nothing was evaluated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +35,14 @@ class Examples:
         texts: all texts of each example, joined into one.
         cells: cells of the truth's column, as in the file.
         sliced: ids, clusters and slices of the examples.
+        written: the cells as they are written, where that is something else; else ().
     """
 
     inputs: tuple[Mapping[str, object], ...]
     texts: tuple[str, ...]
     cells: tuple[object, ...]
     sliced: Slices
+    written: tuple[str, ...] = ()
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -64,20 +62,6 @@ class Examples:
     def rows(self, name: str) -> list[int]:
         """Indices of one slice."""
         return self.sliced.rows(name)
-
-
-def pin_data(uri: str) -> Pin:
-    """Which bytes of the evaluation data are meant.
-
-    Raises:
-        DataError: no such file.
-    """
-    folder, _, name = uri.rpartition("/")
-    try:
-        entry = open_store(folder or ".").head(name)
-    except NotFoundError:
-        raise DataError(f"task.data: {uri} does not exist", NO_DATA) from None
-    return Pin(entry.size, entry.etag, entry.version)
 
 
 def check_slices(sliced: Slices, task: EvaluationTask) -> None:
@@ -112,62 +96,48 @@ def check_slices(sliced: Slices, task: EvaluationTask) -> None:
     )
 
 
-def read_table(task: EvaluationTask) -> Any:
-    """The pinned table.
-
-    Raises:
-        DataError: the table cannot be read.
-        SourceChangedError: the table is no longer what was pinned.
-    """
-    import pyarrow as pa
-    from pyarrow import csv, json
-
-    from jobs.outputs.parquet_file import read_parquet
-
-    folder, _, name = task.data.rpartition("/")
-    store = open_store(folder or ".")
-    try:
-        content = store.read(name, if_match=task.pin.etag, version=task.pin.version)
-    except (PreconditionError, NotFoundError):
-        raise changed(store, name, task.pin) from None
-    except ClusterError:
-        raise
-    reader = pa.BufferReader(content)
-    try:
-        if name.endswith(".csv"):
-            return csv.read_csv(reader, csv.ReadOptions(use_threads=False))
-        if name.endswith((".jsonl", ".json")):
-            return json.read_json(reader, json.ReadOptions(use_threads=False))
-        return read_parquet(reader)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{task.data} is not a table that can be read: {reason:.200}", HINT
-        ) from None
-
-
-def read_column(table: Any, task: EvaluationTask, role: str, spec: TaskSpec) -> list[Any]:
+def read_column(table: Table, task: EvaluationTask, role: str, spec: TaskSpec) -> list[Any]:
     """Values of the column of a role, "id" or "cluster" too; none of them empty.
 
+    Texts are as they are written; what else a format without types holds is as pyarrow guesses it,
+    unless the guess makes nothing of a value that stands there.
+
     Raises:
-        DataError: no such column, or a value is missing.
+        DataError: no such column, or values are missing: the error counts them and shows three.
     """
     name = {"id": task.id, "cluster": task.cluster, **task.columns}[role]
+    check_column(table, task.data, name)
     is_text = spec.columns.get(role) == "text"
-    names = table.column_names
+    values = table.written(name) if is_text else table.cells(name)
+    if any(value is None for value in values):
+        values = table.written(name)
+    if not values:
+        raise DataError(f"{task.data} has no rows", HINT)
+    empty = [row for row, value in enumerate(values) if value is None or value == ""]
+    wrong = [row for row, value in enumerate(values) if is_text and not isinstance(value, str)]
+    for rows, what in ((empty, "empty"), (wrong, "not text")):
+        if rows:
+            shown = count_wrong(rows, len(values), place=table.place)
+            raise DataError(f"{task.data}: column {name!r} is {what} in row {shown}", HINT)
+    return values
+
+
+def check_column(table: Table, where: str, name: str) -> None:
+    """Refuse a table that does not have a column, or has two of its name.
+
+    Raises:
+        DataError: names the columns that there are.
+    """
+    names = list(table.names)
+    if names.count(name) > 1:
+        raise DataError(
+            f"{where} has {names.count(name)} columns called {name!r}: {names}",
+            "rename all but the one that is meant; nothing was evaluated",
+        )
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         meant = f"; did you mean {near[0]!r}?" if near else ""
-        raise DataError(f"{task.data} has no column {name!r}, it has {names}{meant}", HINT)
-    values: list[Any] = table.column(name).to_pylist()
-    for row, value in enumerate(values):
-        if value is None or value == "":
-            raise DataError(f"{task.data}: column {name!r} is empty in row {row}", HINT)
-        if is_text and not isinstance(value, str):
-            raise DataError(f"{task.data}: column {name!r} is not text in row {row}", HINT)
-    if not values:
-        raise DataError(f"{task.data} has no rows", HINT)
-    return values
+        raise DataError(f"{where} has no column {name!r}, it has {names}{meant}", HINT)
 
 
 def make_ids(texts: Sequence[str], labels: Sequence[object]) -> list[str]:

@@ -7,9 +7,12 @@ from typing import Any
 from fusion.scores.contract import TaskSpec
 from jobs.errors import DataError
 from jobs.tasks.contract import Asked, EvaluationTask
-from jobs.tasks.data import HINT, Examples, make_ids, read_column, read_table
+from jobs.tasks.data import Examples, make_ids, read_column
+from jobs.tasks.data_files import read_table
 from jobs.tasks.find_task import find_task
 from jobs.tasks.slicing import Slices, make_slices, read_slices
+from jobs.tasks.sniff import count_wrong
+from jobs.tasks.table import HINT, Table
 
 
 def load_examples(task: EvaluationTask) -> Examples:
@@ -30,18 +33,28 @@ def load_examples(task: EvaluationTask) -> Examples:
         sliced = read_slices(task.slices)
     else:
         sliced = _make_slices(table, texts, cells, task)
-    return Examples(tuple(inputs), tuple(texts), tuple(cells), sliced)
+    truth = task.columns[spec.truth]
+    written = tuple(table.texts[truth]) if truth in table.texts else ()
+    return Examples(tuple(inputs), tuple(texts), tuple(cells), sliced, written)
 
 
 def _make_slices(
-    table: Any, texts: Sequence[str], cells: Sequence[object], task: EvaluationTask
+    table: Table, texts: Sequence[str], cells: Sequence[object], task: EvaluationTask
 ) -> Slices:
     spec = find_task(task.kind).spec
     clusters = _names(table, task, "cluster", spec) if task.cluster else texts
     ids = _names(table, task, "id", spec) if task.id else make_ids(texts, cells)
-    repeated = [name for name, count in Counter(ids).items() if count > 1]
+    if task.id in table.texts and len(set(ids)) < len(ids):
+        ids = table.written(task.id)  # a guess made 007 and 7 one
+    counts = Counter(ids)
+    repeated = [row for row, name in enumerate(ids) if counts[name] > 1]
     if repeated:
-        raise DataError(f"{task.data}: id {repeated[0]!r:.80} is given more than once", HINT)
+        shown = count_wrong(repeated, len(ids), place=table.place)
+        raise DataError(
+            f"{task.data}: id {ids[repeated[0]]!r:.80} is given more than once; ids repeat in row "
+            f"{shown}",
+            HINT,
+        )
     return make_slices(ids, clusters, texts, task.shares)
 
 
@@ -54,7 +67,8 @@ def read_truths(
         DataError: a value that means nothing, in any slice.
     """
     kind = find_task(task.kind)
-    asked = Asked(labels, task.labels, task.data, task.columns[kind.spec.truth])
+    asked = Asked(labels, task.labels, task.data, task.columns[kind.spec.truth],
+                  examples.written)  # fmt: skip
     return tuple(kind.truths(examples.cells, asked))
 
 
@@ -64,5 +78,5 @@ def _texts(columns: dict[str, list[Any]], spec: TaskSpec, count: int) -> list[st
     return ["\n".join(row) for row in zip(*texts, strict=True)] or [""] * count
 
 
-def _names(table: Any, task: EvaluationTask, role: str, spec: TaskSpec) -> list[str]:
+def _names(table: Table, task: EvaluationTask, role: str, spec: TaskSpec) -> list[str]:
     return [str(value) for value in read_column(table, task, role, spec)]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from jobs.errors import DataError
 from jobs.tasks.contract import Asked
+from jobs.tasks.sniff import count_wrong
 
 MOST_SHOWN = 60
 WHOLE = re.compile(r"0|[1-9][0-9]*")
@@ -17,7 +18,8 @@ def class_numbers(cells: Sequence[object], asked: Asked) -> tuple[int, ...]:
 
     Either `task.labels` says what each value means, or all values are names of the model's labels,
     or all are whole numbers from 0 to c - 1, of which 0 occurs: numbers that begin with 1 may be
-    shifted by one class, which no loss would tell.
+    shifted by one class, which no loss would tell. Names are looked for as they are written first:
+    in a format without types, 007 and true are texts until they mean nothing as such.
 
     Args:
         cells: n cells of the truth's column, none empty.
@@ -27,6 +29,8 @@ def class_numbers(cells: Sequence[object], asked: Asked) -> tuple[int, ...]:
         DataError: anything else, with the mapping that would mend it.
     """
     keys = [label_key(cell) for cell in cells]
+    if asked.written and _are_known(asked.written, asked):
+        keys, cells = list(asked.written), asked.written
     if asked.mapping:
         return _mapped(keys, asked)
     by_name = {name: number for number, name in enumerate(asked.labels)}
@@ -39,6 +43,11 @@ def class_numbers(cells: Sequence[object], asked: Asked) -> tuple[int, ...]:
     if is_numbered and "0" in keys:
         return tuple(by_number[key] for key in keys)
     raise _unknown(cells, keys, asked, is_numbered=is_numbered)
+
+
+def _are_known(written: Sequence[str], asked: Asked) -> bool:
+    known = set(asked.mapping or asked.labels)
+    return known.issuperset(written)
 
 
 def label_key(cell: object) -> str:
@@ -60,11 +69,12 @@ def _mapped(keys: Sequence[str], asked: Asked) -> tuple[int, ...]:
                 "values of task.labels are names of the model's labels, or class numbers from 0",
             )
         table[key] = number
-    lacking = sorted(set(keys) - table.keys())
+    lacking = [row for row, key in enumerate(keys) if key not in table]
     if lacking:
+        names = sorted({keys[row] for row in lacking})
         raise DataError(
-            f"{asked.where}: column {asked.column!r} holds {_shorten(lacking)}, which task.labels "
-            "does not name; nothing was evaluated",
+            f"{asked.where}: column {asked.column!r} holds {_shorten(names)}, which task.labels "
+            f"does not name; row {count_wrong(lacking, len(keys))}; nothing was evaluated",
             "add them to task.labels",
         )
     return tuple(table[key] for key in keys)
@@ -77,11 +87,7 @@ def _unknown(
     if is_numbered:
         what = "whole numbers of which none is 0, so they may count from 1"
     else:
-        row = next(
-            (i for i, cell in enumerate(cells) if isinstance(cell, bool | float)),
-            next((i for i, key in enumerate(keys) if key not in asked.labels), 0),
-        )
-        what = f"{cells[row]!r:.80} (row {row}), which is not one of the model's labels"
+        what = _describe_unknown(cells, keys, asked)
     text = (
         f"{asked.where}: column {asked.column!r} holds {what}; the model has {len(asked.labels)} "
         f"labels, {_shorten(asked.labels)}. Nothing was evaluated."
@@ -94,6 +100,23 @@ def _unknown(
         )
     return DataError(text, f"if this is what they mean, put it into the recipe: "
                            f"{format_mapping(distinct, asked.labels)}")  # fmt: skip
+
+
+def _describe_unknown(cells: Sequence[object], keys: Sequence[str], asked: Asked) -> str:
+    """Three of the values that are no label, with their rows, and in how many rows such stand."""
+    rows = [row for row, cell in enumerate(cells) if isinstance(cell, bool | float)]
+    rows = rows or [row for row, key in enumerate(keys) if key not in asked.labels] or [0]
+    first: dict[str, int] = {}
+    for row in rows:
+        first.setdefault(keys[row], row)
+    shown = ", ".join(f"{cells[row]!r:.80} (row {row})" for row in list(first.values())[:3])
+    if len(rows) == 1:
+        return f"{shown}, which is not one of the model's labels"
+    more = ", ..." if len(first) > 3 else ""
+    return (
+        f"{shown}{more}, which are not among the model's labels, in {len(rows):,} of "
+        f"{len(cells):,} rows"
+    )
 
 
 def format_mapping(distinct: Mapping[str, object], labels: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from fusion.scores.regression import REGRESSION as SPEC
 from fusion.scores.regression import answers, variance
 from jobs.errors import DataError
 from jobs.tasks.contract import Asked, Batch, Task
+from jobs.tasks.sniff import count_wrong
 
 
 def read_numbers(cells: Sequence[object], asked: Asked) -> tuple[float, ...]:
@@ -18,14 +19,29 @@ def read_numbers(cells: Sequence[object], asked: Asked) -> tuple[float, ...]:
     Raises:
         DataError: a cell that is not a finite number.
     """
-    for row, cell in enumerate(cells):
-        if isinstance(cell, bool) or not isinstance(cell, int | float) or not math.isfinite(cell):
-            raise DataError(
-                f"{asked.where}: column {asked.column!r} holds {cell!r:.80} in row {row}, a finite "
-                "number is needed; nothing was evaluated",
-                "write the column as numbers, or name another one under task.columns.label",
-            )
+    wrong = [row for row, cell in enumerate(cells) if not _is_number(cell)]
+    # One word in a column of a format without types makes texts of all its numbers.
+    unread = [row for row in wrong if not _is_written_number(cells[row])]
+    if wrong:
+        rows = unread or wrong
+        shown = ", ".join(f"{cells[row]!r:.80}" for row in rows[:3])
+        raise DataError(
+            f"{asked.where}: column {asked.column!r} holds {shown} in row "
+            f"{count_wrong(rows, len(cells))}, a finite number is needed; nothing was evaluated",
+            "write the column as numbers, or name another one under task.columns.label",
+        )
     return tuple(float(str(cell)) for cell in cells)
+
+
+def _is_number(cell: object) -> bool:
+    return isinstance(cell, int | float) and not isinstance(cell, bool) and math.isfinite(cell)
+
+
+def _is_written_number(cell: object) -> bool:
+    try:
+        return isinstance(cell, str) and math.isfinite(float(cell))
+    except ValueError:
+        return False
 
 
 def rows(batch: Batch) -> Mapping[str, Floats]:

@@ -1,0 +1,130 @@
+"""Where evaluation data stands: one file, several, a folder or a pattern; pinned and read."""
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cluster.errors import NotFoundError, PreconditionError
+from cluster.stores.open_store import open_store
+from cluster.stores.store import ObjectInfo
+from fusion.canonical import digest, to_json
+from fusion.checkpoints.checkpoint import Pin
+from jobs.candidates.changes import changed, changes_error, describe_change
+from jobs.candidates.patterns import WILD
+from jobs.errors import DataError
+from jobs.tasks.contract import DataFile, EvaluationTask
+from jobs.tasks.data import check_column
+from jobs.tasks.table import DELIMITED, Table, join_tables, parse_table, plain_ending
+
+NO_DATA = "check the path or URI under task.data; nothing was evaluated"
+READ_ENDINGS = (".parquet", *DELIMITED, ".jsonl", ".ndjson", ".json")
+# The etag of several files' pins begins so: no store's etag does.
+SEVERAL = "files-"
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedData:
+    """What `task.data` stands for; `files` is () for the one file at `data`."""
+
+    data: str
+    pin: Pin
+    files: tuple[DataFile, ...] = ()
+
+
+def find_data(named: str | Sequence[str], *, pin: Pin | None = None) -> PinnedData:
+    """Find and pin the data: a file, a folder, a pattern for the last part, or a list of these.
+
+    A name that exists is taken before it is read as a pattern. A folder stands for the files below
+    it whose names end as data does, hidden ones left out.
+
+    Args:
+        named: `task.data` of the recipe.
+        pin: what an earlier driver pinned; one file is then not looked at.
+
+    Raises:
+        DataError: no such file, or none in the folder.
+        SourceChangedError: several files are no longer what was pinned.
+    """
+    if isinstance(named, str) and pin is not None and not pin.etag.startswith(SEVERAL):
+        return PinnedData(named, pin)
+    places = (named,) if isinstance(named, str) else tuple(named)
+    found = [_expand(place) for place in places]
+    files = tuple(file for several in found for file in several)
+    data = ", ".join(places)
+    if isinstance(named, str) and files[0].uri == named:
+        return PinnedData(named, files[0].pin)
+    pins = tuple((file.uri, file.pin.size, file.pin.etag, file.pin.version) for file in files)
+    size = sum(file.pin.size for file in files)
+    now = Pin(size, SEVERAL + digest(to_json(pins)), None)
+    if pin is not None and pin != now:
+        raise changes_error([describe_change(data, pin, now)])
+    return PinnedData(data, now, files)
+
+
+def pin_data(uri: str) -> Pin:
+    """Which bytes of the evaluation data are meant.
+
+    Raises:
+        DataError: no such file.
+    """
+    return find_data(uri).pin
+
+
+def read_table(task: EvaluationTask) -> Table:
+    """The pinned table, of one file or of several.
+
+    Raises:
+        DataError: a file cannot be read as a table, or of several one lacks a column.
+        SourceChangedError: a file is no longer what was pinned.
+    """
+    names = (*task.columns.values(), task.id, task.cluster)
+    wanted = tuple(dict.fromkeys(name for name in names if name))
+    files = task.files or (DataFile(task.data, task.pin),)
+    tables = []
+    for file in files:
+        table = parse_table(_read(file), file.uri, wanted)
+        if len(files) > 1:
+            for name in wanted:
+                check_column(table, file.uri, name)
+        tables.append((file.uri.rpartition("/")[2], table))
+    return join_tables(tables, wanted)
+
+
+def _read(file: DataFile) -> bytes:
+    folder, _, name = file.uri.rpartition("/")
+    store = open_store(folder or ".")
+    try:
+        return store.read(name, if_match=file.pin.etag, version=file.pin.version)
+    except (PreconditionError, NotFoundError):
+        raise changed(store, name, file.pin) from None
+
+
+def _expand(place: str) -> tuple[DataFile, ...]:
+    """The files that one name stands for: itself, those of its folder, or those of its pattern."""
+    folder, _, name = place.rstrip("/").rpartition("/")
+    root = open_store(folder or ".")
+    try:
+        if not place.endswith("/"):
+            return (DataFile(place, _pin(root.head(name))),)
+    except NotFoundError:
+        pass
+    below = [entry for entry in open_store(place).list() if _is_data(entry.key)]
+    prefix = place.rstrip("/")
+    wild = WILD.search(name)
+    if not below and wild:
+        entries = root.list(name[: wild.start()])
+        below = [e for e in entries if "/" not in e.key and fnmatch.fnmatchcase(e.key, name)]
+        prefix = folder or "."
+    if not below:
+        raise DataError(f"task.data: {place} does not exist, or holds no data", NO_DATA)
+    below.sort(key=lambda entry: entry.key)
+    return tuple(DataFile(f"{prefix}/{entry.key}", _pin(entry)) for entry in below)
+
+
+def _is_data(key: str) -> bool:
+    is_hidden = any(part.startswith((".", "_")) for part in key.split("/"))
+    return not is_hidden and plain_ending(key) in READ_ENDINGS
+
+
+def _pin(entry: ObjectInfo) -> Pin:
+    return Pin(entry.size, entry.etag, entry.version)
