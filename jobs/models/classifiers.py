@@ -11,6 +11,7 @@ from fusion.checkpoints.checkpoint import Checkpoint, model_tensors
 from fusion.checkpoints.heads import find_head
 from jobs.errors import ModelError
 from jobs.models.filling import fill_skeleton, make_skeleton, quiet_library
+from jobs.models.offered import check_architecture
 from jobs.models.text_model import TextModel
 from jobs.models.unfilled import Unfilled, choose_device
 
@@ -19,7 +20,6 @@ CLASSES: Mapping[str, Any] = {
     "roberta": transformers.RobertaForSequenceClassification,
     "gpt2": transformers.GPT2ForSequenceClassification,
 }
-SUFFIX = "ForSequenceClassification"
 
 
 def load_huggingface(folder: Path, checkpoint: Checkpoint, labels: tuple[str, ...]) -> Unfilled:
@@ -30,7 +30,7 @@ def load_huggingface(folder: Path, checkpoint: Checkpoint, labels: tuple[str, ..
     """
     quiet_library()
     kind = str(checkpoint.config["model_type"])
-    _check_head(kind, checkpoint.config.get("architectures"))
+    check_architecture(kind, checkpoint.config.get("architectures"))
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
@@ -52,13 +52,3 @@ def load_huggingface(folder: Path, checkpoint: Checkpoint, labels: tuple[str, ..
         return TextModel(fill_skeleton(skeleton, tensors, device), tokenizer, head, labels)
 
     return Unfilled(device, fill)
-
-
-def _check_head(kind: str, architectures: object) -> None:
-    names = architectures if isinstance(architectures, list) else []
-    if not any(str(name).endswith(SUFFIX) for name in names):
-        raise ModelError(
-            f"a {kind} checkpoint of architecture {names} has no classification head; "
-            f"{kind.capitalize()}{SUFFIX} is expected",
-            "fine-tune it for the task first",
-        )

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from fusion.checkpoints.checkpoint import Checkpoint
 from fusion.scores.contract import Head
-from jobs.candidates.heads import DOES, check_head
-from jobs.errors import ModelError
+from jobs.candidates.heads import check_head
 from jobs.models.adapted_tensors import load_tensors
 from jobs.models.classifiers import load_huggingface
 from jobs.models.contract import Model
 from jobs.models.language_models import load_decoder
 from jobs.models.lstm import MODEL_TYPE, load_lstm
+from jobs.models.offered import check_offered
 from jobs.models.side_folder import side_files
 from jobs.models.unfilled import Unfilled
 
@@ -69,17 +69,5 @@ def find_loader(checkpoint: Checkpoint, head: Head) -> tuple[Loader, tuple[str, 
     Raises:
         ModelError: unknown kind, code of its own, another head, or labels that cannot be read.
     """
-    config = checkpoint.config
-    kind = config.get("model_type")
-    known = [name for name, own in MODELS if own == head]
-    if "auto_map" in config:
-        raise ModelError(
-            f"{checkpoint.name} brings code of its own (auto_map); it was not run",
-            "export it as one of: " + ", ".join(known),
-        )
-    if not isinstance(kind, str) or kind not in known:
-        raise ModelError(
-            f"{checkpoint.name} is a {kind!r} model; of those that a task like this needs (a model "
-            f"that {DOES[head].partition(' (')[0]}), these kinds are offered: {', '.join(known)}"
-        )
+    kind = check_offered(checkpoint, head)
     return MODELS[kind, head], check_head(checkpoint, head)

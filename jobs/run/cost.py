@@ -14,6 +14,7 @@ from jobs.evaluate.needs import evaluation_disk, evaluation_memory
 from jobs.merge.fuse import plan_wish
 from jobs.merge.memory import fit_worker
 from jobs.recipes.recipe import Recipe
+from jobs.run.checks import most_kept
 from jobs.run.prepare import Prepared
 
 # S3 list prices in us-east-1, US dollars; of 2026-11, not binding.
@@ -76,7 +77,7 @@ class RunCost:
 
 def plan_run(recipe: Recipe, prepared: Prepared) -> RunCost:
     """Price a run before anything is paid. Weights are not known yet; they change no byte count."""
-    candidates = _most_kept(prepared.candidates, recipe)
+    candidates = most_kept(prepared.candidates, recipe)
     even = uniform_weights(len(candidates))
     plan = plan_wish(candidates, even, recipe.merge.wish)
     copies = 2 if recipe.baselines else 1
@@ -133,8 +134,3 @@ def _merge_seconds(
 
 def _rate(uri: str) -> float:
     return REMOTE_RATE if open_store(uri).is_remote else LOCAL_RATE
-
-
-def _most_kept(candidates: Sequence[Checkpoint], recipe: Recipe) -> Sequence[Checkpoint]:
-    keep = recipe.select.keep
-    return candidates if keep is None else candidates[:keep]

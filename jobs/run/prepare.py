@@ -25,11 +25,12 @@ from jobs.evaluate.needs import DataSize, estimate_tokens, evaluation_memory, me
 from jobs.recipes.blocks import Select
 from jobs.recipes.recipe import Recipe
 from jobs.recipes.task_fields import fill_columns, find_mistake
+from jobs.run.checks import check_data, check_merge, check_models
 from jobs.run.names import RESERVED
 from jobs.tasks.contract import EvaluationTask
-from jobs.tasks.data import Examples, check_slices
+from jobs.tasks.data import Examples
 from jobs.tasks.data_files import find_data
-from jobs.tasks.examples import load_examples, read_truths
+from jobs.tasks.examples import load_examples
 from jobs.tasks.find_task import find_task
 from jobs.tasks.slicing import Slices
 
@@ -90,8 +91,11 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
         found.skipped,
         recipe.select.min_candidates,
     )
+    check_models(found.candidates, find_task(recipe.task.kind).spec.head)
     task = make_task(recipe)
-    examples = check_data(found.candidates, task)
+    examples = load_examples(task)
+    check_data(found.candidates, task, examples)
+    check_merge(found.candidates, recipe)
     data = size_of(examples, task)
     check_memory(found.candidates, recipe.resources.evaluate.memory_bytes, data=data)
     check_weights(found, recipe)
@@ -230,28 +234,6 @@ def check_memory(candidates: Sequence[Checkpoint], allowed: int | None, *, data:
             f"{allowed:,}; nothing was evaluated",
             "raise resources.evaluate.memory",
         )
-
-
-def check_data(candidates: Sequence[Checkpoint], task: EvaluationTask) -> Examples:
-    """Read the evaluation data, so that its mistakes are known before anything is paid for.
-
-    Returns:
-        What was read.
-
-    Raises:
-        DataError: the data cannot be read, lacks a column, has a truth that means nothing to the
-            model, or has too few clusters.
-        ModelError: a candidate's head is not for such a task.
-    """
-    examples = load_examples(task)
-    check_slices(examples.sliced, task)
-    head = find_task(task.kind).spec.head
-    for candidate in candidates:
-        if candidate.config:
-            labels = check_head(candidate, head)
-            if candidate is candidates[0]:
-                read_truths(examples, task, labels)
-    return examples
 
 
 def count_tokens(examples: Examples, task: EvaluationTask) -> int:

@@ -301,10 +301,12 @@ def test_a_pointer_of_another_recipe_is_not_touched(project):
     assert (project / "merged" / "latest.json").read_bytes() == before
 
 
-def test_too_little_data_to_judge(project):
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_a_gate_that_could_never_decide_is_refused_before_anything_is_paid(capsys, project, verb):
     write_data(project / "data" / "eval.parquet", count=120)
-    result = run_project(project)
-    assert (result.exit_status, result.report.verdict.reason) == (5, "too_few_examples")
+    status, _, err = call(capsys, verb, project / "recipe.yaml")
+    assert (status, "48 of 120 examples are in the gate slice" in err) == (10, True)
+    assert not (project / "merged" / "runs").exists()
 
 
 def test_every_error_code_has_an_exit_status():

@@ -1,0 +1,95 @@
+"""Which kinds of models are offered, and what of a checkpoint must fit: known without torch."""
+
+from collections.abc import Mapping
+
+from fusion.checkpoints.checkpoint import Checkpoint, model_tensors
+from fusion.checkpoints.heads import count_labels
+from fusion.scores.contract import Head
+from jobs.candidates.heads import DOES, check_head
+from jobs.errors import ModelError
+
+# (model_type, head) -> the tensor with a row an output; "" where the head has no tensor of its own.
+OFFERED: Mapping[tuple[str, Head], str] = {
+    ("lstm-classifier", "classes"): "dense.weight",
+    ("bert", "classes"): "classifier.weight",
+    ("roberta", "classes"): "classifier.out_proj.weight",
+    ("gpt2", "classes"): "score.weight",
+    ("bert", "value"): "classifier.weight",
+    ("roberta", "value"): "classifier.out_proj.weight",
+    ("gpt2", "value"): "score.weight",
+    ("gpt2", "tokens"): "",
+}
+SUFFIX = "ForSequenceClassification"
+HUGGINGFACE = ("bert", "roberta", "gpt2")
+
+
+def check_offered(checkpoint: Checkpoint, head: Head) -> str:
+    """The model_type of a checkpoint that can be loaded with a certain head.
+
+    Raises:
+        ModelError: unknown kind, or code of its own.
+    """
+    config = checkpoint.config
+    kind = config.get("model_type")
+    known = [name for name, own in OFFERED if own == head]
+    if "auto_map" in config:
+        raise ModelError(
+            f"{checkpoint.name} brings code of its own (auto_map); it was not run",
+            "export it as one of: " + ", ".join(known),
+        )
+    if not isinstance(kind, str) or kind not in known:
+        raise ModelError(
+            f"{checkpoint.name} is a {kind!r} model; of those that a task like this needs (a model "
+            f"that {DOES[head].partition(' (')[0]}), these kinds are offered: {', '.join(known)}",
+            "metafuse merge averages models of any kind, without an evaluation",
+        )
+    return kind
+
+
+def check_model(checkpoint: Checkpoint, head: Head) -> tuple[str, ...]:
+    """Refuse by config and header alone what `load_model` would refuse; gives the labels.
+
+    Raises:
+        ModelError: not offered, another head or none, or a head with other outputs than labels.
+    """
+    labels = check_head(checkpoint, head)
+    kind = check_offered(checkpoint, head)
+    name = OFFERED[kind, head]
+    if not name:
+        return labels
+    if kind in HUGGINGFACE:
+        check_architecture(kind, checkpoint.config.get("architectures"))
+    rows = {
+        spec.shape[0]
+        for spec in model_tensors(checkpoint)
+        if spec.shape and f".{spec.name}".endswith(f".{name}")
+    }
+    if not rows:
+        raise ModelError(
+            f"{checkpoint.name} has no {name}: it was saved without its head; nothing was "
+            "evaluated",
+            "save the fine-tuned model whole, with save_pretrained",
+        )
+    count = count_labels(checkpoint.config)
+    if rows != {count}:
+        raise ModelError(
+            f"{checkpoint.name}: {name} has {max(rows)} outputs, config.json names {count}; "
+            "nothing was evaluated",
+            "name all of them in id2label of config.json",
+        )
+    return labels
+
+
+def check_architecture(kind: str, architectures: object) -> None:
+    """Refuse a model of transformers that has no head for texts.
+
+    Raises:
+        ModelError: names the class that is expected.
+    """
+    names = architectures if isinstance(architectures, list) else []
+    if not any(str(name).endswith(SUFFIX) for name in names):
+        raise ModelError(
+            f"a {kind} checkpoint of architecture {names} has no classification head; "
+            f"{kind.capitalize()}{SUFFIX} is expected",
+            "fine-tune it for the task first",
+        )

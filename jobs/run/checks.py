@@ -1,0 +1,101 @@
+"""What `plan` and `run` refuse before anything is paid: `prepare` asks all of it for both."""
+
+from collections.abc import Sequence
+
+from fusion.checkpoints.checkpoint import Checkpoint
+from fusion.evidence.gate import SMALLEST_EXAMPLES
+from fusion.evidence.weights import uniform_weights
+from fusion.scores.contract import Head
+from jobs.candidates.heads import check_head
+from jobs.errors import DataError
+from jobs.merge.fuse import plan_wish
+from jobs.merge.memory import fit_worker
+from jobs.models.offered import check_model
+from jobs.recipes.recipe import Recipe
+from jobs.tasks.contract import EvaluationTask
+from jobs.tasks.data import Examples, check_slices
+from jobs.tasks.examples import read_truths
+from jobs.tasks.find_task import find_task
+
+# Truths of these sorts are single values, which a predictor of the one value would always meet.
+SINGLE = ("label", "number")
+
+
+def check_models(candidates: Sequence[Checkpoint], head: Head) -> None:
+    """Refuse candidates that no evaluation could load.
+
+    Raises:
+        ModelError: not a kind that is offered, another head or none, or other outputs than labels.
+    """
+    for candidate in candidates:
+        check_model(candidate, head)
+
+
+def check_data(candidates: Sequence[Checkpoint], task: EvaluationTask, examples: Examples) -> None:
+    """Refuse data that means nothing to the models, or by which nothing could be decided.
+
+    Raises:
+        DataError: a truth means nothing to the models, all truths are one, or a slice has too few
+            clusters or examples.
+    """
+    check_slices(examples.sliced, task)
+    spec = find_task(task.kind).spec
+    truths = read_truths(examples, task, check_head(candidates[0], spec.head))
+    if spec.columns[spec.truth] in SINGLE:
+        check_variety(truths, examples, task)
+    check_gate(examples, task)
+
+
+def check_variety(truths: Sequence[object], examples: Examples, task: EvaluationTask) -> None:
+    """Refuse truths that are all one: no candidate can be told from who always says that.
+
+    Raises:
+        DataError: in the whole data, or on the slice that ranks the candidates.
+    """
+    column = task.columns[find_task(task.kind).spec.truth]
+    for where, rows in (("", range(len(truths))), (" of the rank slice", examples.rows("rank"))):
+        seen = {truths[row] for row in rows}
+        if len(rows) and len(seen) == 1:
+            cells = examples.written or examples.cells
+            raise DataError(
+                f"{task.data}: all {len(rows):,} rows{where} have {cells[rows[0]]!r:.80} in column "
+                f"{column!r}: nothing can be learnt of a model from that. Nothing was evaluated.",
+                "bring examples of every class, shuffled, or name the right column under "
+                "task.columns.label",
+            )
+
+
+def check_gate(examples: Examples, task: EvaluationTask) -> None:
+    """Refuse a gate slice by which the gate could never decide.
+
+    Raises:
+        DataError: names the number of examples, and how many the file should have.
+    """
+    count, total = len(examples.rows("gate")), len(examples.ids)
+    if count >= SMALLEST_EXAMPLES:
+        return
+    share = task.shares["gate"]
+    raise DataError(
+        f"{task.data}: {count} of {total:,} examples are in the gate slice, at least "
+        f"{SMALLEST_EXAMPLES} are needed: the gate could never decide. Nothing was evaluated.",
+        f"bring about {int(SMALLEST_EXAMPLES / share * 1.1):,} examples, or give task.slices.gate "
+        f"more than {share:g}; metafuse evaluate scores without a gate",
+    )
+
+
+def check_merge(candidates: Sequence[Checkpoint], recipe: Recipe) -> None:
+    """Refuse what cannot be merged as asked, or not in the memory allowed.
+
+    Raises:
+        MismatchError, MethodError: not a merge that exists.
+        MemoryNeedError: a merge worker needs more than `resources.merge.memory`.
+    """
+    kept = most_kept(candidates, recipe)
+    plan = plan_wish(kept, uniform_weights(len(kept)), recipe.merge.wish)
+    fit_worker(plan, recipe.output, recipe.resources.merge.memory_bytes)
+
+
+def most_kept(candidates: Sequence[Checkpoint], recipe: Recipe) -> Sequence[Checkpoint]:
+    """As many candidates as selection keeps at most."""
+    keep = recipe.select.keep
+    return candidates if keep is None else candidates[:keep]
