@@ -22,6 +22,7 @@ from jobs.report.table import show_report_table
 from jobs.run.cost import RunCost, plan_run
 from jobs.run.embedded_ray import LazyRay, most_at_a_time
 from jobs.run.prepare import Prepared, prepare
+from jobs.run.survey import describe_survey, survey
 
 GB = 1e9
 
@@ -36,12 +37,16 @@ def show_plan(path: Path, *, as_json: bool) -> int:
     cost = plan_run(recipe, prepared)
     promotion = look_at_output(recipe.output, single_writer=recipe.single_writer)
     webhook = look_at_webhook(recipe)
+    assert prepared.examples is not None
+    seen = survey(prepared.candidates[0], prepared.examples, prepared.task)
     if as_json:
         skipped = [asdict(entry) for entry in prepared.skipped]
-        show_json({"recipe": recipe.name, **asdict(cost), "skipped": skipped,
+        show_json({"recipe": recipe.name, **asdict(cost), "skipped": skipped, "data": asdict(seen),
                    "promotion": promotion, "notify": webhook})  # fmt: skip
         return 0
     _show_cost(recipe, prepared, cost)
+    for name, text in describe_survey(seen):
+        show(f"  {name:10} {text}")
     show(f"  promotion  {promotion}")
     if recipe.notify is not None:
         show(f"  notify     {webhook}")

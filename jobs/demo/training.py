@@ -21,7 +21,8 @@ import torch
 from safetensors import safe_open
 
 from jobs.console.figures import Figures, Tell
-from jobs.models.lstm import MAX_LENGTH, LSTMClassifier, build_vocabulary, encode, save_lstm
+from jobs.models.lstm import LSTMClassifier, build_vocabulary, encode, save_lstm
+from jobs.models.words import MAX_LENGTH
 from jobs.outputs.parquet_file import read_parquet
 
 LABELS = ("negative", "positive")

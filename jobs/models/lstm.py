@@ -6,7 +6,6 @@ inside words stay) and single punctuation marks.
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,11 +20,10 @@ from fusion.scores.contract import Head
 from jobs.errors import ModelError
 from jobs.models.contract import Encoded
 from jobs.models.unfilled import CPU, Unfilled
+from jobs.models.words import MAX_LENGTH, tokenize
 
 MODEL_TYPE = "lstm-classifier"
-TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[^\w\s]")
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
-MAX_LENGTH = 64
 LARGEST_SIZE = 1 << 24  # of vocabulary, embedding or hidden state
 
 
@@ -92,11 +90,6 @@ class LoadedLSTM:
     def generate(self, batch: Mapping[str, torch.Tensor], /, *, max_new_tokens: int) -> list[str]:
         """It cannot."""
         raise ModelError("an LSTM classifier writes no text")
-
-
-def tokenize(text: str) -> list[str]:
-    """Words and punctuation marks, lower-cased."""
-    return TOKEN.findall(text.lower())
 
 
 def encode(text: str, vocabulary: Mapping[str, int]) -> list[int]:

@@ -47,6 +47,7 @@ class Prepared:
         num_tokens: about how many tokens the rank and gate slices have together.
         base: base of candidates that are adapters; None where no base was named.
         data: how large the evaluation data is in memory.
+        examples: the evaluation data; None where it was not kept.
     """
 
     candidates: tuple[Checkpoint, ...]
@@ -56,6 +57,7 @@ class Prepared:
     num_tokens: int = 0
     base: Checkpoint | None = None
     data: DataSize = field(default_factory=DataSize)
+    examples: Examples | None = None
 
 
 def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
@@ -68,6 +70,35 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
         ModelError: a candidate is not a model for such a task.
         DataError: there is no evaluation data, or its truths mean nothing to the models.
         WeightError: the fixed weights do not fit the candidates.
+    """
+    found = find_usable(recipe, clock=clock)
+    check_models(found.candidates, find_task(recipe.task.kind).spec.head)
+    task = make_task(recipe)
+    examples = load_examples(task)
+    check_data(found.candidates, task, examples)
+    check_merge(found.candidates, recipe)
+    data = size_of(examples, task)
+    check_memory(found.candidates, recipe.resources.evaluate.memory_bytes, data=data)
+    check_weights(found, recipe)
+    num_tokens = count_tokens(examples, task)
+    return Prepared(
+        candidates=found.candidates,
+        skipped=found.skipped,
+        task=task,
+        slices=examples.sliced,
+        num_tokens=num_tokens,
+        base=found.base,
+        data=data,
+        examples=examples,
+    )
+
+
+def find_usable(recipe: Recipe, *, clock: Callable[[], float]) -> Found:
+    """Candidates that agree with each other, enough of them; the others are skipped by name.
+
+    Raises:
+        MismatchError: the candidates cannot be averaged.
+        TooFewError: there are fewer usable candidates than `min_candidates`.
     """
     found = find_candidates(
         recipe.candidates,
@@ -91,18 +122,7 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
         found.skipped,
         recipe.select.min_candidates,
     )
-    check_models(found.candidates, find_task(recipe.task.kind).spec.head)
-    task = make_task(recipe)
-    examples = load_examples(task)
-    check_data(found.candidates, task, examples)
-    check_merge(found.candidates, recipe)
-    data = size_of(examples, task)
-    check_memory(found.candidates, recipe.resources.evaluate.memory_bytes, data=data)
-    check_weights(found, recipe)
-    num_tokens = count_tokens(examples, task)
-    return Prepared(
-        found.candidates, found.skipped, task, examples.sliced, num_tokens, found.base, data
-    )
+    return found
 
 
 def drop_too_large(found: Found, select: Select) -> Found:

@@ -116,4 +116,19 @@ def _as_objects(found: Sequence[Any], where: str) -> Rows:
             f"a JSON {kind} and no object is in row {count_wrong(wrong, len(found))}",
             'each row is an object such as {"text": "...", "label": "..."}',
         )
+    halves = [row for row, value in enumerate(found) if not _is_text(value)]
+    if halves:
+        raise not_a_table(
+            where,
+            f"half a character (a lone surrogate) stands in row {count_wrong(halves, len(found))}",
+            "texts were cut inside a character: write them again",
+        )
     return list(found)
+
+
+def _is_text(row: Mapping[str, Any]) -> bool:
+    try:
+        "".join(value for value in row.values() if isinstance(value, str)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

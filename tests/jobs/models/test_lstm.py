@@ -9,7 +9,8 @@ from jobs.candidates.pin import pin_checkpoint
 from jobs.demo.training import BRANCHES, Branch, flip_bit, load_corpus, make_batches, train
 from jobs.errors import ModelError
 from jobs.models.families import load_model
-from jobs.models.lstm import LSTMClassifier, build_vocabulary, encode, save_lstm, tokenize
+from jobs.models.lstm import LSTMClassifier, build_vocabulary, encode, save_lstm
+from jobs.models.words import tokenize
 from tests.support.predicting import num_truncated, probabilities
 from tests.support.tiny_lstm import LABELS, train_base
 

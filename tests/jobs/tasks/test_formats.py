@@ -181,6 +181,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"
         ("d.json", b'[{"text": "a"},', "begins as a JSON array"),
         ("d.json", b"[" * 100_000, "begins as a JSON array"),
         ("d.jsonl", b'{"text": 1}\n{"text": \n{"a": "x"\n', r"line 2, 3 \(2 of 3 rows\)"),
+        ("d.jsonl", b'{"text": "a\\ud83d"}\n', "half a character .* in row 0"),
         ("d.parquet", b"not a table", "is not a table"),
     ],
 )  # fmt: skip
