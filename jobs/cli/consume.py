@@ -1,6 +1,7 @@
 """Verbs of those who use a model: predict, resolve, pull, report."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,15 +11,38 @@ from jobs.cli.group import cli, finish, json_option
 @cli.command()
 @click.argument("models", nargs=-1, required=True)
 @click.option("--text", "texts", multiple=True, help="Text to ask; default: lines of stdin.")
+@click.option(
+    "--input", "source", metavar="FILE", help="Ask a text a row: Parquet, CSV, TSV or JSON."
+)
+@click.option(
+    "--column",
+    "columns",
+    metavar="NAME",
+    multiple=True,
+    default=("text",),
+    help="Column of the texts in FILE; twice for models of two texts. Default: text.",
+)
+@click.option(
+    "--output",
+    metavar="FILE",
+    help="Write a row an answer to a .parquet, .csv or .jsonl file; default: lines on stdout.",
+)
 @click.option("--base", metavar="PATH", help="Model that adapters among MODELS change.")
-@json_option
-def predict(
-    models: tuple[str, ...], texts: tuple[str, ...], base: str | None, as_json: bool
-) -> None:
-    """Ask a checkpoint, an output's promoted model, or several MODELS as an ensemble."""
-    from jobs.commands.consume import run_predict
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object a line, with its number."
+)
+def predict(models: tuple[str, ...], base: str | None, **given: Any) -> None:
+    """Ask a checkpoint, an output's promoted model, or several MODELS as an ensemble.
 
-    finish(lambda: run_predict(models, texts, base=base, as_json=as_json), as_json=as_json)
+    Answers come in the order of the texts, one a line; a blank line stays a line.
+    """
+    from jobs.commands.consume import Exchange, run_predict
+
+    files, as_json = Exchange(given["source"], given["columns"], given["output"]), given["as_json"]
+    finish(
+        lambda: run_predict(models, given["texts"], base=base, as_json=as_json, files=files),
+        as_json=as_json,
+    )
 
 
 @cli.command()

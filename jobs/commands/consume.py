@@ -2,24 +2,94 @@
 
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from cluster.errors import NotFoundError
 from cluster.stores.open_store import open_store
+from fusion.checkpoints.checkpoint import Checkpoint
 from jobs.console.show import Progress, show, show_json
 from jobs.errors import IncompleteError, NoCandidatesError, UsageError
 from jobs.outputs.run_folder import RunFolder
 
 
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Files of `metafuse predict`: where texts come from, their columns, where answers go."""
+
+    source: str | None = None
+    columns: tuple[str, ...] = ("text",)
+    output: str | None = None
+
+
 def run_predict(
-    models: Sequence[str], texts: Sequence[str], *, base: str | None, as_json: bool
+    models: Sequence[str],
+    texts: Sequence[str],
+    *,
+    base: str | None,
+    as_json: bool,
+    files: Exchange | None = None,
 ) -> int:
-    """`metafuse predict`."""
+    """`metafuse predict`: one line or one object an answer, in the order of what was asked."""
+    from jobs.consume.answers import check_ending, format_line, plain_answer, write_answers
+    from jobs.consume.predict import answer_each
+
+    place = files or Exchange()
+    if place.output is not None:
+        check_ending(place.output)
+    # Lines are waited for once the models are found; what can be wrong at once is said at once.
+    given = _find_questions(texts, place) if texts or place.source is not None else None
+    candidates = _find_models(models, base)
+    asked = _find_questions(texts, place) if given is None else given
+    answers = answer_each(candidates, [1 / len(candidates)] * len(candidates), asked)
+    if place.output is not None:
+        found = list(answers)
+        write_answers(place.output, found)
+        if as_json:
+            show_json({"output": place.output, "rows": len(found)})
+        else:
+            show(place.output)
+        return 0
+    for number, answer in enumerate(answers, 1):
+        if as_json:
+            show_json(plain_answer(number, answer))
+        else:
+            show(format_line(answer))
+    return 0
+
+
+def _find_questions(texts: Sequence[str], place: Exchange) -> Iterable[str | None]:
+    """What is asked; blank lines and empty cells stay rows.
+
+    Raises:
+        UsageError: nothing.
+    """
+    from jobs.consume.questions import ASK_WITH, check_texts, read_lines, read_questions
+
+    if texts and place.source is not None:
+        raise UsageError("--text and --input are both given; nothing was asked", "give one")
+    if texts:
+        return check_texts(texts)
+    if place.source is not None:
+        rows: Iterable[str | None] = read_questions(place.source, place.columns)
+    else:
+        rows = read_lines(sys.stdin)
+    # A long run of blank lines is looked through once, and then told as it came.
+    begin: list[str | None] = []
+    rest = iter(rows)
+    for row in rest:
+        begin.append(row)
+        if row is not None:
+            return chain(begin, rest)
+    raise UsageError("nothing to ask: no text is there", ASK_WITH)
+
+
+def _find_models(models: Sequence[str], base: str | None) -> tuple[Checkpoint, ...]:
     from jobs.candidates.find import find_candidates
     from jobs.candidates.written_adapters import find_written_base
-    from jobs.consume.predict import find_asked, predict
+    from jobs.consume.predict import find_asked
 
     uris = []
     for model in models:
@@ -35,18 +105,7 @@ def run_predict(
             f"{len(found.skipped)} of {count} models cannot be asked:\n" + "\n".join(lines),
             "mend them, or leave them out",
         )
-    asked = list(texts) or [line.strip() for line in sys.stdin if line.strip()]
-    if not asked:
-        raise UsageError("nothing to ask: no --text and nothing on stdin")
-    count = len(found.candidates)
-    answers = predict(found.candidates, [1 / count] * count, asked)
-    if as_json:
-        show_json({"answers": [asdict(answer) for answer in answers]})
-        return 0
-    for answer in answers:
-        sure = f"  {answer.probability:.3f}" if answer.probability is not None else ""
-        show(f"{answer.answer}{sure}\t{answer.text}")
-    return 0
+    return found.candidates
 
 
 def show_resolved(output: str, *, with_bytes: bool, as_json: bool) -> int:

@@ -1,8 +1,10 @@
 """The flow: text in; is it a generation task? yes: text out; no: class or number out."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -13,14 +15,18 @@ from fusion.checkpoints.checkpoint import Checkpoint
 from fusion.checkpoints.heads import find_head
 from fusion.errors import ManifestError, MismatchError
 from fusion.manifests.model import ModelManifest
+from fusion.scores.contract import Head
 from jobs.consume.resolve import check_bytes, resolve
 from jobs.errors import UsageError
 from jobs.models.batches import batches, find_outputs
+from jobs.models.contract import Model
 from jobs.models.families import find_loader, load_model
 from jobs.outputs.keys import MODEL_MANIFEST, POINTER_KEY
 from jobs.outputs.verify import check_model
 
 BATCH = 32
+# So many texts are known before the first is answered: rows of like length go together.
+PART = 1024
 NEW_TOKENS = 40
 LISTED = 10
 RUN = re.compile(r"runs/[^/]+/plan\.json")
@@ -32,18 +38,21 @@ class Answer:
     """What a model says about one text.
 
     Attributes:
-        text: text that the model was asked about.
-        kind: kind of the answer: "class", "number" or "text".
-        answer: the label, the number, or the generated text.
+        text: text that the model was asked about; "" for a blank line.
+        kind: kind of the answer: "class", "number" or "text"; "none" for a blank line.
+        answer: the label, the number, or the generated text; None for a blank line.
         probability: probability of the label; None where the answer is no label.
         probabilities: probability of each label; empty where the answer is no label.
     """
 
     text: str
     kind: str
-    answer: str
+    answer: str | None
     probability: float | None
     probabilities: dict[str, float]
+
+
+BLANK = Answer("", "none", None, None, {})
 
 
 def find_asked(model: str) -> tuple[str, bool]:
@@ -81,21 +90,82 @@ def _has(store: Store, key: str) -> bool:
 def predict(
     checkpoints: Sequence[Checkpoint], weights: Sequence[float], texts: Sequence[str]
 ) -> list[Answer]:
-    """Answers of one model, or of an ensemble by the linear pool of its outputs.
+    """Answers to all texts at once; see `answer_each`."""
+    return list(answer_each(checkpoints, weights, texts))
 
-    Labels are aligned by name. Models are loaded one after the other.
+
+def answer_each(
+    checkpoints: Sequence[Checkpoint], weights: Sequence[float], texts: Iterable[str | None]
+) -> Iterator[Answer]:
+    """Answers of one model, or of an ensemble by the linear pool of its outputs, in order.
+
+    Labels are aligned by name. One model answers as the texts come, some at a time; several are
+    loaded one after the other, when all texts are known.
 
     Args:
         checkpoints: one model, or several classifiers with the same labels in any order, or several
             models that answer with a number.
         weights: one weight for each checkpoint, of sum 1.
-        texts: texts to ask about, at least one.
+        texts: texts to ask about, at least one; None is answered by nothing.
 
     Raises:
         MismatchError: the models have other labels, or labels without names.
         UsageError: there are several models, one of which writes text.
         ModelError: a model cannot be loaded, see `load_model`.
     """
+    asked = _find_asked(checkpoints)
+    if len(checkpoints) == 1:
+        model = load_model(checkpoints[0], asked.head).model
+        rows = iter(texts)
+        while part := list(islice(rows, PART)):
+            known = [text for text in part if text is not None]
+            found = iter(asked.words(known, asked.outputs(model, known)) if known else ())
+            yield from (BLANK if text is None else next(found) for text in part)
+        return
+    part = list(texts)
+    known = [text for text in part if text is not None]
+    pooled = np.zeros((len(known), max(1, len(asked.labels))))
+    for weight, checkpoint in zip(weights, checkpoints, strict=True):
+        model = load_model(checkpoint, asked.head).model
+        pooled += weight * asked.outputs(model, known)
+    found = iter(asked.words(known, pooled))
+    yield from (BLANK if text is None else next(found) for text in part)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """How models of one head are asked; `labels` are those of the first, () without classes."""
+
+    head: Head
+    labels: tuple[str, ...]
+
+    def outputs(self, model: Model, texts: Sequence[str]) -> Any:
+        """Probabilities [n, c] in the order of `labels`, numbers [n, 1], or n texts."""
+        if self.head == "tokens":
+            return _write(model, texts)
+        if self.head == "value":
+            # For a model of two texts the two are given as `first TAB second`.
+            pairs = [text.split("\t", 1) for text in texts]
+            inputs = [dict(zip(("text", "text_pair"), pair, strict=False)) for pair in pairs]
+            return find_outputs(model, inputs, batch_size=BATCH).double().numpy()
+        logits = find_outputs(model, [{"text": text} for text in texts], batch_size=BATCH)
+        found = logits.double().softmax(dim=-1).numpy()
+        return found[:, [model.labels.index(label) for label in self.labels]]
+
+    def words(self, texts: Sequence[str], outputs: Any) -> Iterator[Answer]:
+        """An answer a text."""
+        for text, row in zip(texts, outputs, strict=True):
+            if self.head == "tokens":
+                yield Answer(text, "text", row, None, {})
+            elif self.head == "value":
+                yield Answer(text, "number", f"{row[0]:.4f}", None, {})
+            else:
+                best = int(row.argmax())
+                table = {label: float(p) for label, p in zip(self.labels, row, strict=True)}
+                yield Answer(text, "class", self.labels[best], float(row[best]), table)
+
+
+def _find_asked(checkpoints: Sequence[Checkpoint]) -> _Asked:
     writers = [c for c in checkpoints if find_head(c.config) == "tokens"]
     if writers and len(checkpoints) > 1:
         raise UsageError(
@@ -103,49 +173,20 @@ def predict(
             "ask it alone",
         )
     if writers:
-        return _write(checkpoints[0], texts)
+        return _Asked("tokens", ())
     if find_head(checkpoints[0].config) == "value":
-        return _say_numbers(checkpoints, weights, texts)
-    labels = check_labels(checkpoints)
-    pooled = np.zeros((len(texts), len(labels)))
-    for weight, checkpoint in zip(weights, checkpoints, strict=True):
-        model = load_model(checkpoint).model
-        logits = find_outputs(model, [{"text": text} for text in texts], batch_size=BATCH)
-        found = logits.double().softmax(dim=-1).numpy()
-        pooled += weight * found[:, [model.labels.index(label) for label in labels]]
-    answers = []
-    for text, row in zip(texts, pooled, strict=True):
-        best = int(row.argmax())
-        table = {label: float(p) for label, p in zip(labels, row, strict=True)}
-        answers.append(Answer(text, "class", labels[best], float(row[best]), table))
-    return answers
+        return _Asked("value", ())
+    return _Asked("classes", check_labels(checkpoints))
 
 
-def _write(checkpoint: Checkpoint, texts: Sequence[str]) -> list[Answer]:
+def _write(model: Model, texts: Sequence[str]) -> list[str]:
     """The greedy continuation of each text, at most 40 tokens."""
-    model = load_model(checkpoint, "tokens").model
     written = []
     for text in texts:
         encoded = model.encode([{"text": text}], max_length=None)
         for _, batch in batches(encoded, 1):
             written += model.generate(batch, max_new_tokens=NEW_TOKENS)
-    return [Answer(t, "text", out, None, {}) for t, out in zip(texts, written, strict=True)]
-
-
-def _say_numbers(
-    checkpoints: Sequence[Checkpoint], weights: Sequence[float], texts: Sequence[str]
-) -> list[Answer]:
-    """One number a text, or for a model of two texts the number of `first TAB second`."""
-    inputs = [dict(zip(("text", "text_pair"), text.split("\t", 1), strict=False)) for text in texts]
-    pooled = np.zeros(len(texts))
-    for weight, checkpoint in zip(weights, checkpoints, strict=True):
-        model = load_model(checkpoint, "value").model
-        logits = find_outputs(model, inputs, batch_size=BATCH)
-        pooled += weight * logits.double().numpy()[:, 0]
-    return [
-        Answer(text, "number", f"{value:.4f}", None, {})
-        for text, value in zip(texts, pooled, strict=True)
-    ]
+    return written
 
 
 def check_labels(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:

@@ -107,7 +107,7 @@ def test_the_weights_of_an_ensemble_are_equal(capsys, models):
     for name, asked in (("a", "a"), ("b", "b"), ("both", "ab")):
         status, out, _ = call(capsys, *(models / n for n in asked), "--text", "fine", "--json")
         assert status == 0
-        answers[name] = json.loads(out)["answers"][0]["probabilities"]["positive"]
+        answers[name] = json.loads(out)["probabilities"]["positive"]
     assert answers["both"] == pytest.approx((answers["a"] + answers["b"]) / 2)
 
 

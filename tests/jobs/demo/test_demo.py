@@ -43,7 +43,7 @@ def ask_as_told(capsys, command):
     _, *arguments = shlex.split(command)
     with pytest.raises(SystemExit):
         main([*arguments, "--json"])
-    return json.loads(capsys.readouterr().out)["answers"]
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
 def test_the_readme_asks_what_the_demo_answers():

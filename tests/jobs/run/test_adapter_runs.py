@@ -68,11 +68,11 @@ def test_a_run_with_adapters_promotes_their_average(adapters, output):
 def test_a_promoted_adapter_is_asked_with_the_base_that_its_manifest_names(adapters, capsys):
     run_project(adapters)
     run_predict([str(adapters / "merged")], TEXTS, base=None, as_json=True)
-    promoted = json.loads(capsys.readouterr().out)["answers"]
+    promoted = list(map(json.loads, capsys.readouterr().out.splitlines()))
     assert [answer["answer"] for answer in promoted[:2]] == ["positive", "negative"]
     one = str(adapters / "candidates/a")
     run_predict([one], TEXTS, base=str(adapters / "base"), as_json=True)
-    assert json.loads(capsys.readouterr().out)["answers"] != promoted
+    assert list(map(json.loads, capsys.readouterr().out.splitlines())) != promoted
     with pytest.raises(IncompleteError, match="is an adapter"):
         run_predict([one], TEXTS, base=None, as_json=True)
 
