@@ -27,3 +27,23 @@ LOCKED = EXIT_STATUSES["E-LOCKED"]
 CLUSTER = EXIT_STATUSES["E-CLUSTER"]
 BUG = 70
 INTERRUPTED = EXIT_STATUSES["E-INTERRUPTED"]
+# What a status means, for `metafuse --help`.
+MEANINGS: Mapping[int, str] = {
+    DONE: "done, or promoted",
+    USAGE: "a command or option that makes no sense",
+    NOTHING_NEW: "nothing new",
+    HELD: "held: the gate, or a hold, keeps what is promoted",
+    REFUSED: "not decided: the evidence does not tell",
+    10: "the recipe, the data or a model does not fit what is asked",
+    11: "refused for safety",
+    12: "incompatible models",
+    TOO_FEW: "too few healthy candidates",
+    20: "a source changed while it was used",
+    NO_PLACE: "storage: missing, not allowed, or not reached",
+    22: "storage is full",
+    23: "storage throttled for too long",
+    LOCKED: "the same run is alive elsewhere",
+    CLUSTER: "the cluster failed",
+    BUG: "a bug of metafuse",
+    INTERRUPTED: "interrupted; for verbs that keep what is done, the same command continues",
+}

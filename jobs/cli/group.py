@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 import click
 
-from jobs.exits import BUG, EXIT_STATUSES, INTERRUPTED
+from jobs.cli.kept import describe_interrupt
+from jobs.exits import BUG, EXIT_STATUSES, INTERRUPTED, MEANINGS
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+LONGEST_HELP = 1000
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print exactly one JSON object on stdout."
@@ -19,15 +21,32 @@ address_option = click.option(
 )
 
 
-@click.group(context_settings=CONTEXT)
+class Verbs(click.Group):
+    """A group whose help has the first sentence of each verb, whole."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """One entry a verb, on as many lines as it needs."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, verb.get_short_help_str(LONGEST_HELP)) for name, verb in found if verb]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class Metafuse(Verbs):
+    """The whole command line, whose help ends with the exit statuses."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """One entry a status."""
+        with formatter.section("Exit statuses"):
+            formatter.write_dl([(str(status), text) for status, text in MEANINGS.items()])
+
+
+@click.group(cls=Metafuse, context_settings=CONTEXT)
 @click.version_option(package_name="metafuse", prog_name="metafuse")
 def cli() -> None:
     """Evaluate many checkpoints, fuse them, and promote the result only on evidence.
 
-    Start with `metafuse demo`. Exit status: 0 done or promoted, 2 usage, 3 nothing new, 4 held,
-    5 not decided, 10 recipe, 11 refused for safety, 12 incompatible, 13 too few candidates,
-    20 source changed, 21 storage, 22 full, 23 throttled, 30 locked, 40 cluster, 70 bug,
-    130 interrupted (the same command continues).
+    Start with `metafuse demo`.
     """
 
 
@@ -42,8 +61,8 @@ def finish(work: Callable[[], int], *, as_json: bool) -> None:
         status = work()
     except (KeyboardInterrupt, SystemExit):
         # While it starts, Ray turns SIGTERM into SystemExit.
-        code, message, hint = "E-INTERRUPTED", "stopped; what was done is kept", CONTINUE
-        status = INTERRUPTED
+        kept, hint = describe_interrupt(_path())
+        code, message, status = "E-INTERRUPTED", f"stopped; {kept}", INTERRUPTED
     except Exception as error:  # noqa: BLE001  # the last resort: a clear line instead of a trace
         if isinstance(error, BrokenPipeError) and _has_no_reader():
             sys.exit(0)
@@ -68,7 +87,10 @@ def _has_no_reader() -> bool:
     return True
 
 
-CONTINUE = "the same command continues"
+def _path() -> list[str]:
+    """The verb at work and those of its groups: ["schedule", "run"]."""
+    context = click.get_current_context(silent=True)
+    return sys.argv[1:] if context is None else context.command_path.split()[1:]
 
 
 def _describe(error: Exception) -> tuple[str, str, str, int]:

@@ -5,7 +5,7 @@ from typing import Literal
 
 import click
 
-from jobs.cli.group import cli, finish, json_option
+from jobs.cli.group import Verbs, cli, finish, json_option
 
 recipe_argument = click.argument("recipe", type=click.Path(path_type=Path))
 state_option = click.option(
@@ -22,7 +22,7 @@ cluster_option = click.option(
 )
 
 
-@cli.group()
+@cli.group(cls=Verbs)
 def schedule() -> None:
     """Run a recipe every night by its `schedule:` block, look at the nights, export units."""
 

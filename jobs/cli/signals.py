@@ -8,6 +8,7 @@ import threading
 import time
 from types import FrameType
 
+from jobs.cli.kept import describe_interrupt
 from jobs.exits import INTERRUPTED
 
 # Ray, systemd and Kubernetes follow SIGTERM with SIGKILL; Ray waits 3 s only.
@@ -35,7 +36,7 @@ def _watch(reading: int) -> None:
         pass
     time.sleep(LEAVE_SECONDS)
     if not SAID.is_set():
-        _say_interrupted("stopped at once: something did not answer; what was done is kept")
+        _say_interrupted("stopped at once: something did not answer")
     os._exit(INTERRUPTED)
 
 
@@ -47,15 +48,16 @@ def interrupt(signum: int, frame: FrameType | None) -> None:
     """
     while frame is not None:
         if frame.f_code.co_filename == IMPORTER:
-            _say_interrupted("stopped; what was done is kept")
+            _say_interrupted("stopped")
             os._exit(INTERRUPTED)
         frame = frame.f_back
     signal.default_int_handler(signum, None)
 
 
-def _say_interrupted(message: str) -> None:
+def _say_interrupted(what: str) -> None:
     """As `jobs.console.show` would: that may be what is being imported."""
-    hint = "the same command continues"
+    kept, hint = describe_interrupt(sys.argv[1:])
+    message = f"{what}; {kept}"
     os.write(2, f"E-INTERRUPTED  {message}\nhint     {hint}\n".encode())
     if "--json" in sys.argv:
         said = {"error": "E-INTERRUPTED", "message": message, "hint": hint}

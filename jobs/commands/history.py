@@ -4,12 +4,12 @@ import time
 from collections.abc import Sequence
 
 from cluster.stores.open_store import open_store
-from jobs.console.show import note, show, show_json, show_table
+from jobs.console.show import note, show, show_json, show_table, show_under
 from jobs.console.sizes import format_size, parse_age
 from jobs.exits import NOTHING_NEW
 from jobs.operate.history import keep_history, plain, read_history
 from jobs.operate.history_row import HistoryRow
-from jobs.report.pages import format_gain, format_loss, format_seconds
+from jobs.report.pages import format_gain, format_loss
 
 HEAD = (
     "run", "date", "outcome", "verdict", "gain", "95 % interval", "fused", "incumbent", "best",
@@ -39,7 +39,7 @@ def show_history(
     show_table(HEAD, [_cells(row) for row in shown])
     for row in shown:
         for what in filter(None, (row.removed and f"model removed {row.removed}", row.problem)):
-            show(f"  {row.run}: {what}")
+            show_under(f"  {row.run}: ", what)
     if len(shown) < len(rows):
         show(f"  {len(rows) - len(shown)} older ones: --last 0 shows all")
     return status
@@ -60,6 +60,6 @@ def _cells(row: HistoryRow) -> Sequence[str]:
         format_loss(row.loss_incumbent),
         format_loss(row.loss_best),
         kept + ("" if row.num_candidates is None else str(row.num_candidates)),
-        format_seconds(row.seconds),
+        "" if row.seconds is None else f"{row.seconds:,.1f}",
         "" if row.read_bytes is None else format_size(moved),
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fusion.manifests.report import PublishedFigure, RunReport
 from jobs.candidates.adapters import find_doubts
-from jobs.console.show import Progress, show, show_json, warn
+from jobs.console.show import Progress, show, show_json, show_under, warn
 from jobs.errors import OutputError, UsageError
 from jobs.exits import NOTHING_NEW
 from jobs.notify.follow_up import follow_up
@@ -176,7 +176,7 @@ def _show_cost(recipe: Recipe, prepared: Prepared, cost: RunCost) -> None:
     for candidate in prepared.candidates:
         show(f"  use        {candidate.name}")
     for entry in prepared.skipped:
-        show(f"  skip       {entry.name}: {entry.code} {entry.reason}")
+        show_under(f"  skip       {entry.name}: ", f"{entry.code} {entry.reason}")
 
 
 def _show_result(

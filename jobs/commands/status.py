@@ -7,8 +7,8 @@ from dataclasses import asdict
 from cluster.stores.open_store import open_store
 from cluster.stores.store import Store
 from fusion.manifests.pointer import Pointer
-from jobs.console.figures import SlowUnit, describe_figures, describe_rates, plural
-from jobs.console.show import note, show, show_error, show_json
+from jobs.console.figures import Figures, SlowUnit, describe_figures, describe_rates, plural
+from jobs.console.show import note, show, show_error, show_json, show_under
 from jobs.console.sizes import format_size, format_wait
 from jobs.merge.ledger_pace import MergePace
 from jobs.operate.status import LeaseStatus, OutputStatus, RunStatus, look
@@ -98,13 +98,18 @@ def _line(run: RunStatus, said: ProgressNote | None, lease: LeaseStatus) -> str:
 
 def _said(said: ProgressNote) -> list[str]:
     is_open = said.done < said.total
+    figures = Figures(
+        num_bytes=said.num_bytes,
+        total_bytes=said.total_bytes,
+        num_retried=said.num_retried,
+        num_examples=said.num_examples,
+        total_examples=said.total_examples,
+    )
     parts = describe_figures(
-        said.num_bytes,
-        said.total_bytes,
+        figures,
         rates=(said.rate_now, said.rate_mean),
         seconds_left=said.seconds_left if is_open else None,
         workers=_placed(said.num_workers, len(said.hosts)),
-        num_retried=said.num_retried,
     )
     return [*parts, *_slow(said.slowest)]
 
@@ -143,16 +148,16 @@ def _show_pointer(output: str, found: OutputStatus) -> None:
     date, attempt = pointer.high_water
     show(f"latest   {pointer.run}  epoch {pointer.epoch}")
     show(f"model    {output.rstrip('/')}/{pointer.model}")
-    show(f"changed  {_change(pointer)}")
+    show_under("changed  ", _change(pointer))
     if pointer.hold:
-        show(f"hold     {pointer.hold}")
+        show_under("hold     ", pointer.hold)
     show(f"highest  {date} attempt {attempt}: only a later run promotes itself")
     _show_history(found.history)
 
 
 def _show_history(history: Sequence[Pointer]) -> None:
     for pointer in history:
-        show(f"before   {pointer.epoch:>4}  {pointer.run}  {_change(pointer)}")
+        show_under(f"before   {pointer.epoch:>4}  ", f"{pointer.run}  {_change(pointer)}")
 
 
 def _change(pointer: Pointer) -> str:
@@ -184,10 +189,10 @@ def _show_run(run: RunStatus, said: ProgressNote | None) -> None:
     if run.model or run.removed:
         show(f"  committed  {run.model or f'removed {run.removed}'}")
     if run.verdict:
-        show(f"  judged     {run.verdict}: {run.sentence}")
+        show_under("  judged     ", f"{run.verdict}: {run.sentence}")
     if run.outcome:
         ended = f"{run.outcome.result} (exit {run.outcome.exit_status})"
         why = "" if run.outcome.reason == run.sentence else f": {run.outcome.reason}"
-        show(f"  ended      {ended}{why}")
+        show_under("  ended      ", f"{ended}{why}")
     else:
         show("  ended      not yet: metafuse run RECIPE --date DATE continues it")

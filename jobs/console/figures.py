@@ -26,6 +26,8 @@ class Figures:
         unit: unit that was done last, or what the step is about; "" where neither is known.
         seconds: duration of that unit in seconds; 0 where it is not known.
         worker: worker that did that unit, host/process; "" where it is not known.
+        num_examples: examples done so far; 0 where bytes or nothing are counted.
+        total_examples: examples of the whole step; 0 where bytes or nothing are counted.
     """
 
     num_bytes: int = 0
@@ -34,6 +36,15 @@ class Figures:
     unit: str = ""
     seconds: float = 0.0
     worker: str = ""
+    num_examples: int = 0
+    total_examples: int = 0
+
+    @property
+    def amount(self) -> tuple[int, int]:
+        """(done, total) of what rates are of: examples where they are counted, else bytes."""
+        if self.total_examples:
+            return self.num_examples, self.total_examples
+        return self.num_bytes, self.total_bytes
 
 
 # Called as a step goes on: done, total, and what else is known of it.
@@ -73,7 +84,7 @@ class SlowUnit:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """A step as it stands. `samples` are (clock, done, bytes): the first, then the last seconds.
+    """A step as it stands. `samples` are (clock, done, amount): the first, then the last seconds.
 
     Attributes:
         step: name of the step.
@@ -81,7 +92,7 @@ class Course:
         total: number of all units.
         figures: figures of the last call.
         now: clock reading at the last call, in seconds.
-        samples: (clock, done, bytes), at most one a second.
+        samples: (clock, done, amount), at most one a second.
         seen: clock reading at each worker's last result, in seconds, by worker.
         slowest: unit that took longest; None where units are not told.
     """
@@ -97,22 +108,22 @@ class Course:
 
     @property
     def rate_now(self) -> float | None:
-        """Bytes a second of the last 30 s; None where it is not known yet."""
+        """Bytes or examples a second of the last 30 s; None where it is not known yet."""
         return _rate(self.samples[1] if len(self.samples) > 2 else self.samples[0], self, 2)
 
     @property
     def rate_mean(self) -> float | None:
-        """Bytes a second since the step began; None where it is not known yet."""
+        """Bytes or examples a second since the step began; None where it is not known yet."""
         return _rate(self.samples[0], self, 2)
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds left at the mean rate, of bytes where known, else of units; None for unknown.
+        """Seconds left at the mean rate, of the amount where known, else of units; None if unknown.
 
         The first small file says nothing: it takes a second, and a hundredth of what there is.
         """
-        with_bytes = self.figures.total_bytes > 0
-        column, total = (2, self.figures.total_bytes) if with_bytes else (1, self.total)
+        amount = self.figures.amount[1]
+        column, total = (2, amount) if amount else (1, self.total)
         first, last = self.samples[0], self.samples[-1]
         rate = _rate(first, self, column)
         if not rate or last[0] - first[0] < SAMPLE_SECONDS or last[column] < total / 100:
@@ -140,7 +151,7 @@ def go_on(
         figures: what else is known of the step.
         now: reading of a clock that only goes forward, in seconds.
     """
-    sample = (now, done, figures.num_bytes)
+    sample = (now, done, figures.amount[0])
     if course is None or course.step != step or done < course.done:
         return _meet(Course(step, done, total, figures, now, (sample,)), figures)
     first, *later = course.samples
@@ -157,36 +168,36 @@ def describe_course(course: Course) -> str:
     workers = plural(len(course.workers), "worker") if course.workers else ""
     is_open = course.done < course.total
     parts = describe_figures(
-        course.figures.num_bytes,
-        course.figures.total_bytes,
+        course.figures,
         rates=(course.rate_now, course.rate_mean),
         seconds_left=course.seconds_left if is_open else None,
         workers=workers,
-        num_retried=course.figures.num_retried,
     )
     return ", ".join(parts)
 
 
 def describe_figures(
-    num_bytes: int,
-    total_bytes: int,
+    figures: Figures,
     *,
     rates: tuple[float | None, float | None],
     seconds_left: float | None,
     workers: str,
-    num_retried: int,
 ) -> list[str]:
     """What is known of a step, each in its words: `rates` are those of now and on the whole."""
     parts = []
-    if total_bytes:
-        parts.append(f"{format_size(num_bytes)} of {format_size(total_bytes)}")
+    done, total = figures.amount
+    if figures.total_examples:
+        parts.append(f"{done:,} of {total:,} examples")
+        parts += _describe_examples(*rates)
+    elif total:
+        parts.append(f"{format_size(done)} of {format_size(total)}")
         parts += describe_rates(*rates)
     if seconds_left is not None:
         parts.append(f"{format_wait(seconds_left)} left")
     if workers:
         parts.append(workers)
-    if num_retried:
-        parts.append(f"{num_retried} retried")
+    if figures.num_retried:
+        parts.append(f"{figures.num_retried} retried")
     return parts
 
 
@@ -194,6 +205,15 @@ def describe_rates(now: float | None, mean: float | None) -> list[str]:
     """Rates in GB/s, as far as they are known."""
     parts = [] if now is None else [f"{now / 1e9:.3f} GB/s now"]
     return parts if mean is None else [*parts, f"{mean / 1e9:.3f} mean"]
+
+
+def _describe_examples(now: float | None, mean: float | None) -> list[str]:
+    parts = [] if now is None else [f"{_round(now)} examples/s now"]
+    return parts if mean is None else [*parts, f"{_round(mean)} mean"]
+
+
+def _round(rate: float) -> str:
+    return f"{rate:.1f}" if rate < 10 else f"{rate:,.0f}"
 
 
 def plural(count: int, word: str) -> str:

@@ -28,6 +28,11 @@ def show(text: str) -> None:
     print(clean(text), flush=True)
 
 
+def show_under(head: str, text: str) -> None:
+    """One result of several lines, all of which begin where the first does behind its head."""
+    show(head + text.replace("\n", "\n" + " " * len(head)))
+
+
 def show_json(value: object) -> None:
     """One object for machines, on stdout."""
     print(mask(json.dumps(value, sort_keys=True)), flush=True)

@@ -19,6 +19,7 @@ from jobs.console.secret_texts import mask
 from jobs.errors import DataError, JobError, RecipeError, SourceChangedError
 from jobs.evaluate.record_files import load_records, score_key
 from jobs.tasks.contract import EvaluationTask
+from jobs.tasks.slicing import slice_sizes
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +43,6 @@ class ScoreJob:
     def unit(self) -> str:
         """What logs call it."""
         return f"{self.checkpoint.name}/{self.slice}"
-
-    @property
-    def num_bytes(self) -> int:
-        """Of the shards, which are read whole."""
-        return sum(shard.pin.size for shard in self.checkpoint.shards)
 
     @property
     def key(self) -> str:
@@ -134,7 +130,8 @@ def score_all(
     failures: dict[str, Failure] = {}
     errors: list[Exception] = []
     # What was scored before is not read again.
-    at = Figures(total_bytes=sum(job.num_bytes for job in missing))
+    sizes = slice_sizes(task.slices) if missing else {}
+    at = Figures(total_examples=sum(sizes.get(job.slice, 0) for job in missing))
     if missing:
         tell(len(known), len(jobs), at)
     results = hands.runner.run_tasks(
@@ -150,7 +147,7 @@ def score_all(
             failures[name] = Failure(name, _code(done.error), mask(str(done.error)))
         elif done.value is not None:
             known[job.place] = (_read(job), done.value)
-        at = _after(at, job, done)
+        at = _after(at, job, done, sizes.get(job.slice, 0))
         tell(num_found, len(jobs), at)
     _check_fault(errors if len(failures) == len(checkpoints) else ())
     return ScoreBook(
@@ -190,15 +187,15 @@ def score_one(job: ScoreJob) -> ScoreResult:
     )
 
 
-def _after(at: Figures, job: ScoreJob, done: Done[ScoreResult]) -> Figures:
+def _after(at: Figures, job: ScoreJob, done: Done[ScoreResult], num_examples: int) -> Figures:
     error = {} if done.error is None else {"code": _code(done.error)}
     log.info(
         "evaluation failed" if error else "evaluation done",
         extra={"unit": job.unit, "worker": done.worker, "seconds": round(done.seconds, 3), **error},
     )
     return Figures(
-        num_bytes=at.num_bytes + job.num_bytes,
-        total_bytes=at.total_bytes,
+        num_examples=at.num_examples + num_examples,
+        total_examples=at.total_examples,
         num_retried=at.num_retried + done.tries - 1,
         unit=job.checkpoint.name,
         seconds=done.seconds,

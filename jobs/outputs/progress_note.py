@@ -38,14 +38,17 @@ class ProgressNote:
         total: number of all units.
         num_bytes: bytes done; 0 where bytes are not counted.
         total_bytes: bytes of the whole step; 0 where bytes are not counted.
-        rate_now: bytes a second of the last 30 s; None where it is not known.
-        rate_mean: bytes a second since the step began in this driver; None where it is not known.
+        rate_now: bytes or examples a second of the last 30 s; None where it is not known.
+        rate_mean: bytes or examples a second since the step began in this driver; None where it is
+            not known.
         seconds_left: seconds until the step is done at its mean rate; None where it is not known.
         num_retried: number of tries beyond the first.
         num_workers: number of workers at work.
         workers: names of the workers at work, host/process; of a large pool the first.
         hosts: hosts of the workers at work; of a large pool the first.
         slowest: unit of this step that took longest; None where it is not known.
+        num_examples: examples done; 0 where they are not counted.
+        total_examples: examples of the whole step; 0 where they are not counted.
     """
 
     run: str
@@ -64,6 +67,8 @@ class ProgressNote:
     workers: tuple[str, ...]
     hosts: tuple[str, ...]
     slowest: SlowUnit | None
+    num_examples: int = 0
+    total_examples: int = 0
 
 
 @contextmanager
@@ -139,6 +144,8 @@ def _note(course: Course, run: str, owner: str) -> ProgressNote:
         workers=workers[:WORKERS_NAMED],
         hosts=tuple(sorted({host_of(worker) for worker in workers}))[:WORKERS_NAMED],
         slowest=course.slowest,
+        num_examples=course.figures.num_examples,
+        total_examples=course.figures.total_examples,
     )
 
 

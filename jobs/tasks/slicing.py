@@ -214,5 +214,10 @@ def read_slices(frozen: FrozenSlices) -> Slices:
     return parse_slices(content, where)
 
 
+def slice_sizes(frozen: FrozenSlices | None) -> Mapping[str, int]:
+    """Number of examples by name of the slice; {} where the slices are not frozen."""
+    return {} if frozen is None else read_slices(frozen).counts
+
+
 def _cluster_digest(cluster: str) -> str:
     return hashlib.sha256(canonical_text(cluster).encode(errors="replace")).hexdigest()[:16]

@@ -55,6 +55,16 @@ def test_one_line_tells_all_of_it():
     )
 
 
+def test_examples_are_counted_where_they_are_known():
+    pace = None
+    for now, done in ((0.0, 0), (10.0, 1), (20.0, 2)):
+        figures = Figures(num_examples=60 * done, total_examples=6000)
+        pace = go_on(pace, "evaluate", done=done, total=100, figures=figures, now=now)
+    assert describe_course(pace) == (
+        "120 of 6,000 examples, 6.0 examples/s now, 6.0 mean, 16m20s left"
+    )
+
+
 def test_another_step_and_one_that_begins_again_start_afresh():
     pace = paced([(0.0, 0, 0, ""), (10.0, 5, 500, "h/1")])
     assert go_on(pace, "verify", done=5, total=10, figures=Figures(), now=11.0).rate_mean is None
