@@ -56,6 +56,7 @@ def find_mismatches(
     for tensor in dict.fromkeys(name for table in tables.values() for name in table):
         found += _tensor_mismatches(tensor, tables, cast=cast)
     found += _vocabulary_mismatches(checkpoints, vocabularies or {})
+    found += _cutting_mismatches(checkpoints)
     found += _config_mismatches(checkpoints)
     return tuple(found)
 
@@ -102,7 +103,7 @@ def refuse_mismatches(found: Sequence[Mismatch], checkpoints: Sequence[Checkpoin
 
 def _describe_counts(found: Sequence[Mismatch], num_tensors: int) -> str:
     tensors = len({m.tensor for m in found if m.tensor})
-    tokenizers = sum(m.code == "E-VOCABULARY" for m in found)
+    tokenizers = len({m.checkpoint for m in found if m.code == "E-VOCABULARY"})
     configs = sum(m.code == "E-CONFIG" for m in found)
     parts = [
         f"{tensors} of {num_tensors} tensors" if tensors else "",
@@ -176,6 +177,31 @@ def _vocabulary_mismatches(
             )
             text = f"the tokenizer of {name} differs: {difference}"
         found.append(Mismatch(name, "E-VOCABULARY", text))
+    return found
+
+
+def _cutting_mismatches(checkpoints: Sequence[Checkpoint]) -> list[Mismatch]:
+    """Of checkpoints with one vocabulary, what makes their tokenizers cut differently.
+
+    Files of two formats say different things: what one says and another leaves open is no
+    difference.
+    """
+    groups: dict[str, list[Checkpoint]] = {}
+    for checkpoint in checkpoints:
+        groups.setdefault(checkpoint.tokenizer_digest, []).append(checkpoint)
+    found = []
+    for group in groups.values():
+        for part in sorted({part for checkpoint in group for part in checkpoint.cutting}):
+            stated = {c.name: c.cutting[part] for c in group if part in c.cutting}
+            found += [
+                Mismatch(
+                    name,
+                    "E-VOCABULARY",
+                    f"the tokenizer of {name} cuts texts differently: {part} is {value:.160}, "
+                    f"{usual}",
+                )
+                for name, value, usual in _odd_ones(stated)
+            ]
     return found
 
 

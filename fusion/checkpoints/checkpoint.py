@@ -110,6 +110,9 @@ class Checkpoint:
         tokenizer_digest: sha256 of vocabulary, merges and added tokens, of an adapter those of its
             base; "" where there are none.
         adapter: what the checkpoint changes of which base; None for a whole checkpoint.
+        cutting: what decides how the tokenizer cuts texts, by name, as JSON; what its files do not
+            say is absent.
+        special_tokens: special tokens that the settings of the tokenizer name.
     """
 
     name: str
@@ -120,6 +123,8 @@ class Checkpoint:
     config: Mapping[str, object] = field(default_factory=dict)
     tokenizer_digest: str = ""
     adapter: Adapter | None = None
+    cutting: Mapping[str, str] = field(default_factory=dict)
+    special_tokens: tuple[str, ...] = ()
 
 
 def model_tensors(checkpoint: Checkpoint) -> tuple[TensorSpec, ...]:

@@ -8,7 +8,7 @@ from fusion.checkpoints.checkpoint import Checkpoint, TensorSpec
 from fusion.errors import MismatchError
 from jobs.candidates.pinned_files import PinnedFiles
 from jobs.candidates.shards import INDEX, SINGLE, pickle_error
-from jobs.candidates.side_files import ADAPTER_CONFIG, read_config, read_vocabulary
+from jobs.candidates.side_files import ADAPTER_CONFIG, read_config, read_tokenizer
 from jobs.errors import IncompleteError
 
 ADAPTER_SHARD = "adapter_model.safetensors"
@@ -56,7 +56,7 @@ def read_adapter(files: PinnedFiles, tensors: Sequence[TensorSpec], base: Base) 
     name, whole = files.name, base.checkpoint
     settings = read_config(files.store, files.sides, name=name, file=ADAPTER_CONFIG)
     adapter = parse_adapter(settings, tensors, whole, name=name)
-    vocabulary, _ = read_vocabulary(files.store, files.sides, name=name)
+    vocabulary = read_tokenizer(files.store, files.sides, name=name).vocabulary
     if vocabulary and base.vocabulary and vocabulary != base.vocabulary:
         raise MismatchError(
             f"{name} brings a tokenizer of {len(vocabulary)} tokens that is not that of its base "
@@ -73,6 +73,8 @@ def read_adapter(files: PinnedFiles, tensors: Sequence[TensorSpec], base: Base) 
         config=whole.config,
         tokenizer_digest=whole.tokenizer_digest,
         adapter=adapter,
+        cutting=whole.cutting,
+        special_tokens=whole.special_tokens,
     )
 
 

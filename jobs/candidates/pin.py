@@ -23,7 +23,7 @@ from jobs.candidates.side_files import (
     is_quantised,
     read_config,
     read_index,
-    read_vocabulary,
+    read_tokenizer,
 )
 from jobs.candidates.skipped import settle_advice
 from jobs.errors import IncompleteError, PickleError, SourceChangedError, UnsafeNameError
@@ -150,11 +150,19 @@ def _read_pinned(
             "export it dequantised, in float16 or bfloat16",
             "E-QUANTISED",
         )
-    vocabulary, digest = read_vocabulary(store, sides, name=name)
+    tokenizer = read_tokenizer(store, sides, name=name)
     checkpoint = Checkpoint(
-        name, files.uri, tuple(shards), tuple(tensors), tuple(sides), config, digest
+        name=name,
+        uri=files.uri,
+        shards=tuple(shards),
+        tensors=tuple(tensors),
+        side_files=tuple(sides),
+        config=config,
+        tokenizer_digest=tokenizer.digest,
+        cutting=tokenizer.cutting,
+        special_tokens=tokenizer.special_tokens,
     )
-    return checkpoint, vocabulary
+    return checkpoint, tokenizer.vocabulary
 
 
 def _find_sides(store: Store, listed: Iterable[ObjectInfo]) -> list[str]:

@@ -19,6 +19,7 @@ from fusion.plans.health import HealthMode
 from fusion.plans.layout import SHARD_BYTES, plan_merge
 from fusion.plans.plan import MergePlan, MergeRequest
 from jobs.candidates.adapters import find_doubts
+from jobs.candidates.cutting import unify_cutting
 from jobs.candidates.find import find_candidates, pin_base
 from jobs.candidates.pin import pin_checkpoint
 from jobs.console.secret_texts import check_no_secrets
@@ -163,7 +164,7 @@ def _from_mergekit(text: str, name: str, folder: str) -> Wanted:
             raise RecipeError(f"{model}: {uri} is no adapter. Nothing was merged.")
         checkpoints.append(checkpoint)
     check_bases(checkpoints)
-    for line in check_sources(document, checkpoints, vocabularies):
+    for line in check_sources(document, unify_cutting(checkpoints), vocabularies):
         warn(line)
     request = mergekit_request(document, checkpoints)
     return Wanted(request, output_config(document, checkpoints, request), {}, "")

@@ -11,6 +11,7 @@ from fusion.checkpoints.checkpoint import Checkpoint, model_tensors
 from jobs.errors import ModelError
 from jobs.models.filling import fill_skeleton, make_skeleton, quiet_library
 from jobs.models.text_model import TextModel
+from jobs.models.tokenizer import load_tokenizer
 from jobs.models.unfilled import Unfilled, choose_device
 
 
@@ -21,12 +22,7 @@ def load_decoder(folder: Path, checkpoint: Checkpoint, labels: tuple[str, ...]) 
         ModelError: no tokenizer, or tensors that do not fit.
     """
     quiet_library()
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"no tokenizer that can be loaded: {str(error).splitlines()[0]}") from None
+    tokenizer = load_tokenizer(folder, checkpoint)
     skeleton = make_skeleton(transformers.GPT2LMHeadModel, folder, model_tensors(checkpoint))
     if skeleton.problems:
         raise ModelError(
