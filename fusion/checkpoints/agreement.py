@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fusion.checkpoints.checkpoint import Checkpoint, TensorSpec, model_tensors
 from fusion.checkpoints.config import describe_config
+from fusion.checkpoints.spare import find_spare
 from fusion.dtypes import FLOATS
 from fusion.errors import MismatchError
 
@@ -52,8 +53,9 @@ def find_mismatches(
     if len(checkpoints) < 2:
         return ()
     tables = {c.name: {t.name: t for t in model_tensors(c)} for c in checkpoints}
+    spare = find_spare(checkpoints)
     found: list[Mismatch] = []
-    for tensor in dict.fromkeys(name for table in tables.values() for name in table):
+    for tensor in dict.fromkeys(n for table in tables.values() for n in table if n not in spare):
         found += _tensor_mismatches(tensor, tables, cast=cast)
     found += _vocabulary_mismatches(checkpoints, vocabularies or {})
     found += _cutting_mismatches(checkpoints)

@@ -113,6 +113,7 @@ class Checkpoint:
         cutting: what decides how the tokenizer cuts texts, by name, as JSON; what its files do not
             say is absent.
         special_tokens: special tokens that the settings of the tokenizer name.
+        renamed: name on disk of each tensor, by its name here; {} where all are called as on disk.
     """
 
     name: str
@@ -125,6 +126,7 @@ class Checkpoint:
     adapter: Adapter | None = None
     cutting: Mapping[str, str] = field(default_factory=dict)
     special_tokens: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 def model_tensors(checkpoint: Checkpoint) -> tuple[TensorSpec, ...]:

@@ -69,6 +69,16 @@ def describe_config(config: Mapping[str, object]) -> dict[str, str]:
     return dict(_flatten(table))
 
 
+def is_tied(config: Mapping[str, object]) -> bool:
+    """Whether the head of a model is its embedding of tokens.
+
+    Of T5 this cannot be told from the config, and of a kind that is not in DEFAULTS only from what
+    it says.
+    """
+    known = config.get("model_type") in DEFAULTS
+    return bool(canonical_config(config).get(TIED) if known else config.get(TIED))
+
+
 def canonical_config(config: Mapping[str, object]) -> dict[str, object]:
     """A config, or one inside of it, with defaults filled in and one spelling for each thing.
 

@@ -13,7 +13,6 @@ from jobs.errors import IncompleteError
 
 ADAPTER_SHARD = "adapter_model.safetensors"
 PICKLED = "adapter_model.bin"
-UNNAMED = "an unnamed model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +83,3 @@ def describe_pins(checkpoint: Checkpoint) -> dict[str, str]:
         file.name: f"{file.pin.size} {file.pin.version or file.pin.etag}"
         for file in (*checkpoint.shards, *checkpoint.side_files)
     }
-
-
-def find_doubts(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
-    """What is odd about adapters without being wrong, for people."""
-    named: dict[str, list[str]] = {}
-    for checkpoint in checkpoints:
-        if checkpoint.adapter is not None:
-            model = str(checkpoint.adapter.settings.get("base_model_name_or_path") or UNNAMED)
-            named.setdefault(model, []).append(checkpoint.name)
-    if len(named) < 2:
-        return ()
-    listed = "; ".join(f"{model:.120} ({', '.join(names)})" for model, names in named.items())
-    return (f"the adapters say that they were trained on {len(named)} models: {listed}",)

@@ -13,13 +13,14 @@ from cluster.workers.hands import Hands
 from cluster.workers.runner import ThreadRunner
 from fusion.checkpoints.agreement import check_agree
 from fusion.checkpoints.checkpoint import Checkpoint
+from fusion.checkpoints.names import align_names
 from fusion.evidence.weights import fixed_weights, uniform_weights
 from fusion.plans.adapter_request import check_bases
 from fusion.plans.health import HealthMode
 from fusion.plans.layout import SHARD_BYTES, plan_merge
 from fusion.plans.plan import MergePlan, MergeRequest
-from jobs.candidates.adapters import find_doubts
 from jobs.candidates.cutting import unify_cutting
+from jobs.candidates.doubts import find_doubts
 from jobs.candidates.find import find_candidates, pin_base
 from jobs.candidates.pin import pin_checkpoint
 from jobs.console.secret_texts import check_no_secrets
@@ -164,7 +165,8 @@ def _from_mergekit(text: str, name: str, folder: str) -> Wanted:
             raise RecipeError(f"{model}: {uri} is no adapter. Nothing was merged.")
         checkpoints.append(checkpoint)
     check_bases(checkpoints)
-    for line in check_sources(document, unify_cutting(checkpoints), vocabularies):
+    checkpoints = [*align_names(unify_cutting(checkpoints))]
+    for line in (*check_sources(document, checkpoints, vocabularies), *find_doubts(checkpoints)):
         warn(line)
     request = mergekit_request(document, checkpoints)
     return Wanted(request, output_config(document, checkpoints, request), {}, "")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fusion.manifests.report import PublishedFigure, RunReport
-from jobs.candidates.adapters import find_doubts
+from jobs.candidates.doubts import find_doubts
 from jobs.console.show import Progress, show, show_json, warn
 from jobs.errors import OutputError, UsageError
 from jobs.exits import NOTHING_NEW

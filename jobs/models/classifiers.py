@@ -9,6 +9,7 @@ import transformers
 
 from fusion.checkpoints.checkpoint import Checkpoint, model_tensors
 from fusion.checkpoints.heads import find_head
+from fusion.checkpoints.spare import is_constant
 from jobs.errors import ModelError
 from jobs.models.filling import fill_skeleton, make_skeleton, quiet_library
 from jobs.models.text_model import TextModel
@@ -35,7 +36,8 @@ def load_huggingface(folder: Path, checkpoint: Checkpoint, labels: tuple[str, ..
     tokenizer = load_tokenizer(folder, checkpoint)
     skeleton = make_skeleton(CLASSES[kind], folder, model_tensors(checkpoint))
     problems = dict(skeleton.problems)
-    unexpected = [n for n in problems.pop("unexpected_keys", []) if "position_ids" not in n]
+    constants = {spec.name for spec in model_tensors(checkpoint) if is_constant(spec)}
+    unexpected = [n for n in problems.pop("unexpected_keys", []) if n not in constants]
     if problems or unexpected:
         raise ModelError(
             f"tensors do not fit {CLASSES[kind].__name__}: {problems}, unexpected {unexpected}",

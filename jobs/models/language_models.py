@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from fusion.checkpoints.checkpoint import Checkpoint, model_tensors
+from fusion.checkpoints.spare import is_constant
 from jobs.errors import ModelError
 from jobs.models.filling import fill_skeleton, make_skeleton, quiet_library
 from jobs.models.text_model import TextModel
@@ -24,9 +25,13 @@ def load_decoder(folder: Path, checkpoint: Checkpoint, labels: tuple[str, ...]) 
     quiet_library()
     tokenizer = load_tokenizer(folder, checkpoint)
     skeleton = make_skeleton(transformers.GPT2LMHeadModel, folder, model_tensors(checkpoint))
-    if skeleton.problems:
+    problems = dict(skeleton.problems)
+    constants = {spec.name for spec in model_tensors(checkpoint) if is_constant(spec)}
+    unexpected = [n for n in problems.pop("unexpected_keys", []) if n not in constants]
+    if problems or unexpected:
         raise ModelError(
-            f"{checkpoint.name}: tensors do not fit GPT2LMHeadModel: {dict(skeleton.problems)}"
+            f"{checkpoint.name}: tensors do not fit GPT2LMHeadModel: {problems}, unexpected "
+            f"{unexpected}"
         )
     device = choose_device()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from cluster.errors import ClusterError
 from cluster.stores.store import Store
 from fusion.checkpoints.checkpoint import Checkpoint
+from fusion.checkpoints.names import align_names
 from fusion.errors import NonFiniteError
 from jobs.candidates.find import find_places
 from jobs.candidates.pin import open_pinned
@@ -165,11 +166,12 @@ def open_candidates(plan: RunPlan) -> tuple[Checkpoint, ...]:
     if plan.base is not None:
         whole = plan.base
         base = open_pinned(whole.uri, whole.shards, whole.side_files, name=whole.name)
-    return tuple(
+    opened = [
         open_pinned(frozen.uri, frozen.shards, frozen.side_files, name=frozen.name, base=base)
         for frozen in plan.candidates
         if frozen.name not in plan.excluded
-    )
+    ]
+    return align_names(opened)
 
 
 def _take_up(run: OpenRun) -> Attempt | None:

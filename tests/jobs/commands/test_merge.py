@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from cluster.errors import UnsupportedError
 from cluster.stores.open_store import open_store
@@ -194,6 +195,40 @@ def test_documents_compare_what_changes_the_mathematics(capsys, place):
     (place / "b" / "config.json").write_text(json.dumps(config))
     status, _, err = merge(capsys, "m1.yml", "out")
     assert (status, "warning" in err, "eos_token_id is 7 in b" in err) == (0, True, True)
+
+
+def test_names_and_constants_that_trainers_leave_behind_do_not_stop_a_merge(capsys, place):
+    plain = {f"bert.{name}": tensor for name, tensor in random_tensors(1).items()}
+    other = {name: tensor + 1 for name, tensor in plain.items()}
+    wrapped = {f"_orig_mod.{name}": tensor for name, tensor in other.items()}
+    wrapped["_orig_mod.bert.embeddings.position_ids"] = torch.arange(9)[None]
+    write_checkpoint(place / "a", plain)
+    write_checkpoint(place / "b", wrapped)
+    for document, share in (("m1.yml", 0.75), ("block.yaml", 0.5)):
+        status, _, err = merge(capsys, document, f"out-{document}")
+        assert (status, err.count("6 of 6 tensors are called otherwise")) == (0, 1)
+        assert err.count("left out: bert.embeddings.position_ids (constants") == 1
+        fused = load_file(place / f"out-{document}" / "model.safetensors")
+        assert fused.keys() == plain.keys()
+        mean = plain["bert.a.weight"].double() + share
+        assert torch.allclose(fused["bert.a.weight"].double(), mean, rtol=0, atol=1e-6)
+
+
+def test_a_source_with_digests_and_other_names_is_still_checked(capsys, place):
+    wrapped = {f"module.{name}": tensor for name, tensor in random_tensors(1).items()}
+    write_checkpoint(place / "a", wrapped)
+    write_checkpoint(place / "b", wrapped)
+    (place / "b" / "vocab.txt").write_bytes((place / "a" / "vocab.txt").read_bytes())
+    assert merge(capsys, "block.yaml", "a-and-b")[0] == 0
+    shutil.rmtree(place / "b")
+    (place / "a-and-b").rename(place / "b")
+    write_checkpoint(place / "a", random_tensors(1))
+    assert merge(capsys, "m1.yml", "out")[0] == 0
+    damaged = bytearray((place / "b" / "model.safetensors").read_bytes())
+    damaged[-1] ^= 1
+    (place / "b" / "model.safetensors").write_bytes(damaged)
+    status, _, err = merge(capsys, "m1.yml", "again")
+    assert (status, "E-DIGEST" in err) == (21, True)
 
 
 # What it says.
