@@ -2,16 +2,27 @@
 
 from collections.abc import Sequence
 
-from fusion.checkpoints.checkpoint import Checkpoint, model_tensors
+from fusion.checkpoints.checkpoint import Checkpoint, LeftBehind, model_tensors
 from fusion.checkpoints.spare import CONSTANT, find_spare
 
 COPIED = "a copy of the embedding, which the config ties"
+# Files on one line; card and manifest name all.
+LISTED = 12
 UNNAMED = "an unnamed model"
 
 
 def find_doubts(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
     """What is odd about candidates without being wrong, and what of them is left out."""
     return (*_find_bases(checkpoints), *_find_names(checkpoints), *_find_left_out(checkpoints))
+
+
+def describe_left_behind(entries: Sequence[LeftBehind]) -> str:
+    """One line about the files that do not go with a model; "" where all go."""
+    if not entries:
+        return ""
+    listed = ", ".join(f"{entry.name} ({entry.reason})" for entry in entries[:LISTED])
+    more = f" and {len(entries) - LISTED} more" if len(entries) > LISTED else ""
+    return f"files that do not go with the model: {listed}{more}"
 
 
 def _find_bases(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:

@@ -12,15 +12,11 @@ from fusion.checkpoints.checkpoint import Pin, PinnedFile, TensorSpec
 from fusion.dtypes import SUB_BYTE_BITS
 from jobs.candidates.cutting import SETTINGS, TOKENIZER, describe_cutting, find_special_tokens
 from jobs.candidates.shards import INDEX
+from jobs.candidates.travel import MODULES, find_modules
 from jobs.errors import IncompleteError
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
-SIDE_FILES = re.compile(
-    r"config\.json|generation_config\.json|tokenizer[A-Za-z0-9_.-]*\.json|vocab\.(json|txt|bpe)"
-    r"|merges\.txt|special_tokens_map\.json|added_tokens\.json|[A-Za-z0-9_.-]*\.model"
-    r"|chat_template\.(json|jinja)|preprocessor_config\.json"
-)
 MAX_CONFIG_BYTES = 1 << 20
 MAX_CONFIG_DEPTH = 32
 MAX_INDEX_BYTES = 64 << 20
@@ -50,6 +46,21 @@ def read_index(
     ):
         raise IncompleteError(f"{where} has no weight_map from tensors to shards")
     return weight_map
+
+
+def read_modules(store: Store, entries: Mapping[str, ObjectInfo], *, name: str) -> tuple[str, ...]:
+    """Folders that modules.json names as parts of the model; () where there is none.
+
+    Raises:
+        IncompleteError: the file is no JSON.
+        MismatchError: the file does not name folders.
+    """
+    if MODULES not in entries:
+        return ()
+    entry, where = entries[MODULES], f"{name}/{MODULES}"
+    pinned = PinnedFile(MODULES, Pin(entry.size, entry.etag))
+    content = _read_whole(store, pinned, MAX_CONFIG_BYTES, where)
+    return find_modules(_parse_json(content, where), name=name)
 
 
 def read_config(
@@ -192,15 +203,19 @@ def _read_whole(store: Store, file: PinnedFile, limit: int, where: str) -> bytes
 
 
 def _parse_object(content: bytes, where: str) -> dict[str, Any]:
+    table = _parse_json(content, where)
+    if not isinstance(table, dict):
+        raise IncompleteError(f"{where} is not an object of JSON")
+    return table
+
+
+def _parse_json(content: bytes, where: str) -> object:
     try:
-        table = json.loads(content, object_pairs_hook=_refuse_repeats)
+        return json.loads(content, object_pairs_hook=_refuse_repeats)
     except (ValueError, RecursionError) as error:
         raise IncompleteError(
             f"{where} is not JSON: {error!s:.120}", "wait until it is written, or copy it again"
         ) from None
-    if not isinstance(table, dict):
-        raise IncompleteError(f"{where} is not an object of JSON")
-    return table
 
 
 def _refuse_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:

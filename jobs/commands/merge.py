@@ -20,7 +20,7 @@ from fusion.plans.health import HealthMode
 from fusion.plans.layout import SHARD_BYTES, plan_merge
 from fusion.plans.plan import MergePlan, MergeRequest
 from jobs.candidates.cutting import unify_cutting
-from jobs.candidates.doubts import find_doubts
+from jobs.candidates.doubts import describe_left_behind, find_doubts
 from jobs.candidates.find import find_candidates, pin_base
 from jobs.candidates.pin import pin_checkpoint
 from jobs.console.secret_texts import check_no_secrets
@@ -28,7 +28,7 @@ from jobs.console.show import Progress, note, show, show_json, warn
 from jobs.console.sizes import parse_size
 from jobs.errors import RecipeError, TooFewError
 from jobs.merge.claim import MergeOutput, claim_output, parse_output, release_output
-from jobs.merge.fuse import Dress, FusedModel, Manner, Target, fuse, request_wish
+from jobs.merge.fuse import Dress, FusedModel, Manner, Target, fuse, left_behind, request_wish
 from jobs.mergekit.document import is_mergekit, parse_mergekit
 from jobs.mergekit.flags import MergeOptions
 from jobs.mergekit.request import check_sources, mergekit_request, output_config
@@ -70,6 +70,9 @@ def run_merge(
     _start_importing()
     wanted = _read(config)
     plan = plan_merge(wanted.request, shard_bytes=options.shard_bytes or SHARD_BYTES)
+    line = describe_left_behind(left_behind(wanted.request))
+    if line:
+        warn(line)
     if wanted.rule and not as_json:
         note(f"weights  {wanted.rule}: {_listed(wanted.weights)}")
     model = None

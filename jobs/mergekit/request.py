@@ -57,7 +57,8 @@ def mergekit_request(document: MergekitDocument, checkpoints: Sequence[Checkpoin
         tensors.append(_request_tensor(document, name, present, sources, num_layers, checkpoints))
     averaged = [tensor.weights for tensor in tensors if tensor.method != COPY]
     weights = averaged[0] if averaged else (1.0,) * len(checkpoints)
-    return MergeRequest(places, tuple(tensors), weights, method=document.method)
+    donor = document.models.index(document.base_model) if document.base_model else 0
+    return MergeRequest(places, tuple(tensors), weights, method=document.method, donor=donor)
 
 
 def check_sources(
@@ -89,8 +90,7 @@ def output_config(
     document: MergekitDocument, checkpoints: Sequence[Checkpoint], request: MergeRequest
 ) -> dict[str, object]:
     """config.json of the output: that of the base (else of the first), with what was written."""
-    index = document.models.index(document.base_model) if document.base_model else 0
-    table = dict(checkpoints[index].config)
+    table = dict(checkpoints[request.donor].config)
     names = {tensor.name for tensor in request.tensors}
     kind = str(table.get("model_type"))
     if HEAD in names and (table.get(TIED) if kind in EMBEDDINGS else is_tied(table)):

@@ -231,6 +231,46 @@ def test_a_source_with_digests_and_other_names_is_still_checked(capsys, place):
     assert (status, "E-DIGEST" in err) == (21, True)
 
 
+def test_all_files_of_the_donor_go_with_the_model_or_are_named(capsys, place):
+    table = [{"idx": 0, "path": ""}, {"idx": 1, "path": "1_Pooling"}]
+    for name in "ab":
+        (place / name / "1_Pooling").mkdir()
+        (place / name / "1_Pooling" / "config.json").write_text(json.dumps({"of": name}))
+        (place / name / "modules.json").write_text(json.dumps(table))
+        (place / name / "training_args.bin").write_bytes(b"x")
+        (place / name / "checkpoint-5").mkdir()
+        (place / name / "checkpoint-5" / "model.safetensors").write_bytes(b"x")
+    status, _, err = merge(capsys, "m1.yml", "out")
+    assert status == 0
+    expected = "checkpoint-5/ (a folder of its own), training_args.bin (state of the training)"
+    assert err.count(f"files that do not go with the model: {expected}") == 1
+    assert json.loads((place / "out" / "1_Pooling" / "config.json").read_text()) == {"of": "a"}
+    assert manifest(place).notes == (
+        "checkpoint-5/: a folder of its own",
+        "training_args.bin: state of the training",
+    )
+    card = (place / "out" / "README.md").read_text()
+    assert "- training_args.bin: state of the training" in card
+    merge(capsys, "m1.yml", "bare", "--no-copy-tokenizer")
+    assert (place / "bare" / "1_Pooling" / "config.json").exists()
+    assert not (place / "bare" / "vocab.txt").exists()
+
+
+@pytest.mark.parametrize(("donor", "named"), [("b", "base_model: b\n"), ("a", "")])
+def test_one_checkpoint_gives_config_template_and_tokenizer(capsys, place, donor, named):
+    (place / "m1.yml").write_text(DOCUMENT + named)
+    for name in "ab":
+        config = {"model_type": "test", "_name_or_path": name}
+        (place / name / "config.json").write_text(json.dumps(config))
+        for file in ("generation_config.json", "tokenizer_config.json"):
+            (place / name / file).write_text(json.dumps({"_name_or_path": name}))
+        (place / name / "chat_template.jinja").write_text(name)
+    assert merge(capsys, "m1.yml", "out")[0] == 0
+    for file in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        assert json.loads((place / "out" / file).read_text())["_name_or_path"] == donor
+    assert (place / "out" / "chat_template.jinja").read_text() == donor
+
+
 # What it says.
 
 
