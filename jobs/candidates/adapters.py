@@ -8,12 +8,11 @@ from fusion.checkpoints.checkpoint import Checkpoint, TensorSpec
 from fusion.errors import MismatchError
 from jobs.candidates.pinned_files import PinnedFiles
 from jobs.candidates.shards import INDEX, SINGLE, pickle_error
-from jobs.candidates.side_files import ADAPTER_CONFIG, read_config, read_vocabulary
+from jobs.candidates.side_files import ADAPTER_CONFIG, read_config, read_tokenizer
 from jobs.errors import IncompleteError
 
 ADAPTER_SHARD = "adapter_model.safetensors"
 PICKLED = "adapter_model.bin"
-UNNAMED = "an unnamed model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def read_adapter(files: PinnedFiles, tensors: Sequence[TensorSpec], base: Base) 
     name, whole = files.name, base.checkpoint
     settings = read_config(files.store, files.sides, name=name, file=ADAPTER_CONFIG)
     adapter = parse_adapter(settings, tensors, whole, name=name)
-    vocabulary, _ = read_vocabulary(files.store, files.sides, name=name)
+    vocabulary = read_tokenizer(files.store, files.sides, name=name).vocabulary
     if vocabulary and base.vocabulary and vocabulary != base.vocabulary:
         raise MismatchError(
             f"{name} brings a tokenizer of {len(vocabulary)} tokens that is not that of its base "
@@ -73,6 +72,8 @@ def read_adapter(files: PinnedFiles, tensors: Sequence[TensorSpec], base: Base) 
         config=whole.config,
         tokenizer_digest=whole.tokenizer_digest,
         adapter=adapter,
+        cutting=whole.cutting,
+        special_tokens=whole.special_tokens,
     )
 
 
@@ -82,16 +83,3 @@ def describe_pins(checkpoint: Checkpoint) -> dict[str, str]:
         file.name: f"{file.pin.size} {file.pin.version or file.pin.etag}"
         for file in (*checkpoint.shards, *checkpoint.side_files)
     }
-
-
-def find_doubts(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
-    """What is odd about adapters without being wrong, for people."""
-    named: dict[str, list[str]] = {}
-    for checkpoint in checkpoints:
-        if checkpoint.adapter is not None:
-            model = str(checkpoint.adapter.settings.get("base_model_name_or_path") or UNNAMED)
-            named.setdefault(model, []).append(checkpoint.name)
-    if len(named) < 2:
-        return ()
-    listed = "; ".join(f"{model:.120} ({', '.join(names)})" for model, names in named.items())
-    return (f"the adapters say that they were trained on {len(named)} models: {listed}",)

@@ -9,8 +9,10 @@ from typing import Literal
 from cluster.errors import NotFoundError
 from fusion.checkpoints.agreement import find_mismatches
 from fusion.checkpoints.checkpoint import Checkpoint
+from fusion.checkpoints.names import align_names
 from fusion.errors import MismatchError
 from jobs.candidates.adapters import Base
+from jobs.candidates.cutting import unify_cutting
 from jobs.candidates.patterns import expand_pattern, short_names
 from jobs.candidates.pin import REFUSING, SKIPPING, THREADS, Pinned, Refusal, pin_checkpoint
 from jobs.candidates.skipped import Skipped
@@ -91,7 +93,8 @@ def find_candidates(
     if refused:
         raise _join_refusals(refused)
     pinned = whole.checkpoint if whole is not None else None
-    return Found(tuple(candidates), tuple(skipped), vocabularies, pinned)
+    aligned = align_names(unify_cutting(candidates))
+    return Found(aligned, tuple(skipped), vocabularies, pinned)
 
 
 def pin_base(place: str) -> Base:

@@ -1,6 +1,7 @@
 """Find candidates, pin their bytes, read their headers: all that is known without a tensor."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from cluster.errors import NotFoundError, PreconditionError
 from cluster.stores.open_store import open_store
@@ -19,13 +20,14 @@ from jobs.candidates.shards import (
 )
 from jobs.candidates.side_files import (
     ADAPTER_CONFIG,
-    SIDE_FILES,
     is_quantised,
     read_config,
     read_index,
-    read_vocabulary,
+    read_modules,
+    read_tokenizer,
 )
 from jobs.candidates.skipped import settle_advice
+from jobs.candidates.travel import refuse_lost, sort_files
 from jobs.errors import IncompleteError, PickleError, SourceChangedError, UnsafeNameError
 
 # These make a candidate unusable tonight; the others are refusals, which stop the run.
@@ -109,28 +111,37 @@ def check_pins(uri: str, files: Sequence[PinnedFile]) -> None:
 def _pin_files(
     store: Store, uri: str, name: str, settle_seconds: float, now: float, base: Base | None
 ) -> tuple[Checkpoint, Mapping[str, int]]:
-    listed = {entry.key: entry for entry in store.list() if "/" not in entry.key}
+    every = list(store.list())
+    listed = {entry.key: entry for entry in every if "/" not in entry.key}
     if not listed:
         raise IncompleteError(f"{name}: nothing is in {uri}", "check the path")
     index = read_index(store, listed, name=name)
-    sides = _find_sides(store, listed.values())
-    if base is not None and is_adapter(listed):
+    adapts = base is not None and is_adapter(listed)
+    if adapts:
         shards = find_adapter_shards(listed, name=name)
-        sides.append(ADAPTER_CONFIG)
     else:
         shards = find_shards(listed, index, name=name)
+    belongings = sort_files(
+        every, shards, modules=read_modules(store, listed, name=name), is_adapter=adapts
+    )
     _check_settled(listed.values(), settle_seconds, now, name)
     if not shards:
         pickle = find_pickle(store, listed.values())
         if pickle is not None:
             raise pickle_error(name, pickle)
         raise IncompleteError(f"{name} has no .safetensors file", "wait until it is written")
+    refuse_lost(belongings.lost, name=name)
+    sides = _without_pickles(store, listed, belongings.side_files)
+    sides += [ADAPTER_CONFIG] * adapts
     entries = {key: store.head(key) for key in (*shards, *sides)}
     _check_settled(entries.values(), settle_seconds, now, name)
     pins = {key: Pin(entry.size, entry.etag, entry.version) for key, entry in entries.items()}
     files = tuple(PinnedFile(shard, pins[shard]) for shard in shards)
     pinned = tuple(PinnedFile(key, pin) for key, pin in pins.items() if key not in shards)
-    return _read_pinned(PinnedFiles(store, uri, name, files, pinned), base, index=index)
+    found, vocabulary = _read_pinned(
+        PinnedFiles(store, uri, name, files, pinned), base, index=index
+    )
+    return replace(found, left_behind=belongings.left_behind), vocabulary
 
 
 def _read_pinned(
@@ -150,22 +161,29 @@ def _read_pinned(
             "export it dequantised, in float16 or bfloat16",
             "E-QUANTISED",
         )
-    vocabulary, digest = read_vocabulary(store, sides, name=name)
+    tokenizer = read_tokenizer(store, sides, name=name)
     checkpoint = Checkpoint(
-        name, files.uri, tuple(shards), tuple(tensors), tuple(sides), config, digest
+        name=name,
+        uri=files.uri,
+        shards=tuple(shards),
+        tensors=tuple(tensors),
+        side_files=tuple(sides),
+        config=config,
+        tokenizer_digest=tokenizer.digest,
+        cutting=tokenizer.cutting,
+        special_tokens=tokenizer.special_tokens,
     )
-    return checkpoint, vocabulary
+    return checkpoint, tokenizer.vocabulary
 
 
-def _find_sides(store: Store, listed: Iterable[ObjectInfo]) -> list[str]:
-    """Names of side files, sorted. A .model file that is a pickle is none of them."""
-    files = sorted(
-        (entry for entry in listed if SIDE_FILES.fullmatch(entry.key)), key=lambda entry: entry.key
-    )
+def _without_pickles(
+    store: Store, listed: Mapping[str, ObjectInfo], sides: Sequence[str]
+) -> list[str]:
+    """Side files but those that are called like a sentencepiece model and are a pickle."""
     return [
-        entry.key
-        for entry in files
-        if not entry.key.endswith(".model") or find_pickle(store, [entry]) is None
+        key
+        for key in sides
+        if not (key.endswith(".model") and key in listed and find_pickle(store, [listed[key]]))
     ]
 
 

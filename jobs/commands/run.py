@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fusion.manifests.report import PublishedFigure, RunReport
-from jobs.candidates.adapters import find_doubts
+from jobs.candidates.doubts import describe_left_behind, find_doubts
 from jobs.console.show import Progress, show, show_json, show_under, warn
 from jobs.errors import OutputError, UsageError
 from jobs.exits import NOTHING_NEW
@@ -171,8 +171,11 @@ def _show_cost(recipe: Recipe, prepared: Prepared, cost: RunCost) -> None:
         f"{format_seconds(cost.merge_seconds)} to merge; a faster or slower machine changes that"
     )
     show(f"  plan id    {cost.plan[:12]} with equal weights")
-    for line in find_doubts(prepared.candidates):
-        warn(line)
+    first = prepared.candidates[0]
+    donor = first if first.adapter is None else first.adapter.base
+    for line in (*find_doubts(prepared.candidates), describe_left_behind(donor.left_behind)):
+        if line:
+            warn(line)
     for candidate in prepared.candidates:
         show(f"  use        {candidate.name}")
     for entry in prepared.skipped:

@@ -21,6 +21,8 @@ def side_files(checkpoint: Checkpoint) -> Iterator[Path]:
     source = checkpoint if checkpoint.adapter is None else checkpoint.adapter.base
     with tempfile.TemporaryDirectory(prefix="metafuse-") as folder:
         for name, content in read_side_files(source).items():
-            with (Path(folder) / name).open("xb") as stream:
+            place = Path(folder) / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with place.open("xb") as stream:
                 stream.write(content)
         yield Path(folder)

@@ -20,6 +20,7 @@ from fusion.scores.contract import Head, TaskSpec
 from jobs.candidates.find import Found, drop_mismatched, find_candidates
 from jobs.candidates.heads import check_head
 from jobs.candidates.skipped import Skipped, settle_advice
+from jobs.candidates.tokenizers import check_tokenizer
 from jobs.errors import IncompleteError, MemoryNeedError, ModelError, RecipeError, TooFewError
 from jobs.evaluate.needs import DataSize, estimate_tokens, evaluation_memory, measure_data
 from jobs.recipes.blocks import Select
@@ -67,7 +68,7 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
         MismatchError: the candidates cannot be averaged.
         TooFewError: there are fewer usable candidates than `min_candidates`.
         MemoryNeedError: a candidate does not fit into `resources.evaluate.memory`.
-        ModelError: a candidate is not a model for such a task.
+        ModelError: a candidate is not a model for such a task, or lacks its tokenizer.
         DataError: there is no evaluation data, or its truths mean nothing to the models.
         WeightError: the fixed weights do not fit the candidates.
     """
@@ -76,6 +77,8 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
     task = make_task(recipe)
     examples = load_examples(task)
     check_data(found.candidates, task, examples)
+    for candidate in found.candidates:
+        check_tokenizer(candidate, found.vocabularies[candidate.name])
     check_merge(found.candidates, recipe)
     data = size_of(examples, task)
     check_memory(found.candidates, recipe.resources.evaluate.memory_bytes, data=data)
