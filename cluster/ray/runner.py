@@ -4,15 +4,19 @@ Ray carries orders and small answers, never tensors. It can hang for minutes whe
 silent, so tasks and pool have heartbeats and retries of their own.
 """
 
+import inspect
 import logging
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Any call after Ray has ended would start another one, with a dashboard, which nobody ends.
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 # A connection that went silent is noticed after 20 s; by Ray's defaults it takes 7 minutes.
 os.environ.setdefault("RAY_grpc_client_keepalive_time_ms", "10000")
 os.environ.setdefault("RAY_grpc_client_keepalive_timeout_ms", "10000")
@@ -43,6 +47,7 @@ class RayRunner:
             RunnerError: the cluster does not answer.
         """
         self._patience = patience
+        self._open: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
         self._is_ours = not ray.is_initialized()
         if self._is_ours:
             self._join(address)
@@ -89,13 +94,10 @@ class RayRunner:
         resources: Resources,
         workers: int,
     ) -> Generator[Done[Result], None, None]:
-        if not items:
-            return
-        _check_feasible(resources)
         results = ray_tasks.run_tasks(
             function, items, resources=resources, workers=workers, patience=self._patience
         )
-        yield from self._metrics.counted(results)
+        return self._kept(self._run(results, items, resources))
 
     def run_pool(
         self,
@@ -106,9 +108,6 @@ class RayRunner:
         resources: Resources,
         workers: int,
     ) -> Generator[Done[Result], None, None]:
-        if not items:
-            return
-        _check_feasible(resources)
         results = ray_pool.run_pool(
             make_worker,
             items,
@@ -117,9 +116,29 @@ class RayRunner:
             patience=self._patience,
             on_lost=self._metrics.count_lost_worker,
         )
-        yield from self._metrics.counted(results)
+        return self._kept(self._run(results, items, resources))
+
+    def _run(
+        self,
+        results: Generator[Done[Result], None, None],
+        items: Sequence[Any],
+        resources: Resources,
+    ) -> Generator[Done[Result], None, None]:
+        if items:
+            _check_feasible(resources)
+            yield from self._metrics.counted(results)
+
+    def _kept(
+        self, results: Generator[Done[Result], None, None]
+    ) -> Generator[Done[Result], None, None]:
+        self._open.add(results)
+        return results
 
     def close(self) -> None:
+        # An error on its way up keeps alive what its callers iterate over.
+        for results in list(self._open):
+            if inspect.getgeneratorstate(results) != inspect.GEN_RUNNING:
+                results.close()
         if self._is_ours and ray.is_initialized():
             ray.shutdown()
 

@@ -1,5 +1,6 @@
 """Score checkpoints on slices: one task each, one row an example, cached by pin and task."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -140,18 +141,19 @@ def score_all(
     results = hands.runner.run_tasks(
         score_one, missing, resources=hands.resources, workers=hands.workers
     )
-    for num_found, done in enumerate(results, len(known) + 1):
-        job = missing[done.index]
-        name = job.checkpoint.name
-        if isinstance(done.error, SourceChangedError):
-            raise done.error
-        if done.error is not None:
-            errors.append(done.error)
-            failures[name] = Failure(name, _code(done.error), mask(str(done.error)))
-        elif done.value is not None:
-            known[job.place] = (_read(job), done.value)
-        at = _after(at, job, done)
-        tell(num_found, len(jobs), at)
+    with contextlib.closing(results):
+        for num_found, done in enumerate(results, len(known) + 1):
+            job = missing[done.index]
+            name = job.checkpoint.name
+            if isinstance(done.error, SourceChangedError):
+                raise done.error
+            if done.error is not None:
+                errors.append(done.error)
+                failures[name] = Failure(name, _code(done.error), mask(str(done.error)))
+            elif done.value is not None:
+                known[job.place] = (_read(job), done.value)
+            at = _after(at, job, done)
+            tell(num_found, len(jobs), at)
     _check_fault(errors if len(failures) == len(checkpoints) else ())
     return ScoreBook(
         records={place: records for place, (records, _) in known.items()},
