@@ -15,6 +15,8 @@ ClusterError
 │   └── DigestError       E-DIGEST        bytes arrived other than they were sent
 ├── UnsupportedError      E-UNSUPPORTED   a kind of store or an operation that is not offered
 └── RunnerError           E-CLUSTER       workers or Ray failed
+    ├── ClusterAwayError  E-CLUSTER       the cluster does not answer at the moment
+    └── ImportsError      E-CLUSTER       a host lacks the code that it is to run
 """
 
 from typing import ClassVar
@@ -124,3 +126,7 @@ class RunnerError(ClusterError):
 
 class ClusterAwayError(RunnerError):
     """The cluster does not answer at the moment; asking again may help."""
+
+
+class ImportsError(RunnerError):
+    """A worker cannot import the code that it is to run: a fault of its host."""

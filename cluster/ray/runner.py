@@ -28,6 +28,7 @@ from cluster.errors import RunnerError
 from cluster.ray import pool as ray_pool
 from cluster.ray import tasks as ray_tasks
 from cluster.ray.address import check_reachable, close_token_file
+from cluster.ray.imports import keep_ours
 from cluster.ray.metrics import Metrics
 from cluster.workers.patience import PATIENCE, Patience
 from cluster.workers.runner import Done, Item, Resources, Result
@@ -60,6 +61,8 @@ class RayRunner:
             "logging_level": "error",
             "configure_logging": False,
         }
+        if environment := keep_ours():
+            common["runtime_env"] = environment
         on_terminate = signal.getsignal(signal.SIGTERM)
         try:
             if address is None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, FullError, ImportsError, ThrottledError, UnreachableError
 from cluster.stores.open_store import open_store
 from cluster.workers.hands import Hands
 from cluster.workers.process_memory import peak_bytes
@@ -22,6 +22,7 @@ from jobs.evaluate.record_files import load_records, score_key
 from jobs.tasks.contract import EvaluationTask
 
 log = logging.getLogger(__name__)
+NOBODYS_FAULT = (SourceChangedError, UnreachableError, ThrottledError, FullError, ImportsError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,8 @@ def score_all(
         DataError: the data is wrong for all checkpoints.
         RecipeError: no worker can import the kind of task.
         SourceChangedError: a checkpoint or the data is no longer what was pinned.
-        ClusterError: all evaluations failed, none by the fault of its checkpoint.
+        ClusterError: storage or hosts failed, or all evaluations did and none by the fault of its
+            checkpoint.
     """
     jobs = [ScoreJob(c, name, task, cache, current_log()) for c in checkpoints for name in slices]
     known = {job.place: found for job in jobs if (found := _load(job)) is not None}
@@ -144,12 +146,10 @@ def score_all(
     with contextlib.closing(results):
         for num_found, done in enumerate(results, len(known) + 1):
             job = missing[done.index]
-            name = job.checkpoint.name
-            if isinstance(done.error, SourceChangedError):
-                raise done.error
             if done.error is not None:
+                _check_machines(done.error, done.worker)
                 errors.append(done.error)
-                failures[name] = Failure(name, _code(done.error), mask(str(done.error)))
+                failures[job.checkpoint.name] = _failure(job, done.error)
             elif done.value is not None:
                 known[job.place] = (_read(job), done.value)
             at = _after(at, job, done)
@@ -160,6 +160,25 @@ def score_all(
         results={place: result for place, (_, result) in known.items()},
         failures=tuple(failures.values()),
     )
+
+
+def _check_machines(error: Exception, worker: str) -> None:
+    """Raise what is no candidate's fault, and would meet the next one as well.
+
+    Raises:
+        SourceChangedError, ClusterError: the error, or what stands for it.
+    """
+    if isinstance(error, NOBODYS_FAULT):
+        raise error
+    if isinstance(error, ModuleNotFoundError):
+        raise ImportsError(
+            f"{worker} cannot evaluate: {error}; no candidate is to blame",
+            "every host needs the same metafuse and its libraries; the same command continues",
+        )
+
+
+def _failure(job: ScoreJob, error: Exception) -> Failure:
+    return Failure(job.checkpoint.name, _code(error), mask(str(error)))
 
 
 def _check_fault(errors: Sequence[Exception]) -> None:
