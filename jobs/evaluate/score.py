@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from cluster.errors import ClusterError, FullError, ImportsError, ThrottledError, UnreachableError
 from cluster.stores.open_store import open_store
+from cluster.stores.outage import waited_out
 from cluster.workers.hands import Hands
+from cluster.workers.patience import PATIENCE
 from cluster.workers.process_memory import peak_bytes
 from cluster.workers.runner import Done
 from fusion.checkpoints.checkpoint import Checkpoint, checkpoint_digest
@@ -188,14 +190,17 @@ def _check_fault(errors: Sequence[Exception]) -> None:
 
 
 def score_one(job: ScoreJob) -> ScoreResult:
-    """Load, predict, record. Runs on a worker."""
+    """Load, predict, record. Runs on a worker. A store that is away for a minute is waited for."""
     from jobs.evaluate.worker import score_checkpoint
 
     if job.log.is_json:
         open_log(job.log)
     started = time.monotonic()
-    health, num_truncated = score_checkpoint(
-        job.checkpoint, job.slice, job.task, cache=job.cache, key=job.key, started=started
+    health, num_truncated = waited_out(
+        lambda: score_checkpoint(
+            job.checkpoint, job.slice, job.task, cache=job.cache, key=job.key, started=started
+        ),
+        PATIENCE.outage_pause,
     )
     seconds = time.monotonic() - started
     log.info("evaluation written", extra={"unit": job.unit, "seconds": round(seconds, 3)})

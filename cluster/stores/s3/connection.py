@@ -17,6 +17,7 @@ from botocore.exceptions import (
 from cluster.errors import UnsupportedError
 from cluster.stores.s3.checks import Learned
 from cluster.stores.s3.options import S3Options
+from cluster.stores.s3.outage import make_waiter
 from cluster.stores.s3.pace import Pace
 from cluster.stores.store import ObjectInfo, PartCheck
 
@@ -94,6 +95,7 @@ def open_connection(
     if options.requester_pays:
         client.meta.events.register("before-parameter-build.s3", offer_payment)
     learned = LEARNED.setdefault((process, client.meta.endpoint_url), Learned())
+    client.meta.events.register("needs-retry.s3", make_waiter(learned, options.outage_seconds))
     if options.checksum != "auto" or _is_aws(client):
         # AWS documents that it verifies CRC64NVME; only others are tried out.
         learned.part_check = "md5" if options.checksum == "md5" else "crc64nvme"

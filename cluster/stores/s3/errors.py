@@ -71,12 +71,13 @@ def _translate(error: Exception, where: str) -> ClusterError:
 
 
 LOOK_AT_THE_NETWORK = "check the network and the endpoint, then run the same command again"
+AWAY = frozenset({
+    "EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError", "ReadTimeoutError",
+    "InternalError", "InternalServerError", "500", "502", "504",
+})  # fmt: skip
 KINDS: tuple[tuple[frozenset[str], Callable[[str, str], ClusterError]], ...] = (
     (
-        frozenset({
-            "EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError",
-            "ReadTimeoutError", "InternalError", "InternalServerError", "500", "502", "504",
-        }),
+        AWAY,
         lambda where, code: AwayError(f"{where}: {code}", LOOK_AT_THE_NETWORK),
     ),
     (

@@ -6,6 +6,7 @@ its offset, under the same pin). A failed precondition is never retried.
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -124,7 +125,8 @@ class S3Store:
         self, key: str, /, *, if_match: str | None = None, version: str | None = None
     ) -> bytes:
         address, condition = self.address(key), condition_of(if_match, version)
-        for _ in range(BODY_TRIES):
+        for tries in range(BODY_TRIES):
+            _pause(tries)
             with self.asking(key) as client:
                 # Where the store keeps a checksum of the object, botocore compares it.
                 answer = client.get_object(**address, **condition, ChecksumMode="ENABLED")
@@ -149,14 +151,16 @@ class S3Store:
         version: str | None = None,
     ) -> None:
         address, condition = self.address(key), condition_of(if_match, version)
-        done = tries = 0
+        done = breaks = 0
         while done < len(buffer):
+            # Every whole MiB that has come pays for one break.
+            tries = max(0, breaks - (done >> 20))
             if tries == BODY_TRIES:
                 raise UnreachableError(
                     f"{self.uri}/{key}: bytes {start} to {start + len(buffer)} broke off "
-                    f"{BODY_TRIES} times, {done} arrived"
+                    f"{breaks} times, {done} arrived"
                 )
-            before = done
+            _pause(tries)
             span = f"bytes={start + done}-{start + len(buffer) - 1}"
             with self.asking(key) as client:
                 answer = client.get_object(**address, Range=span, **condition)
@@ -164,7 +168,7 @@ class S3Store:
                     check_span(f"{self.uri}/{key}", answer, start + done)
                     check_pin(f"{self.uri}/{key}", answer, condition)
                     done += _pour(body, buffer[done:])
-            tries = tries + 1 if done == before else 1
+            breaks += done < len(buffer)
 
     def open_reader(
         self, key: str, /, *, if_match: str | None = None, version: str | None = None
@@ -255,6 +259,12 @@ class S3Store:
             return bare(self.head(key).etag) == bare(etag)
         except NotFoundError:
             return False
+
+
+def _pause(tries: int) -> None:
+    """Wait after so many broken bodies: 0.1 s, then twice as long each time."""
+    if tries:
+        time.sleep(0.05 * 2**tries)
 
 
 def _pour(body: Any, buffer: memoryview) -> int:
