@@ -4,6 +4,7 @@ ClusterError
 ├── NotFoundError         E-NOT-FOUND     no such object
 ├── MissingPlaceError     E-NO-PLACE      no such bucket or folder
 ├── AccessError           E-ACCESS        rights or credentials
+│   └── ArchivedError     E-ACCESS        an object in an archive, which must be restored first
 ├── RegionError           E-REGION        the bucket lives elsewhere
 ├── PreconditionError     E-PRECONDITION  If-Match or If-None-Match did not hold
 │   └── ConflictError     E-PRECONDITION  another write of the same key is under way
@@ -55,6 +56,10 @@ class AccessError(ClusterError, PermissionError):
     """Refused: credentials missing, wrong or expired, or rights that do not suffice."""
 
     code = "E-ACCESS"
+
+
+class ArchivedError(AccessError):
+    """The object is in an archive, from which nothing is read before it is restored."""
 
 
 class RegionError(ClusterError):

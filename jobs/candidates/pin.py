@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from cluster.errors import NotFoundError, PreconditionError
+from cluster.errors import ArchivedError, NotFoundError, PreconditionError
 from cluster.stores.open_store import open_store
 from cluster.stores.store import ObjectInfo, Store
 from fusion.checkpoints.checkpoint import Checkpoint, Pin, PinnedFile, TensorSpec
@@ -59,6 +59,8 @@ def pin_checkpoint(
     store = open_store(uri)
     try:
         return _pin_files(store, uri, name, settle_seconds, now, base)
+    except ArchivedError as error:
+        raise IncompleteError(f"{name}: {error}; restore it", error.hint) from None
     except (NotFoundError, PreconditionError) as error:
         raise IncompleteError(
             f"{name} changed while it was being read: {error}", "run the same command again"

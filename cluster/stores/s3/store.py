@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from botocore.exceptions import (
+    ClientError,
     FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
@@ -30,7 +31,7 @@ from cluster.stores.parts import PinnedReader
 from cluster.stores.s3.answers import check_pin, check_span, condition_of, version_of, whole_crc
 from cluster.stores.s3.checks import bare, checksum_of, find_part_check
 from cluster.stores.s3.connection import Connection, open_connection
-from cluster.stores.s3.errors import translated
+from cluster.stores.s3.errors import error_code, translated
 from cluster.stores.s3.options import read_options
 from cluster.stores.s3.upload import S3Upload
 from cluster.stores.store import ObjectInfo, PartCheck, UploadInfo
@@ -59,6 +60,11 @@ class S3Store:
         self._prefix = prefix + "/" if prefix else ""
         if not self._bucket:
             raise UnsupportedError(f"{uri} names no bucket", "write s3://BUCKET/PREFIX")
+        if self._bucket.startswith("arn:"):
+            raise UnsupportedError(
+                f"{uri} names its bucket by an ARN, which is not read; nothing was read",
+                "write s3://BUCKET/PREFIX; an access point has an alias that stands for the bucket",
+            )
 
     @property
     def connection(self) -> Connection:
@@ -88,11 +94,15 @@ class S3Store:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
 
     def head(self, key: str, /, *, version: str | None = None) -> ObjectInfo:
-        address = self.address(key)
+        address, condition = self.address(key), condition_of(None, version)
         with self.asking(key) as client:
-            answer = client.head_object(
-                **address, **condition_of(None, version), ChecksumMode="ENABLED"
-            )
+            try:
+                answer = client.head_object(**address, **condition, ChecksumMode="ENABLED")
+            except ClientError as error:
+                if error_code(error) == "400":
+                    # An answer to HEAD has no body, so only a GET tells what is wrong.
+                    client.get_object(**address, **condition, Range="bytes=0-0")["Body"].close()
+                raise
         return ObjectInfo(
             key,
             answer["ContentLength"],
@@ -250,6 +260,8 @@ class S3Store:
             with self.asking(key) as client:
                 answer = client.put_object(**address, Body=data, **checksum, **condition)
         except NotFoundError:
+            if not condition:
+                raise
             # Some servers answer 404 to If-Match on a key that is not there, others 412.
             raise PreconditionError(f"{self.uri}/{key} does not exist") from None
         return ObjectInfo(key, len(data), answer["ETag"], version_of(answer), 0.0)
