@@ -22,14 +22,14 @@ os.environ.setdefault("RAY_grpc_client_keepalive_time_ms", "10000")
 os.environ.setdefault("RAY_grpc_client_keepalive_timeout_ms", "10000")
 
 import ray
-from ray.exceptions import RayError
 
-from cluster.errors import RunnerError
+from cluster.errors import ClusterError, RunnerError, first_line
 from cluster.ray import pool as ray_pool
 from cluster.ray import tasks as ray_tasks
 from cluster.ray.address import check_reachable, close_token_file
 from cluster.ray.imports import keep_ours
 from cluster.ray.metrics import Metrics
+from cluster.ray.places import find_ray_folder, make_token
 from cluster.workers.patience import PATIENCE, Patience
 from cluster.workers.runner import Done, Item, Resources, Result
 
@@ -68,22 +68,23 @@ class RayRunner:
             if address is None:
                 # Token authentication is what we want here; Ray warns that it is on.
                 logging.getLogger(AUTHENTICATION_LOGGER).setLevel(logging.ERROR)
+                make_token()
                 # Never a bare ray.init(): it joins whatever Ray runs on the machine.
                 ray.init(
                     address="local",
                     include_dashboard=False,
                     object_store_memory=OBJECT_STORE_BYTES,
+                    _temp_dir=find_ray_folder(),
                     **common,
                 )
                 close_token_file()
             else:
                 check_reachable(address)
                 ray.init(address=address, **common)
-        except (ConnectionError, RuntimeError, RayError, ValueError) as error:
-            raise RunnerError(
-                f"Ray at {address or 'this machine'} does not answer: {str(error).splitlines()[0]}",
-                "check --address and RAY_AUTH_TOKEN_PATH, then run the same command again",
-            ) from None
+        except ClusterError:
+            raise
+        except Exception as error:  # noqa: BLE001  # Ray raises what it likes, also a bare one
+            raise _describe_failure(address, error) from None
         if threading.current_thread() is threading.main_thread():
             # Ray ends the process on SIGTERM with a status of its own.
             signal.signal(signal.SIGTERM, on_terminate)
@@ -144,6 +145,19 @@ class RayRunner:
                 results.close()
         if self._is_ours and ray.is_initialized():
             ray.shutdown()
+
+
+def _describe_failure(address: str | None, error: Exception) -> RunnerError:
+    if address is not None:
+        return RunnerError(
+            f"Ray at {address} does not answer: {first_line(error)}",
+            "check --address and RAY_AUTH_TOKEN_PATH, then run the same command again",
+        )
+    return RunnerError(
+        f"Ray did not start on this machine: {first_line(error)}. Nothing was evaluated",
+        "its logs are in session_latest/logs of its folder (RAY_TMPDIR, else /tmp/ray); memory, disk "
+        "and process limits are the usual causes; the same command continues",
+    )
 
 
 def _check_feasible(resources: Resources) -> None:
