@@ -155,8 +155,8 @@ def _describe_failure(address: str | None, error: Exception) -> RunnerError:
         )
     return RunnerError(
         f"Ray did not start on this machine: {first_line(error)}. Nothing was evaluated",
-        "its logs are in session_latest/logs of its folder (RAY_TMPDIR, else /tmp/ray); memory, disk "
-        "and process limits are the usual causes; the same command continues",
+        "its logs are in session_latest/logs of its folder (RAY_TMPDIR, else /tmp/ray); memory, "
+        "disk and process limits are the usual causes; the same command continues",
     )
 
 

@@ -6,6 +6,7 @@ from cluster.errors import ArchivedError, NotFoundError, PreconditionError
 from cluster.stores.open_store import open_store
 from cluster.stores.store import ObjectInfo, Store
 from fusion.checkpoints.checkpoint import Checkpoint, Pin, PinnedFile, TensorSpec
+from fusion.dtypes import TORCH_NAMES
 from fusion.errors import HeaderError, MismatchError, TruncatedError
 from jobs.candidates.adapters import Base, find_adapter_shards, is_adapter, read_adapter
 from jobs.candidates.changes import AGAIN, changes_error, describe_change, find_pin
@@ -152,11 +153,28 @@ def _read_pinned(
             "export it dequantised, in float16 or bfloat16",
             "E-QUANTISED",
         )
+    _check_dtypes(tensors, name)
     vocabulary, digest = read_vocabulary(store, sides, name=name)
     checkpoint = Checkpoint(
         name, files.uri, tuple(shards), tuple(tensors), tuple(sides), config, digest
     )
     return checkpoint, vocabulary
+
+
+def _check_dtypes(tensors: Iterable[TensorSpec], name: str) -> None:
+    """Refuse numbers that nothing here computes with.
+
+    Raises:
+        MismatchError: a tensor has such a dtype, complex numbers above all.
+    """
+    strange = [tensor for tensor in tensors if tensor.dtype not in TORCH_NAMES]
+    if strange:
+        raise MismatchError(
+            f"{name} has {len(strange)} tensors of a dtype that is not averaged, first "
+            f"{strange[0].name}: {strange[0].dtype}. No tensor data was read.",
+            "export it in float32, float16 or bfloat16",
+            "E-DTYPE",
+        )
 
 
 def _find_sides(store: Store, listed: Iterable[ObjectInfo]) -> list[str]:

@@ -137,7 +137,7 @@ def _parse_tokenizer(content: bytes, where: str) -> tuple[dict[str, int], list[s
             tokens = dict(raw or {})
             rules = [rule if isinstance(rule, str) else " ".join(rule) for rule in rules]
         tokens |= {added["content"]: added["id"] for added in table.get("added_tokens") or ()}
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, OverflowError):
         raise IncompleteError(
             f"{where} is not a tokenizer: its vocabulary cannot be read"
         ) from None

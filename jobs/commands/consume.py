@@ -35,7 +35,7 @@ def run_predict(
             f"{len(found.skipped)} of {count} models cannot be asked:\n" + "\n".join(lines),
             "mend them, or leave them out",
         )
-    asked = list(texts) or [line.strip() for line in sys.stdin if line.strip()]
+    asked = list(texts) or _read_lines()
     if not asked:
         raise UsageError("nothing to ask: no --text and nothing on stdin")
     count = len(found.candidates)
@@ -47,6 +47,24 @@ def run_predict(
         sure = f"  {answer.probability:.3f}" if answer.probability is not None else ""
         show(f"{answer.answer}{sure}\t{answer.text}")
     return 0
+
+
+def _read_lines() -> list[str]:
+    """The lines of stdin that are not blank.
+
+    Raises:
+        UsageError: a line is not UTF-8.
+    """
+    lines = []
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            lines.append(line.decode().strip())
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                f"line {number} of stdin is not UTF-8 at byte {error.start}; nothing was asked",
+                "change its encoding, as by: iconv -f latin1 -t utf-8",
+            ) from None
+    return [line for line in lines if line]
 
 
 def show_resolved(output: str, *, with_bytes: bool, as_json: bool) -> int:

@@ -159,6 +159,8 @@ def read_column(table: Any, task: EvaluationTask, role: str, spec: TaskSpec) -> 
         near = difflib.get_close_matches(name, names, n=1)
         meant = f"; did you mean {near[0]!r}?" if near else ""
         raise DataError(f"{task.data} has no column {name!r}, it has {names}{meant}", HINT)
+    if names.count(name) > 1:
+        raise DataError(f"{task.data} has {names.count(name)} columns called {name!r}", HINT)
     values: list[Any] = table.column(name).to_pylist()
     for row, value in enumerate(values):
         if value is None or value == "":
