@@ -4,6 +4,7 @@ ClusterError
 ├── NotFoundError         E-NOT-FOUND     no such object
 ├── MissingPlaceError     E-NO-PLACE      no such bucket or folder
 ├── AccessError           E-ACCESS        rights or credentials
+│   └── ArchivedError     E-ACCESS        an object in an archive, which must be restored first
 ├── RegionError           E-REGION        the bucket lives elsewhere
 ├── PreconditionError     E-PRECONDITION  If-Match or If-None-Match did not hold
 │   └── ConflictError     E-PRECONDITION  another write of the same key is under way
@@ -15,6 +16,8 @@ ClusterError
 │   └── DigestError       E-DIGEST        bytes arrived other than they were sent
 ├── UnsupportedError      E-UNSUPPORTED   a kind of store or an operation that is not offered
 └── RunnerError           E-CLUSTER       workers or Ray failed
+    ├── ClusterAwayError  E-CLUSTER       the cluster does not answer at the moment
+    └── ImportsError      E-CLUSTER       a host lacks the code that it is to run
 """
 
 from typing import ClassVar
@@ -53,6 +56,10 @@ class AccessError(ClusterError, PermissionError):
     """Refused: credentials missing, wrong or expired, or rights that do not suffice."""
 
     code = "E-ACCESS"
+
+
+class ArchivedError(AccessError):
+    """The object is in an archive, from which nothing is read before it is restored."""
 
 
 class RegionError(ClusterError):
@@ -124,3 +131,7 @@ class RunnerError(ClusterError):
 
 class ClusterAwayError(RunnerError):
     """The cluster does not answer at the moment; asking again may help."""
+
+
+class ImportsError(RunnerError):
+    """A worker cannot import the code that it is to run: a fault of its host."""

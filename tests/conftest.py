@@ -7,6 +7,8 @@ from tests.servers.fault_proxy import FaultProxy
 from tests.support.servers import ceph_server, moto_server, seaweedfs_server
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Stores that tests break stay broken.
+os.environ.setdefault("METAFUSE_S3_OUTAGE_SECONDS", "0")
 # How long an example takes says how busy the machine is.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")

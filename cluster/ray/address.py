@@ -1,5 +1,6 @@
 """What is looked at around Ray without Ray: addresses, and tokens."""
 
+import contextlib
 import os
 import socket
 import stat
@@ -89,19 +90,20 @@ def find_token(
                 "done",
                 "put the cluster's token there, readable by you alone (mode 0600)",
             ) from None
-    path = (home or Path.home()) / ".ray" / "auth_token"
     try:
+        path = (home or Path.home()) / ".ray" / "auth_token"
         text = path.read_text().strip()
-    except (OSError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError, RuntimeError):  # the last one: there is no home
         return None
     return Token(str(path), text) if text else None
 
 
 def close_token_file() -> None:
     """Close Ray's token file to all users but its owner; Ray makes it readable by all."""
-    path = Path.home() / ".ray" / "auth_token"
-    if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
-        path.chmod(0o600)
+    with contextlib.suppress(OSError, RuntimeError):  # not there, another's, or no home
+        path = Path.home() / ".ray" / "auth_token"
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            path.chmod(0o600)
 
 
 def _connect(host: str, port: int, address: str) -> None:

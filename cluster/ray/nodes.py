@@ -7,12 +7,17 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from cluster.errors import RunnerError, first_line
+from cluster.errors import ImportsError, RunnerError, first_line
 from cluster.workers.board import Node
 from cluster.workers.runner import Resources, this_worker
 
 # For an answer that has arrived: only its host can keep it, by going away now.
 ANSWER_SECONDS = 1.0
+# How Ray begins the text of the only sign that a function could not be imported.
+NO_IMPORT = "The remote function failed to import"
+SAME_CODE = (
+    "every host needs the same metafuse and its libraries; `metafuse doctor --address` looks"
+)
 HEAD_RESOURCE = "node:__internal_head__"
 
 
@@ -54,6 +59,9 @@ def cause(error: RayError) -> Exception:
     """The exception as the function raised it, or ours for a failure of the machines."""
     if isinstance(error, RayTaskError):
         inner = error.cause
+        if isinstance(inner, RuntimeError) and str(inner).startswith(NO_IMPORT):
+            found = str(inner).strip().splitlines()[-1]
+            return ImportsError(f"a worker cannot import the code of metafuse: {found}", SAME_CODE)
         if isinstance(inner, Exception):
             return inner
     return RunnerError(f"the worker was lost: {first_line(error)}")

@@ -117,7 +117,8 @@ def run_pool(
             pool.check_silence()
             yield from pool.name_poison()
     finally:
-        for worker in pool.workers:
+        # Where Ray has ended, the workers have.
+        for worker in pool.workers if ray.is_initialized() else ():
             ray.kill(worker.actor)
 
 

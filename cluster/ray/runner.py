@@ -4,27 +4,32 @@ Ray carries orders and small answers, never tensors. It can hang for minutes whe
 silent, so tasks and pool have heartbeats and retries of their own.
 """
 
+import inspect
 import logging
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Any call after Ray has ended would start another one, with a dashboard, which nobody ends.
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 # A connection that went silent is noticed after 20 s; by Ray's defaults it takes 7 minutes.
 os.environ.setdefault("RAY_grpc_client_keepalive_time_ms", "10000")
 os.environ.setdefault("RAY_grpc_client_keepalive_timeout_ms", "10000")
 
 import ray
-from ray.exceptions import RayError
 
-from cluster.errors import RunnerError
+from cluster.errors import ClusterError, RunnerError, first_line
 from cluster.ray import pool as ray_pool
 from cluster.ray import tasks as ray_tasks
 from cluster.ray.address import check_reachable, close_token_file
+from cluster.ray.imports import keep_ours
 from cluster.ray.metrics import Metrics
+from cluster.ray.places import find_ray_folder, make_token
 from cluster.workers.patience import PATIENCE, Patience
 from cluster.workers.runner import Done, Item, Resources, Result
 
@@ -43,6 +48,7 @@ class RayRunner:
             RunnerError: the cluster does not answer.
         """
         self._patience = patience
+        self._open: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
         self._is_ours = not ray.is_initialized()
         if self._is_ours:
             self._join(address)
@@ -55,27 +61,30 @@ class RayRunner:
             "logging_level": "error",
             "configure_logging": False,
         }
+        if environment := keep_ours():
+            common["runtime_env"] = environment
         on_terminate = signal.getsignal(signal.SIGTERM)
         try:
             if address is None:
                 # Token authentication is what we want here; Ray warns that it is on.
                 logging.getLogger(AUTHENTICATION_LOGGER).setLevel(logging.ERROR)
+                make_token()
                 # Never a bare ray.init(): it joins whatever Ray runs on the machine.
                 ray.init(
                     address="local",
                     include_dashboard=False,
                     object_store_memory=OBJECT_STORE_BYTES,
+                    _temp_dir=find_ray_folder(),
                     **common,
                 )
                 close_token_file()
             else:
                 check_reachable(address)
                 ray.init(address=address, **common)
-        except (ConnectionError, RuntimeError, RayError, ValueError) as error:
-            raise RunnerError(
-                f"Ray at {address or 'this machine'} does not answer: {str(error).splitlines()[0]}",
-                "check --address and RAY_AUTH_TOKEN_PATH, then run the same command again",
-            ) from None
+        except ClusterError:
+            raise
+        except Exception as error:  # noqa: BLE001  # Ray raises what it likes, also a bare one
+            raise _describe_failure(address, error) from None
         if threading.current_thread() is threading.main_thread():
             # Ray ends the process on SIGTERM with a status of its own.
             signal.signal(signal.SIGTERM, on_terminate)
@@ -89,13 +98,10 @@ class RayRunner:
         resources: Resources,
         workers: int,
     ) -> Generator[Done[Result], None, None]:
-        if not items:
-            return
-        _check_feasible(resources)
         results = ray_tasks.run_tasks(
             function, items, resources=resources, workers=workers, patience=self._patience
         )
-        yield from self._metrics.counted(results)
+        return self._kept(self._run(results, items, resources))
 
     def run_pool(
         self,
@@ -106,9 +112,6 @@ class RayRunner:
         resources: Resources,
         workers: int,
     ) -> Generator[Done[Result], None, None]:
-        if not items:
-            return
-        _check_feasible(resources)
         results = ray_pool.run_pool(
             make_worker,
             items,
@@ -117,11 +120,44 @@ class RayRunner:
             patience=self._patience,
             on_lost=self._metrics.count_lost_worker,
         )
-        yield from self._metrics.counted(results)
+        return self._kept(self._run(results, items, resources))
+
+    def _run(
+        self,
+        results: Generator[Done[Result], None, None],
+        items: Sequence[Any],
+        resources: Resources,
+    ) -> Generator[Done[Result], None, None]:
+        if items:
+            _check_feasible(resources)
+            yield from self._metrics.counted(results)
+
+    def _kept(
+        self, results: Generator[Done[Result], None, None]
+    ) -> Generator[Done[Result], None, None]:
+        self._open.add(results)
+        return results
 
     def close(self) -> None:
+        # An error on its way up keeps alive what its callers iterate over.
+        for results in list(self._open):
+            if inspect.getgeneratorstate(results) != inspect.GEN_RUNNING:
+                results.close()
         if self._is_ours and ray.is_initialized():
             ray.shutdown()
+
+
+def _describe_failure(address: str | None, error: Exception) -> RunnerError:
+    if address is not None:
+        return RunnerError(
+            f"Ray at {address} does not answer: {first_line(error)}",
+            "check --address and RAY_AUTH_TOKEN_PATH, then run the same command again",
+        )
+    return RunnerError(
+        f"Ray did not start on this machine: {first_line(error)}. Nothing was evaluated",
+        "its logs are in session_latest/logs of its folder (RAY_TMPDIR, else /tmp/ray); memory, "
+        "disk and process limits are the usual causes; the same command continues",
+    )
 
 
 def _check_feasible(resources: Resources) -> None:

@@ -200,7 +200,9 @@ class _Tasks:
                 yield from self._again(attempt, "its host fell silent")
 
     def close(self) -> None:
-        """Stop what still runs."""
+        """Stop what still runs, unless Ray has ended and all with it."""
+        if not ray.is_initialized():
+            return
         for stream in list(self.running):
             self._cancel(stream)
         self.watch.close()

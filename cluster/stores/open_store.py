@@ -14,7 +14,9 @@ def open_store(uri: str) -> Store:
         UnsupportedError: the URI has another scheme, or carries a user name or password.
     """
     scheme, separator, rest = uri.partition("://")
-    if not separator:
+    if not separator and uri.startswith("arn:"):
+        scheme = "arn"
+    elif not separator:
         scheme, rest = "file", uri
     elif "@" in rest.partition("/")[0]:
         raise UnsupportedError(
@@ -34,13 +36,24 @@ def open_store(uri: str) -> Store:
 
         return LocalStore(rest)
     raise UnsupportedError(
-        f"{scheme}:// is not a store that metafuse reads: {uri.partition('?')[0]}. Nothing was "
-        "read.",
-        OTHER_SCHEMES.get(scheme, "use a folder or an s3:// URI"),
+        f"{scheme}:{'//' * bool(separator)} is not a store that metafuse reads: "
+        f"{uri.partition('?')[0]}. Nothing was read.",
+        OTHER_SCHEMES.get(scheme.lower(), "use a folder or an s3:// URI"),
     )
 
 
+S3_URI = "write s3://BUCKET/PREFIX, in small letters"
+WEB_URI = (
+    "write s3://BUCKET/PREFIX, and set AWS_ENDPOINT_URL_S3 to the server where it is not AWS; what "
+    "is only on the web has to be downloaded first"
+)
 OTHER_SCHEMES = {
+    "s3": S3_URI,
+    "s3a": S3_URI,
+    "s3n": S3_URI,
+    "http": WEB_URI,
+    "https": WEB_URI,
+    "arn": "write s3://BUCKET/PREFIX; an access point has an alias that stands for the bucket",
     "gs": "Google Cloud Storage speaks S3: use s3://BUCKET/... with an HMAC key and "
     "AWS_ENDPOINT_URL_S3=https://storage.googleapis.com",
     "az": "put an S3 gateway in front of Azure and use s3://BUCKET/... with AWS_ENDPOINT_URL_S3",

@@ -2,10 +2,8 @@
 
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -141,7 +139,7 @@ class SerialRunner:
         workers: int,
     ) -> Generator[Done[Result], None, None]:
         for index, item in enumerate(items):
-            yield _attempt(function, index, item)
+            yield attempt(function, index, item)
 
     def run_pool(
         self,
@@ -159,54 +157,6 @@ class SerialRunner:
         pass
 
 
-class ThreadRunner:
-    """Runs on threads of this process. Time limits are not enforced.
-
-    Good for work that lets go of the interpreter: large reads, writes, tensor arithmetic.
-    """
-
-    def run_tasks(
-        self,
-        function: Callable[[Item], Result],
-        items: Sequence[Item],
-        /,
-        *,
-        resources: Resources,
-        workers: int,
-    ) -> Generator[Done[Result], None, None]:
-        return self.run_pool(lambda: function, items, resources=resources, workers=workers)
-
-    def run_pool(
-        self,
-        make_worker: Callable[[], Callable[[Item], Result]],
-        items: Sequence[Item],
-        /,
-        *,
-        resources: Resources,
-        workers: int,
-    ) -> Generator[Done[Result], None, None]:
-        made = threading.local()
-
-        def work(index: int, item: Item) -> Done[Result]:
-            if not hasattr(made, "worker"):
-                made.worker = make_worker()
-            return _attempt(made.worker, index, item)
-
-        pool = ThreadPoolExecutor(max(1, workers * resources.lanes), thread_name_prefix="worker")
-        waiting = {pool.submit(work, index, item) for index, item in enumerate(items)}
-        try:
-            while waiting:
-                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield future.result()
-        finally:
-            # Closed early or interrupted: what has not begun is dropped, what runs is awaited.
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def close(self) -> None:
-        pass
-
-
 def this_worker() -> str:
     """How results name this process: host/process."""
     return f"{socket.gethostname()}/{os.getpid()}"
@@ -217,13 +167,8 @@ def host_of(worker: str) -> str:
     return worker.partition("/")[0]
 
 
-def _describe(name: str, amount: float) -> str:
-    if name.startswith(ACCELERATOR):
-        return f"accelerator {name.removeprefix(ACCELERATOR)}"
-    return f"{name} {amount:g}"
-
-
-def _attempt(function: Callable[[Item], Result], index: int, item: Item) -> Done[Result]:
+def attempt(function: Callable[[Item], Result], index: int, item: Item) -> Done[Result]:
+    """One item in the calling thread: how it ended, an exception of the function included."""
     started = time.monotonic()
     worker = this_worker()
     try:
@@ -231,3 +176,9 @@ def _attempt(function: Callable[[Item], Result], index: int, item: Item) -> Done
     except Exception as error:  # noqa: BLE001  # a failing item must not stop the others
         return Done(index, None, error, time.monotonic() - started, worker)
     return Done(index, value, None, time.monotonic() - started, worker)
+
+
+def _describe(name: str, amount: float) -> str:
+    if name.startswith(ACCELERATOR):
+        return f"accelerator {name.removeprefix(ACCELERATOR)}"
+    return f"{name} {amount:g}"

@@ -82,6 +82,8 @@ def _split_pattern(pattern: str) -> tuple[str, list[str]]:
     scheme, separator, place = pattern.partition("://")
     if not separator:
         scheme, place = "", pattern
+    if pattern.startswith("arn:"):
+        return pattern, []  # no path: the store says what it is
     parts = place.split("/")
     first = next((i for i, part in enumerate(parts) if WILD.search(part)), len(parts))
     if separator and scheme != "file" and first == 0:

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from cluster.errors import NotFoundError, PreconditionError
+from cluster.errors import ArchivedError, NotFoundError, PreconditionError
 from cluster.stores.open_store import open_store
 from cluster.stores.store import ObjectInfo, Store
 from fusion.checkpoints.checkpoint import Checkpoint, Pin, PinnedFile, TensorSpec
+from fusion.dtypes import TORCH_NAMES
 from fusion.errors import HeaderError, MismatchError, TruncatedError
 from jobs.candidates.adapters import Base, find_adapter_shards, is_adapter, read_adapter
 from jobs.candidates.changes import AGAIN, changes_error, describe_change, find_pin
@@ -61,6 +62,8 @@ def pin_checkpoint(
     store = open_store(uri)
     try:
         return _pin_files(store, uri, name, settle_seconds, now, base)
+    except ArchivedError as error:
+        raise IncompleteError(f"{name}: {error}; restore it", error.hint) from None
     except (NotFoundError, PreconditionError) as error:
         raise IncompleteError(
             f"{name} changed while it was being read: {error}", "run the same command again"
@@ -162,6 +165,7 @@ def _read_pinned(
             "E-QUANTISED",
         )
     tokenizer = read_tokenizer(store, sides, name=name)
+    _check_dtypes(tensors, name)
     checkpoint = Checkpoint(
         name=name,
         uri=files.uri,
@@ -174,6 +178,22 @@ def _read_pinned(
         special_tokens=tokenizer.special_tokens,
     )
     return checkpoint, tokenizer.vocabulary
+
+
+def _check_dtypes(tensors: Iterable[TensorSpec], name: str) -> None:
+    """Refuse numbers that nothing here computes with.
+
+    Raises:
+        MismatchError: a tensor has such a dtype, complex numbers above all.
+    """
+    strange = [tensor for tensor in tensors if tensor.dtype not in TORCH_NAMES]
+    if strange:
+        raise MismatchError(
+            f"{name} has {len(strange)} tensors of a dtype that is not averaged, first "
+            f"{strange[0].name}: {strange[0].dtype}. No tensor data was read.",
+            "export it in float32, float16 or bfloat16",
+            "E-DTYPE",
+        )
 
 
 def _without_pickles(

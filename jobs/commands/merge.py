@@ -10,7 +10,7 @@ from pathlib import Path
 from cluster.errors import UnsupportedError
 from cluster.stores.open_store import open_store
 from cluster.workers.hands import Hands
-from cluster.workers.runner import ThreadRunner
+from cluster.workers.threads import ThreadRunner
 from fusion.checkpoints.agreement import check_agree
 from fusion.checkpoints.checkpoint import Checkpoint
 from fusion.checkpoints.names import align_names

@@ -131,7 +131,7 @@ def export_nights(
 def _own_command() -> tuple[str, ...]:
     """How this metafuse is called by something without our PATH."""
     script = Path(sys.executable).with_name("metafuse")
-    return (str(script),) if script.exists() else (sys.executable, "-m", "jobs")
+    return (str(script),) if script.exists() else (sys.executable, "-P", "-m", "jobs")
 
 
 def load_timetable(path: Path) -> tuple[Recipe, Timetable]:

@@ -1,13 +1,16 @@
 """Score checkpoints on slices: one task each, one row an example, cached by pin and task."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, FullError, ImportsError, ThrottledError, UnreachableError
 from cluster.stores.open_store import open_store
+from cluster.stores.outage import waited_out
 from cluster.workers.hands import Hands
+from cluster.workers.patience import PATIENCE
 from cluster.workers.process_memory import peak_bytes
 from cluster.workers.runner import Done
 from fusion.checkpoints.checkpoint import Checkpoint, checkpoint_digest
@@ -22,6 +25,7 @@ from jobs.tasks.contract import EvaluationTask
 from jobs.tasks.slicing import slice_sizes
 
 log = logging.getLogger(__name__)
+NOBODYS_FAULT = (SourceChangedError, UnreachableError, ThrottledError, FullError, ImportsError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,8 @@ def score_all(
         DataError: the data is wrong for all checkpoints.
         RecipeError: no worker can import the kind of task.
         SourceChangedError: a checkpoint or the data is no longer what was pinned.
-        ClusterError: all evaluations failed, none by the fault of its checkpoint.
+        ClusterError: storage or hosts failed, or all evaluations did and none by the fault of its
+            checkpoint.
     """
     jobs = [ScoreJob(c, name, task, cache, current_log()) for c in checkpoints for name in slices]
     known = {job.place: found for job in jobs if (found := _load(job)) is not None}
@@ -137,24 +142,42 @@ def score_all(
     results = hands.runner.run_tasks(
         score_one, missing, resources=hands.resources, workers=hands.workers
     )
-    for num_found, done in enumerate(results, len(known) + 1):
-        job = missing[done.index]
-        name = job.checkpoint.name
-        if isinstance(done.error, SourceChangedError):
-            raise done.error
-        if done.error is not None:
-            errors.append(done.error)
-            failures[name] = Failure(name, _code(done.error), mask(str(done.error)))
-        elif done.value is not None:
-            known[job.place] = (_read(job), done.value)
-        at = _after(at, job, done, sizes.get(job.slice, 0))
-        tell(num_found, len(jobs), at)
+    with contextlib.closing(results):
+        for num_found, done in enumerate(results, len(known) + 1):
+            job = missing[done.index]
+            if done.error is not None:
+                _check_machines(done.error, done.worker)
+                errors.append(done.error)
+                failures[job.checkpoint.name] = _failure(job, done.error)
+            elif done.value is not None:
+                known[job.place] = (_read(job), done.value)
+            at = _after(at, job, done, sizes.get(job.slice, 0))
+            tell(num_found, len(jobs), at)
     _check_fault(errors if len(failures) == len(checkpoints) else ())
     return ScoreBook(
         records={place: records for place, (records, _) in known.items()},
         results={place: result for place, (_, result) in known.items()},
         failures=tuple(failures.values()),
     )
+
+
+def _check_machines(error: Exception, worker: str) -> None:
+    """Raise what is no candidate's fault, and would meet the next one as well.
+
+    Raises:
+        SourceChangedError, ClusterError: the error, or what stands for it.
+    """
+    if isinstance(error, NOBODYS_FAULT):
+        raise error
+    if isinstance(error, ModuleNotFoundError):
+        raise ImportsError(
+            f"{worker} cannot evaluate: {error}; no candidate is to blame",
+            "every host needs the same metafuse and its libraries; the same command continues",
+        )
+
+
+def _failure(job: ScoreJob, error: Exception) -> Failure:
+    return Failure(job.checkpoint.name, _code(error), mask(str(error)))
 
 
 def _check_fault(errors: Sequence[Exception]) -> None:
@@ -164,14 +187,17 @@ def _check_fault(errors: Sequence[Exception]) -> None:
 
 
 def score_one(job: ScoreJob) -> ScoreResult:
-    """Load, predict, record. Runs on a worker."""
+    """Load, predict, record. Runs on a worker. A store that is away for a minute is waited for."""
     from jobs.evaluate.worker import score_checkpoint
 
     if job.log.is_json:
         open_log(job.log)
     started = time.monotonic()
-    health, num_truncated = score_checkpoint(
-        job.checkpoint, job.slice, job.task, cache=job.cache, key=job.key, started=started
+    health, num_truncated = waited_out(
+        lambda: score_checkpoint(
+            job.checkpoint, job.slice, job.task, cache=job.cache, key=job.key, started=started
+        ),
+        PATIENCE.outage_pause,
     )
     seconds = time.monotonic() - started
     log.info("evaluation written", extra={"unit": job.unit, "seconds": round(seconds, 3)})

@@ -1,6 +1,5 @@
 """One merge worker: a unit in, its bytes and its record out."""
 
-import contextlib
 import logging
 import math
 import threading
@@ -8,8 +7,8 @@ import time
 
 import torch
 
-from cluster.errors import AwayError
 from cluster.stores.open_store import open_store
+from cluster.stores.outage import waited_out
 from cluster.stores.store import PartWriter
 from cluster.workers.process_memory import peak_bytes
 from cluster.workers.runner import this_worker
@@ -26,7 +25,6 @@ from jobs.merge.unit_health import UnitHealth
 # PyTorch's setting is the process's: workers on threads of one process share it.
 THREADS_LOCK = threading.Lock()
 log = logging.getLogger(__name__)
-OUTAGE_TRIES = 20
 
 
 class MergeWorker:
@@ -48,11 +46,7 @@ class MergeWorker:
 
         A store that is away for about a minute, as while it restarts, is waited for.
         """
-        for _ in range(OUTAGE_TRIES):
-            with contextlib.suppress(AwayError):
-                return self._do(order)
-            time.sleep(self._job.patience.outage_pause)
-        return self._do(order)
+        return waited_out(lambda: self._do(order), self._job.patience.outage_pause)
 
     def _do(self, order: UnitOrder) -> UnitRecord:
         started = time.monotonic()

@@ -71,7 +71,7 @@ class MergekitDocument:
         return tuple(self._located(stem) if stem else "" for stem in stems)
 
     def _located(self, path: str) -> str:
-        is_whole = "://" in path or path.startswith("/")
+        is_whole = "://" in path or path.startswith(("/", "arn:"))
         return path if is_whole else str(Path(self.folder) / path)
 
 

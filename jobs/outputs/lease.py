@@ -12,15 +12,16 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from cluster.errors import ClusterError, PreconditionError
 from cluster.stores.settled import read_settled
 from cluster.stores.store import Store
 from cluster.workers.patience import PATIENCE, Patience
+from fusion.canonical import from_json
+from fusion.errors import ManifestError
 from jobs.errors import LockedError
-from jobs.outputs.conditional_puts import read_or_none
 from jobs.outputs.keys import LEASE_KEY
 
 
@@ -84,8 +85,8 @@ class Lease:
 
         `check` knows what the last heartbeat found; a process that slept for hours finds out here.
         """
-        content = read_or_none(self._store, LEASE_KEY)
-        if content is None or _parse(content).owner != self._holder.owner:
+        current = self._read()
+        if current is None or current[0].owner != self._holder.owner:
             self._lost.set()
         self.check()
 
@@ -108,7 +109,7 @@ class Lease:
             self._etag = self._store.put(LEASE_KEY, _format(holder), if_match=self._etag).etag
             self._holder = holder
         except PreconditionError:
-            current = read_lease(self._store)
+            current = self._read()
             if current is not None and current[0].owner == holder.owner:
                 # The answer to an earlier renewal was lost after it had taken effect.
                 self._holder, self._etag = current
@@ -116,6 +117,13 @@ class Lease:
                 self._lost.set()
         except ClusterError:
             return  # a store that is away for a moment: the next beat tries again
+
+    def _read(self) -> tuple[Holder, str] | None:
+        """The lease as it stands; None where it is gone, or what stands there is none."""
+        try:
+            return read_lease(self._store)
+        except ManifestError:
+            return None
 
 
 @contextmanager
@@ -186,13 +194,35 @@ def _acquire(
 
 
 def read_lease(store: Store) -> tuple[Holder, str] | None:
-    """The holder and the etag of exactly that content; None where there never was a lease."""
+    """The holder and the etag of exactly that content; None where there never was a lease.
+
+    Raises:
+        ManifestError: what stands there is no lease.
+    """
     found = read_settled(store, LEASE_KEY)
-    return None if found is None else (_parse(found.content), found.etag)
+    if found is None:
+        return None
+    try:
+        return _parse(found.content), found.etag
+    except ManifestError as error:
+        place = f"{store.uri}/{LEASE_KEY}"
+        raise ManifestError(
+            f"{place} is damaged: {error}; nothing was done",
+            f"make sure that no driver works on {store.uri}, remove {LEASE_KEY} there, and run the "
+            "same command again; nothing else is lost with it",
+        ) from None
 
 
 def _parse(content: bytes) -> Holder:
-    return Holder(**json.loads(content))
+    """The holder, without what newer releases tell of it."""
+    try:
+        raw = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"not JSON: {error}") from None
+    if isinstance(raw, dict):
+        known = {field.name for field in fields(Holder)}
+        raw = {name: value for name, value in raw.items() if name in known}
+    return from_json(Holder, json.dumps(raw).encode())
 
 
 def _format(holder: Holder) -> bytes:

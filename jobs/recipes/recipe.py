@@ -229,7 +229,7 @@ def parse_merge_block(text: str, *, name: str, folder: str) -> MergeBlock:
 
 
 def _located(path: str, folder: str) -> str:
-    if "://" in path or path.startswith(("/", "~")):
+    if "://" in path or path.startswith(("/", "~", "arn:")):
         return path
     return str(Path(folder) / path) + ("/" if path.endswith("/") else "")
 

@@ -213,6 +213,11 @@ def _plain(node: yaml.Node, path: Place, reading: _Reading) -> Any:
     loader = _Loader("")
     try:
         return loader.construct_object(node)
+    except ValueError:  # Python reads no whole number of more than 4,300 digits
+        where = ".".join(map(str, path))
+        text = f"{where}: a number of {len(node.value):,} digits is not read"
+        reading.problems.append(Problem(node.start_mark.line + 1, text, path))
+        return None
     finally:
         loader.dispose()
 

@@ -124,14 +124,14 @@ def _problems(
 
     order = Rescoring(fused, context.task, records[fused.name])
     hands = context.evaluators
-    for done in hands.runner.run_tasks(rescore, [order], resources=hands.resources, workers=1):
-        if done.error is not None:
-            raise done.error
-        assert done.value is not None
-        if not done.value <= RESCORING_TOLERANCE:
-            text = (
-                f"scoring examples of {fused.name} again changed a loss by {done.value:.2g}, at "
-                f"most {RESCORING_TOLERANCE:g} is allowed"
-            )
-            return [("rescoring_differs", text)]
-    return []
+    (done,) = hands.runner.run_tasks(rescore, [order], resources=hands.resources, workers=1)
+    if done.error is not None:
+        raise done.error
+    assert done.value is not None
+    if done.value <= RESCORING_TOLERANCE:
+        return []
+    text = (
+        f"scoring examples of {fused.name} again changed a loss by {done.value:.2g}, at "
+        f"most {RESCORING_TOLERANCE:g} is allowed"
+    )
+    return [("rescoring_differs", text)]

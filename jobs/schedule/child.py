@@ -29,7 +29,8 @@ class Launch:
         return [*METAFUSE, *verb, str(self.recipe), "--date", date, *where]
 
 
-METAFUSE = (sys.executable, "-m", "jobs")
+# -P: a folder called jobs in the working directory is not ours.
+METAFUSE = (sys.executable, "-P", "-m", "jobs")
 
 
 class NightProcess:

@@ -40,6 +40,7 @@ ANSWERS = {
     "precondition": (412, "PreconditionFailed"),
     "conflict": (409, "ConditionalRequestConflict"),
     "expired": (400, "ExpiredToken"),
+    "archived": (403, "InvalidObjectState"),
 }
 KINDS = (
     *ANSWERS, "stall", "hang", "slow", "reset", "truncate", "short", "shifted", "corrupt", "lost",

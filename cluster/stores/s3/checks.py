@@ -25,12 +25,14 @@ class Learned:
         part_check: how the endpoint verifies parts; None until it is known.
         takes_bare_etags: whether the endpoint honoured an If-Match on a write only without the
             quotes of the ETag (Ceph 16); it is then sent like that first.
+        has_answered: whether the endpoint has answered any request of this process.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.part_check: PartCheck | None = None
         self.takes_bare_etags = False
+        self.has_answered = False
 
 
 def find_part_check(asking: Asking, address: dict[str, str], /) -> PartCheck:

@@ -16,7 +16,9 @@ from botocore.exceptions import (
 
 from cluster.errors import UnsupportedError
 from cluster.stores.s3.checks import Learned
+from cluster.stores.s3.errors import check_redirect
 from cluster.stores.s3.options import S3Options
+from cluster.stores.s3.outage import make_waiter
 from cluster.stores.s3.pace import Pace
 from cluster.stores.store import ObjectInfo, PartCheck
 
@@ -80,10 +82,25 @@ def open_connection(
         ) from None
     pace = PACES.setdefault((process, options.connections), Pace(options.connections))
 
+    _listen(client, pace, options)
+    learned = LEARNED.setdefault((process, client.meta.endpoint_url), Learned())
+    client.meta.events.register("needs-retry.s3", make_waiter(learned, options.outage_seconds))
+    if options.checksum != "auto" or _is_aws(client):
+        # AWS documents that it verifies CRC64NVME; only others are tried out.
+        learned.part_check = "md5" if options.checksum == "md5" else "crc64nvme"
+    return Connection(client, options, pace, learned)
+
+
+def _listen(client: Any, pace: Pace, options: S3Options) -> None:
+    """Hear every answer, and say in every request who pays."""
+    is_aws = _is_aws(client)
+
     def hear(parsed_response: Mapping[str, Any] | None = None, **_: object) -> None:
         if parsed_response is not None:
             status = parsed_response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             pace.hear(status=status, code=str(parsed_response.get("Error", {}).get("Code", "")))
+            if not is_aws:
+                check_redirect(client.meta.endpoint_url, parsed_response)
 
     def offer_payment(params: dict[str, Any], model: Any, **_: object) -> None:
         if "RequestPayer" in getattr(model.input_shape, "members", ()):
@@ -93,11 +110,6 @@ def open_connection(
     client.meta.events.register("response-received.s3", hear)
     if options.requester_pays:
         client.meta.events.register("before-parameter-build.s3", offer_payment)
-    learned = LEARNED.setdefault((process, client.meta.endpoint_url), Learned())
-    if options.checksum != "auto" or _is_aws(client):
-        # AWS documents that it verifies CRC64NVME; only others are tried out.
-        learned.part_check = "md5" if options.checksum == "md5" else "crc64nvme"
-    return Connection(client, options, pace, learned)
 
 
 def keep_secrets_out_of_logs() -> None:

@@ -4,11 +4,14 @@ Works on the shape of botocore's exceptions and does not import it.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from cluster.errors import (
     AccessError,
+    ArchivedError,
     AwayError,
     ClusterError,
     ConflictError,
@@ -47,13 +50,40 @@ def translated(uri: str, key: str, *, endpoint: str = "") -> Iterator[None]:
     except ClusterError:
         raise
     except Exception as error:
+        where = f"{uri}/{key}" if key else uri
+        where = f"{where} at {origin_of(endpoint)}" if endpoint else where
+        if isinstance(error, RecursionError):
+            # botocore follows a redirect by asking for the bucket's region, which is redirected.
+            raise RegionError(
+                f"{where}: the store redirects in circles", LOOK_AT_REDIRECT
+            ) from None
         # Where the text of an answer breaks off, botocore lets urllib3's errors through.
         if not type(error).__module__.startswith(("botocore", "urllib3")):
             raise
-        where = f"{uri}/{key}" if key else uri
-        raise _translate(
-            error, f"{where} at {origin_of(endpoint)}" if endpoint else where
-        ) from None
+        raise _translate(error, where) from None
+
+
+def check_redirect(endpoint: str, answer: Mapping[str, Any]) -> None:
+    """Refuse an answer that sends us elsewhere and is none of S3's own redirects to a region.
+
+    Args:
+        endpoint: URL that the request went to.
+        answer: what botocore parsed.
+
+    Raises:
+        RegionError: names where the server points to.
+    """
+    known = answer.get("ResponseMetadata", {})
+    headers = known.get("HTTPHeaders", {})
+    if known.get("HTTPStatusCode") not in REDIRECTS or "x-amz-bucket-region" in headers:
+        return
+    place = headers.get("location", "")
+    to = f" to {origin_of(place)}" if "://" in place else ""
+    raise RegionError(
+        f"{origin_of(endpoint)} answers {known['HTTPStatusCode']}: it redirects{to}; redirects are "
+        "not followed, as requests are signed for one place. Nothing was read or written.",
+        f"set AWS_ENDPOINT_URL_S3={origin_of(place)}" if to else LOOK_AT_REDIRECT,
+    )
 
 
 def origin_of(endpoint: str) -> str:
@@ -63,20 +93,81 @@ def origin_of(endpoint: str) -> str:
 
 
 def _translate(error: Exception, where: str) -> ClusterError:
-    code = error_code(error)
+    code, message = error_code(error), _message(error)
+    for sign, make_special in SPECIAL:
+        if sign.search(f"{code}: {message}"):
+            return make_special(where, code)
     for codes, make in KINDS:
         if code in codes:
             return make(where, code)
-    return UnreachableError(f"{where}: {code}", LOOK_AT_THE_NETWORK)
+    if code == type(error).__name__:  # no answer came
+        return UnreachableError(f"{where}: {code}", LOOK_AT_THE_NETWORK)
+    text = f"{where}: the store answered {code}" + (f": {message}" if message else "")
+    return UnreachableError(
+        text,
+        "look that code up in the store's documentation; `metafuse doctor` tries what a run needs",
+    )
 
 
+def _message(error: Exception) -> str:
+    """The first words of the server's own, without what could move a terminal."""
+    response = getattr(error, "response", None)
+    found = response.get("Error", {}).get("Message", "") if isinstance(response, dict) else ""
+    return re.sub(r"[^\x20-\x7e]+", " ", str(found or ""))[:MESSAGE_LETTERS]
+
+
+LOOK_AT_THE_CODE = (
+    "look that code up in the store's documentation; `metafuse doctor` tries what a run needs"
+)
+MESSAGE_LETTERS = 200
+REDIRECTS = (301, 302, 303, 307, 308)
+LOOK_AT_REDIRECT = (
+    "set AWS_ENDPOINT_URL_S3 to the address that serves (https where http is only redirected), and "
+    "AWS_REGION to the bucket's region"
+)
+# Read from code and message together: the code alone does not tell.
+SPECIAL: tuple[tuple[re.Pattern[str], Callable[[str, str], ClusterError]], ...] = (
+    (
+        re.compile(r"^KMS\.|AccessDenied.*\bkms:", re.IGNORECASE),
+        lambda where, code: AccessError(
+            f"{where}: the store cannot use the KMS key of the object or bucket ({code})",
+            "the role needs kms:Decrypt to read and kms:GenerateDataKey to write, on a key that is "
+            "enabled; then run the same command again",
+        ),
+    ),
+    (
+        re.compile(r"stored using a form of Server Side Encryption", re.IGNORECASE),
+        lambda where, code: UnsupportedError(
+            f"{where} is encrypted with the customer's key (SSE-C, {code}), which is not offered",
+            "copy it with SSE-S3 or SSE-KMS, and name the copy",
+        ),
+    ),
+    (
+        re.compile(r"^InvalidObjectState"),
+        lambda where, code: ArchivedError(
+            f"{where} is archived ({code})",
+            "restore it (aws s3api restore-object), or leave it out; then run the same command "
+            "again",
+        ),
+    ),
+    (
+        re.compile(r"^(InvalidToken|InvalidClientTokenId|IllegalLocationConstraintException)\b"),
+        lambda where, code: AccessError(
+            f"{where}: the store refused access ({code})",
+            "renew the credentials; in a region that is not on by default the account must have "
+            "opted in, and tokens come from its own STS: AWS_STS_REGIONAL_ENDPOINTS=regional and "
+            "AWS_REGION set to it",
+        ),
+    ),
+)
 LOOK_AT_THE_NETWORK = "check the network and the endpoint, then run the same command again"
+AWAY = frozenset({
+    "EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError", "ReadTimeoutError",
+    "InternalError", "InternalServerError", "500", "502", "504",
+})  # fmt: skip
 KINDS: tuple[tuple[frozenset[str], Callable[[str, str], ClusterError]], ...] = (
     (
-        frozenset({
-            "EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError",
-            "ReadTimeoutError", "InternalError", "InternalServerError", "500", "502", "504",
-        }),
+        AWAY,
         lambda where, code: AwayError(f"{where}: {code}", LOOK_AT_THE_NETWORK),
     ),
     (
@@ -133,7 +224,7 @@ KINDS: tuple[tuple[frozenset[str], Callable[[str, str], ClusterError]], ...] = (
     (
         frozenset({
             "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch",
-            "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired",
+            "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired",
             "RequestTimeTooSkewed", "AllAccessDisabled", "AccountProblem", "401", "Unauthorized",
         }),
         lambda where, code: AccessError(

@@ -19,6 +19,8 @@ class S3Options:
         retries: tries of a request after the first one (METAFUSE_S3_RETRIES).
         connect_seconds: seconds to wait for a connection (METAFUSE_S3_CONNECT_SECONDS).
         read_seconds: seconds to wait between two bytes of an answer (METAFUSE_S3_READ_SECONDS).
+        outage_seconds: seconds that a store which has answered before may be away
+            (METAFUSE_S3_OUTAGE_SECONDS); 0 waits for none.
         connections: requests in flight and connections kept open, per process
             (METAFUSE_S3_CONNECTIONS).
         addressing: where the bucket's name stands in the URL (METAFUSE_S3_ADDRESSING); "auto" puts
@@ -31,6 +33,7 @@ class S3Options:
     retries: int = 6
     connect_seconds: float = 5.0
     read_seconds: float = 30.0
+    outage_seconds: int = 60
     connections: int = 32
     addressing: Addressing = "auto"
     checksum: Checksum = "auto"
@@ -47,8 +50,8 @@ def read_options(environment: Mapping[str, str], /) -> S3Options:
     found = {
         name: environment.get(f"METAFUSE_S3_{name}", "").strip()
         for name in (
-            "RETRIES", "CONNECT_SECONDS", "READ_SECONDS", "CONNECTIONS", "ADDRESSING", "CHECKSUM",
-            "REQUESTER_PAYS",
+            "RETRIES", "CONNECT_SECONDS", "READ_SECONDS", "OUTAGE_SECONDS", "CONNECTIONS",
+            "ADDRESSING", "CHECKSUM", "REQUESTER_PAYS",
         )
     }  # fmt: skip
     addressing = _choice(found, "ADDRESSING", get_args(Addressing))
@@ -57,6 +60,7 @@ def read_options(environment: Mapping[str, str], /) -> S3Options:
         retries=_count(found, "RETRIES", usual.retries, least=0),
         connect_seconds=_seconds(found, "CONNECT_SECONDS", usual.connect_seconds),
         read_seconds=_seconds(found, "READ_SECONDS", usual.read_seconds),
+        outage_seconds=_count(found, "OUTAGE_SECONDS", usual.outage_seconds, least=0),
         connections=_count(found, "CONNECTIONS", usual.connections, least=1),
         addressing=cast("Addressing", addressing),
         checksum=cast("Checksum", checksum),

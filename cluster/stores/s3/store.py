@@ -6,10 +6,12 @@ its offset, under the same pin). A failed precondition is never retried.
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from botocore.exceptions import (
+    ClientError,
     FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
@@ -29,7 +31,7 @@ from cluster.stores.parts import PinnedReader
 from cluster.stores.s3.answers import check_pin, check_span, condition_of, version_of, whole_crc
 from cluster.stores.s3.checks import bare, checksum_of, find_part_check
 from cluster.stores.s3.connection import Connection, open_connection
-from cluster.stores.s3.errors import translated
+from cluster.stores.s3.errors import error_code, translated
 from cluster.stores.s3.options import read_options
 from cluster.stores.s3.upload import S3Upload
 from cluster.stores.store import ObjectInfo, PartCheck, UploadInfo
@@ -58,6 +60,11 @@ class S3Store:
         self._prefix = prefix + "/" if prefix else ""
         if not self._bucket:
             raise UnsupportedError(f"{uri} names no bucket", "write s3://BUCKET/PREFIX")
+        if self._bucket.startswith("arn:"):
+            raise UnsupportedError(
+                f"{uri} names its bucket by an ARN, which is not read; nothing was read",
+                "write s3://BUCKET/PREFIX; an access point has an alias that stands for the bucket",
+            )
 
     @property
     def connection(self) -> Connection:
@@ -87,11 +94,15 @@ class S3Store:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
 
     def head(self, key: str, /, *, version: str | None = None) -> ObjectInfo:
-        address = self.address(key)
+        address, condition = self.address(key), condition_of(None, version)
         with self.asking(key) as client:
-            answer = client.head_object(
-                **address, **condition_of(None, version), ChecksumMode="ENABLED"
-            )
+            try:
+                answer = client.head_object(**address, **condition, ChecksumMode="ENABLED")
+            except ClientError as error:
+                if error_code(error) == "400":
+                    # An answer to HEAD has no body, so only a GET tells what is wrong.
+                    client.get_object(**address, **condition, Range="bytes=0-0")["Body"].close()
+                raise
         return ObjectInfo(
             key,
             answer["ContentLength"],
@@ -124,7 +135,8 @@ class S3Store:
         self, key: str, /, *, if_match: str | None = None, version: str | None = None
     ) -> bytes:
         address, condition = self.address(key), condition_of(if_match, version)
-        for _ in range(BODY_TRIES):
+        for tries in range(BODY_TRIES):
+            _pause(tries)
             with self.asking(key) as client:
                 # Where the store keeps a checksum of the object, botocore compares it.
                 answer = client.get_object(**address, **condition, ChecksumMode="ENABLED")
@@ -149,14 +161,16 @@ class S3Store:
         version: str | None = None,
     ) -> None:
         address, condition = self.address(key), condition_of(if_match, version)
-        done = tries = 0
+        done = breaks = 0
         while done < len(buffer):
+            # Every whole MiB that has come pays for one break.
+            tries = max(0, breaks - (done >> 20))
             if tries == BODY_TRIES:
                 raise UnreachableError(
                     f"{self.uri}/{key}: bytes {start} to {start + len(buffer)} broke off "
-                    f"{BODY_TRIES} times, {done} arrived"
+                    f"{breaks} times, {done} arrived"
                 )
-            before = done
+            _pause(tries)
             span = f"bytes={start + done}-{start + len(buffer) - 1}"
             with self.asking(key) as client:
                 answer = client.get_object(**address, Range=span, **condition)
@@ -164,7 +178,7 @@ class S3Store:
                     check_span(f"{self.uri}/{key}", answer, start + done)
                     check_pin(f"{self.uri}/{key}", answer, condition)
                     done += _pour(body, buffer[done:])
-            tries = tries + 1 if done == before else 1
+            breaks += done < len(buffer)
 
     def open_reader(
         self, key: str, /, *, if_match: str | None = None, version: str | None = None
@@ -246,6 +260,8 @@ class S3Store:
             with self.asking(key) as client:
                 answer = client.put_object(**address, Body=data, **checksum, **condition)
         except NotFoundError:
+            if not condition:
+                raise
             # Some servers answer 404 to If-Match on a key that is not there, others 412.
             raise PreconditionError(f"{self.uri}/{key} does not exist") from None
         return ObjectInfo(key, len(data), answer["ETag"], version_of(answer), 0.0)
@@ -255,6 +271,12 @@ class S3Store:
             return bare(self.head(key).etag) == bare(etag)
         except NotFoundError:
             return False
+
+
+def _pause(tries: int) -> None:
+    """Wait after so many broken bodies: 0.1 s, then twice as long each time."""
+    if tries:
+        time.sleep(0.05 * 2**tries)
 
 
 def _pour(body: Any, buffer: memoryview) -> int:

@@ -1,18 +1,23 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import ray
 
-from cluster.errors import RunnerError
+from cluster.errors import AwayError, RunnerError
 from cluster.ray.address import check_reachable
 from cluster.ray.runner import RayRunner
 from cluster.workers.patience import Patience
 from cluster.workers.runner import Resources
 from fusion.errors import MismatchError, NonFiniteError
+from jobs.errors import LockedError, SourceChangedError
+from tests.support.waiting import LONG, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
@@ -161,3 +166,92 @@ def test_tasks_wait_for_the_work_of_others_but_not_for_ever(runner):
 def test_an_address_where_nothing_listens_is_refused_at_once():
     with pytest.raises(RunnerError, match="nothing answers at"):
         check_reachable("127.0.0.1:1")
+
+
+@pytest.mark.parametrize("verb", ["run_tasks", "run_pool"])
+@pytest.mark.parametrize(
+    "error",
+    [SourceChangedError("a changed source"), LockedError("a lost lease"), AwayError("no storage")],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_in_the_loop_over_results_ends_the_work_that_is_left(runner, verb, error):
+    def loop(mine):
+        call = getattr(mine, verb)
+        work = time.sleep if verb == "run_tasks" else (lambda: time.sleep)
+        # Without `closing`: the error keeps this frame alive, and with it the results.
+        for _ in call(work, [0.0, 600.0], resources=Resources(), workers=2):
+            raise error
+
+    mine = RayRunner()
+    started = time.monotonic()
+    with pytest.raises(type(error)) as raised, closing(mine):
+        loop(mine)
+    there = ray.cluster_resources()["CPU"]
+    wait_until(lambda: ray.available_resources().get("CPU") == there)
+    assert time.monotonic() - started < 60.0
+    assert raised.value is error
+
+
+def run_program(folder, text, **how):
+    """What a program that starts a Ray of its own prints, as words."""
+    program = folder / "program.py"
+    program.write_text(text)
+    done = subprocess.run(
+        [sys.executable, program], capture_output=True, text=True, timeout=LONG, check=False, **how
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout.split()
+
+
+def test_results_that_outlive_their_runner_start_no_ray(tmp_path):
+    assert run_program(tmp_path, OUTLIVE) == ["closed", "False", "False"]
+
+
+def test_folders_named_like_our_packages_do_not_stand_before_them_on_workers(tmp_path):
+    folder, work = tmp_path / "program", tmp_path / "work"
+    folder.mkdir()
+    for name in ("jobs", "fusion", "cluster"):
+        (work / name).mkdir(parents=True)
+        (work / name / "__init__.py").write_text("raise ImportError('not ours')")
+    assert run_program(folder, SHADOWED, cwd=work) == ["True"] * 4
+
+
+SHADOWED = """
+import os
+from cluster.ray.runner import RayRunner
+from cluster.workers.runner import Resources, host_of
+
+runner = RayRunner()
+for results in (
+    runner.run_tasks(host_of, ["a/1", "b/2"], resources=Resources(), workers=2),
+    runner.run_pool(lambda: host_of, ["a/1", "b/2"], resources=Resources(), workers=2),
+):
+    for done in results:
+        print(done.value == "ab"[done.index] or done.error)
+runner.close()
+"""
+
+
+OUTLIVE = """
+import time
+from cluster.ray.runner import RayRunner
+from cluster.workers.runner import Resources
+import ray
+
+def wait(seconds):
+    time.sleep(seconds)
+
+runner = RayRunner()
+tasks = runner.run_tasks(wait, [0.0, 600.0], resources=Resources(num_cpus=0.5), workers=2)
+pool = runner.run_pool(lambda: wait, [0.0, 600.0], resources=Resources(num_cpus=0.5), workers=2)
+next(tasks), next(pool)
+ray.shutdown()
+tasks.close(), pool.close()
+runner.close()
+print("closed", ray.is_initialized())
+try:
+    ray.nodes()
+except Exception:
+    pass
+print(ray.is_initialized())
+"""

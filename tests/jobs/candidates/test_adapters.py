@@ -14,7 +14,8 @@ from cluster.digests import crc64nvme
 from cluster.errors import DigestError
 from cluster.stores.open_store import open_store
 from cluster.workers.hands import Hands
-from cluster.workers.runner import SerialRunner, ThreadRunner
+from cluster.workers.runner import SerialRunner
+from cluster.workers.threads import ThreadRunner
 from fusion.canonical import to_json
 from fusion.errors import MismatchError, NonFiniteError
 from fusion.manifests.model import FileEntry, ModelManifest

@@ -108,7 +108,7 @@ def test_an_output_without_a_promoted_model_is_called_that(capsys, output):
 def test_blank_lines_stay_lines_and_are_not_asked(capsys, monkeypatch, output):
     import io
 
-    monkeypatch.setattr("sys.stdin", io.StringIO("good phone\n\n   \nbad food\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"good phone\n\n   \nbad food\n")))
     status, out, _ = call(capsys, "predict", output)
     texts = [line.partition("\t")[2] for line in out.splitlines()]
     assert (status, texts) == (0, ["good phone", "", "", "bad food"])

@@ -112,6 +112,6 @@ def test_the_weights_of_an_ensemble_are_equal(capsys, models):
 
 
 def test_lines_of_stdin_are_asked(capsys, models, monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.StringIO("great food\nawful film\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"great food\nawful film\n")))
     status, out, _ = call(capsys, models / "a")
     assert (status, len(out.splitlines())) == (0, 2)

@@ -1,9 +1,11 @@
 import shutil
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
+from cluster.errors import AwayError, ClusterError, FullError, ImportsError, ThrottledError
 from cluster.stores.open_store import open_store
 from cluster.workers.hands import Hands
 from cluster.workers.runner import SerialRunner
@@ -166,3 +168,37 @@ def test_a_damaged_score_file_is_named(project):
     open_store(str(project / "cache")).put(book.results["a", "rank"].key, b"garbage")
     with pytest.raises(ManifestError, match="not a score file"):
         run(project, names="a")
+
+
+class Lost(SerialRunner):
+    """Workers that come back with an error of their machines at the second item."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def run_tasks(self, function, items, /, **how):
+        for done in super().run_tasks(function, items, **how):
+            yield replace(done, value=None, error=self.error) if done.index == 1 else done
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AwayError("the store is down"),
+        FullError("the store is full"),
+        ThrottledError("slow down"),
+        ImportsError("a worker cannot import the code of metafuse"),
+        ModuleNotFoundError("No module named 'jobs.evaluate'"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_machines_do_is_not_billed_to_a_candidate(project, error):
+    with pytest.raises(ClusterError) as raised:
+        score_all(
+            candidates(project), ["rank"], task_of(project),
+            cache=str(project / "cache"), hands=Hands(Lost(error), 1),
+        )  # fmt: skip
+    assert str(error) in str(raised.value)
+    book, _ = run(project)  # the same command continues
+    assert book.results["a", "rank"].is_cached
+    assert not book.failures

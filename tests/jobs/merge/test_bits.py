@@ -13,7 +13,7 @@ from safetensors.torch import save
 
 from cluster.stores.open_store import open_store
 from cluster.workers.hands import Hands
-from cluster.workers.runner import ThreadRunner
+from cluster.workers.threads import ThreadRunner
 from fusion.plans.layout import plan_merge
 from fusion.plans.requests import model_request
 from fusion.plans.wish import MergeWish
@@ -34,6 +34,7 @@ class ShuffledRunner(ThreadRunner):
     """Hands out the items in another order."""
 
     def __init__(self, seed):
+        super().__init__()
         self._seed = seed
 
     def run_pool(self, make_worker, items, /, *, resources, workers):

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from cluster.stores.local.store import LocalStore
 from cluster.stores.open_store import open_store
-from cluster.workers.runner import ThreadRunner
+from cluster.workers.threads import ThreadRunner
 from fusion.errors import IntegerError, NonFiniteError
 from jobs.candidates.pin import pin_checkpoint
 from jobs.errors import SourceChangedError

@@ -16,7 +16,7 @@ from cluster.errors import AccessError, ClusterError, DigestError
 from cluster.stores.open_store import open_store
 from cluster.workers.hands import Hands
 from cluster.workers.patience import Patience
-from cluster.workers.runner import ThreadRunner
+from cluster.workers.threads import ThreadRunner
 from fusion.canonical import to_json
 from fusion.checkpoints.agreement import check_agree
 from fusion.errors import FusionError

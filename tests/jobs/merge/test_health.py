@@ -6,7 +6,8 @@ from safetensors.torch import load_file
 
 from cluster.stores.open_store import open_store
 from cluster.workers.hands import Hands
-from cluster.workers.runner import SerialRunner, ThreadRunner
+from cluster.workers.runner import SerialRunner
+from cluster.workers.threads import ThreadRunner
 from fusion.canonical import from_json
 from fusion.manifests.model import ModelManifest
 from fusion.plans.health import BLOCK_ELEMENTS, describe_model

@@ -14,7 +14,8 @@ from cluster.errors import AccessError, DigestError, RunnerError
 from cluster.stores.memory import MemoryStore
 from cluster.stores.open_store import open_store
 from cluster.workers.hands import Hands
-from cluster.workers.runner import SerialRunner, ThreadRunner
+from cluster.workers.runner import SerialRunner
+from cluster.workers.threads import ThreadRunner
 from fusion.canonical import from_json, to_json
 from fusion.manifests.model import FileEntry, ModelManifest
 from fusion.methods.probe import digest_arithmetic

@@ -8,6 +8,7 @@ import pytest
 
 from cluster.stores.memory import MemoryStore
 from cluster.workers.patience import Patience
+from fusion.errors import ManifestError
 from jobs.errors import LockedError
 from jobs.outputs.lease import Holder, held_lease, process_birth
 from tests.support.waiting import LONG, wait_until
@@ -48,7 +49,7 @@ def test_a_free_lease_is_taken_and_given_back(request):
 def test_a_live_holder_is_seen_by_its_heartbeat(request):
     store = MemoryStore(f"memory://{request.node.name}")
     put(store)
-    time = Time(on_sleep=lambda: put(store, beat=time.now))
+    time = Time(on_sleep=lambda: put(store, beat=int(time.now)))
     with (
         pytest.raises(LockedError, match="run r-1 is alive on host elsewhere"),
         held_lease(store, "r-1", sleep=time.sleep, clock=time.clock),
@@ -113,3 +114,43 @@ def test_the_heartbeat_advances(request):
     with held_lease(store, "r-1", patience=QUICK):
         wait_until(lambda: json.loads(store.read("lease.json"))["beat"] >= 3)
     assert Holder(**json.loads(store.read("lease.json"))).released
+
+
+def test_what_a_newer_release_says_of_a_holder_is_passed_over(request):
+    store = MemoryStore(f"memory://{request.node.name}")
+    put(store, released=True, mood="good", rooms={"a": [1]})
+    with held_lease(store, "r-2") as lease:
+        lease.confirm()
+    assert json.loads(store.read("lease.json"))["run"] == "r-2"
+
+
+JUNK = {
+    "empty": b"",
+    "junk": b"\x00\xff junk",
+    "list": b"[1]",
+    "null": b"null",
+    "null fields": json.dumps(dict.fromkeys(["owner", "run", "host", "pid", "born"])).encode(),
+    "deep": b"[" * 100_000 + b"]" * 100_000,
+    "a number of 5,000 digits": b'{"pid": ' + b"9" * 5000 + b"}",
+}
+
+
+@pytest.mark.parametrize("content", JUNK.values(), ids=JUNK)
+def test_a_lease_that_is_none_is_named_with_the_way_out_and_left_alone(content, request):
+    store = MemoryStore(f"memory://{request.node.name}")
+    store.put("lease.json", content)
+    with (
+        pytest.raises(ManifestError, match=r"lease\.json is damaged") as raised,
+        held_lease(store, "r"),
+    ):
+        pass
+    assert "remove lease.json" in raised.value.hint
+    assert store.read("lease.json") == content
+
+
+def test_a_driver_whose_lease_was_overwritten_with_junk_has_lost_it(request):
+    store = MemoryStore(f"memory://{request.node.name}")
+    with held_lease(store, "r-1", patience=QUICK) as lease:
+        store.put("lease.json", b"")
+        with pytest.raises(LockedError):
+            lease.confirm()

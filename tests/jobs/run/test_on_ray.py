@@ -13,7 +13,7 @@ from cluster.ray.runner import RayRunner
 from cluster.stores.open_store import open_store
 from jobs.outputs.lease import held_lease
 from tests.support.merging import merge, write_sources
-from tests.support.waiting import LONG
+from tests.support.waiting import LONG, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
@@ -55,6 +55,23 @@ def test_a_second_driver_is_told(project):
         out, err = second.communicate(timeout=LONG)
     assert second.returncode == 30, err
     assert json.loads(out)["error"] == "E-LOCKED"
+
+
+def test_data_that_changes_in_the_middle_of_evaluations_ends_the_run_and_its_ray(project):
+    process = start(project)
+    wait_for(process, "starting Ray  0/1")
+    data = project / "data" / "eval.parquet"
+    data.write_bytes(data.read_bytes() + b" ")
+    _, err = process.communicate(timeout=LONG)
+    assert process.returncode == 20, err
+    assert "E-SOURCE-CHANGED" in err
+    wait_until(lambda: not group_of(process.pid), seconds=10.0)
+
+
+def group_of(leader):
+    """The processes that a process and those that it started left behind in their group."""
+    found = subprocess.run(["pgrep", "-g", str(leader)], capture_output=True, text=True)
+    return found.stdout.split()
 
 
 def test_a_killed_run_goes_on(project):

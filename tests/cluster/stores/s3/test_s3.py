@@ -67,11 +67,12 @@ def test_without_an_environment_the_defaults_hold():
 
 def test_every_option_can_be_set():
     values = {
-        "RETRIES": "0", "CONNECT_SECONDS": "0.5", "READ_SECONDS": "2", "CONNECTIONS": "7",
+        "RETRIES": "0", "CONNECT_SECONDS": "0.5", "READ_SECONDS": "2", "OUTAGE_SECONDS": "5",
+        "CONNECTIONS": "7",
         "ADDRESSING": "virtual", "CHECKSUM": "md5", "REQUESTER_PAYS": "1",
     }  # fmt: skip
     found = read_options({f"METAFUSE_S3_{name}": value for name, value in values.items()})
-    assert found == S3Options(0, 0.5, 2.0, 7, "virtual", "md5", requester_pays=True)
+    assert found == S3Options(0, 0.5, 2.0, 5, 7, "virtual", "md5", requester_pays=True)
 
 
 @pytest.mark.parametrize(
