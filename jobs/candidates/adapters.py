@@ -69,7 +69,7 @@ def read_adapter(files: PinnedFiles, tensors: Sequence[TensorSpec], base: Base) 
         shards=tuple(files.shards),
         tensors=tuple(tensors),
         side_files=tuple(files.sides),
-        config=whole.config,
+        config=whole.config if adapter.config is None else adapter.config,
         tokenizer_digest=whole.tokenizer_digest,
         adapter=adapter,
         cutting=whole.cutting,

@@ -13,7 +13,12 @@ UNNAMED = "an unnamed model"
 
 def find_doubts(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
     """What is odd about candidates without being wrong, and what of them is left out."""
-    return (*_find_bases(checkpoints), *_find_names(checkpoints), *_find_left_out(checkpoints))
+    return (
+        *_find_bases(checkpoints),
+        *_find_names(checkpoints),
+        *_find_left_out(checkpoints),
+        *_find_other_heads(checkpoints),
+    )
 
 
 def describe_left_behind(entries: Sequence[LeftBehind]) -> str:
@@ -63,3 +68,15 @@ def _find_left_out(checkpoints: Sequence[Checkpoint]) -> list[str]:
         what = "constants that a model computes itself" if reason == CONSTANT else COPIED
         found.append(f"left out: {names[0]}{more} ({what}), in {', '.join(holders)} alone")
     return found
+
+
+def _find_other_heads(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
+    """Heads of bases that models with a head of their own do not have; each said once."""
+    adapters = [c.adapter for c in checkpoints if c.adapter is not None and c.adapter.left_out]
+    return tuple(
+        dict.fromkeys(
+            f"{len(adapter.left_out)} tensors of {adapter.base.name} belong to another head and "
+            f"are left out, first {adapter.left_out[0]}: the adapters bring their own"
+            for adapter in adapters
+        )
+    )

@@ -11,10 +11,10 @@ from pathlib import Path
 from cluster.errors import UnsupportedError
 from cluster.stores.open_store import open_store
 from cluster.stores.store import ObjectInfo, Store
-from jobs.candidates.shards import INDEX, TRAINING_NAMES, find_pickle
+from jobs.candidates.links import find_linked_keys, is_inside
+from jobs.candidates.shards import INDEX, TRAINING_NAMES, find_pickle, is_pickle_name
 
 WILD = re.compile(r"[*?\[]")
-PICKLE_NAMES = re.compile(r".*\.(bin|pt|pth|ckpt|pkl|pickle)")
 SNIFFED_FILES = 64
 
 
@@ -24,18 +24,28 @@ class Expansion:
 
     Attributes:
         uris: URIs of checkpoints, whole or not, sorted.
+        place: URI that the pattern names, up to its first wildcard.
+        own: URIs that are left out because the work itself writes there.
         note: what the pattern led to, for the error that says that nothing was found.
     """
 
     uris: tuple[str, ...]
     note: str
+    place: str
+    own: tuple[str, ...] = ()
 
 
-def expand_pattern(pattern: str) -> Expansion:
+def expand_pattern(pattern: str, *, output: str | None = None) -> Expansion:
     """Find the checkpoints that a pattern stands for.
 
     A folder that holds no shard of its own stands for those right below it that do. "**" in a glob
     stands for any number of folders; a pattern for shards stands for the folders they are in.
+    A name that exists is taken as it is, whatever signs are in it.
+
+    Args:
+        pattern: path, glob or s3:// prefix.
+        output: URI of a place that the work writes to; what lies there is no candidate unless it is
+            named itself. None for none.
 
     Raises:
         UnsupportedError: a store that is not offered, or a glob over buckets.
@@ -48,7 +58,9 @@ def expand_pattern(pattern: str) -> Expansion:
     if not entries and not globs and _is_shard_name(posixpath.basename(root)):
         store = open_store(posixpath.dirname(root))
         entries = list(store.list())
-    kinds = _find_folders(entries)
+    keys = [entry.key for entry in entries]
+    keys += find_linked_keys(store)
+    kinds = _find_folders(keys)
     if globs:
         every = {ancestor for folder in kinds for ancestor in _with_ancestors(folder)}
         matched = [folder for folder in every if folder and _matches(folder.split("/"), globs)]
@@ -58,8 +70,10 @@ def expand_pattern(pattern: str) -> Expansion:
         matched = [""]
     folders = sorted({folder for match in matched for folder in _stand_for(match, kinds)})
     place = store.uri.rstrip("/")
-    uris = tuple(f"{place}/{folder}" if folder else store.uri for folder in folders)
-    return Expansion(uris, _describe(len(entries), folders, kinds))
+    found = [f"{place}/{folder}" if folder else store.uri for folder in folders]
+    own = tuple(uri for uri in found if uri != store.uri and output and is_inside(uri, output))
+    uris = tuple(uri for uri in found if uri not in own)
+    return Expansion(uris, _describe(len(keys), folders, kinds), store.uri, own)
 
 
 def short_names(uris: Sequence[str]) -> dict[str, str]:
@@ -85,7 +99,7 @@ def _split_pattern(pattern: str) -> tuple[str, list[str]]:
     if pattern.startswith("arn:"):
         return pattern, []  # no path: the store says what it is
     parts = place.split("/")
-    first = next((i for i, part in enumerate(parts) if WILD.search(part)), len(parts))
+    first = _first_wild(parts, scheme + separator)
     if separator and scheme != "file" and first == 0:
         raise UnsupportedError(
             f"{pattern} has a wildcard where its bucket stands; nothing was listed",
@@ -99,20 +113,34 @@ def _split_pattern(pattern: str) -> tuple[str, list[str]]:
     return scheme + separator + root, [part for part in parts[first:] if part]
 
 
+def _first_wild(parts: Sequence[str], scheme: str) -> int:
+    """Index of the first part that is a pattern: a name that exists is taken as it is."""
+    for index, part in enumerate(parts):
+        if WILD.search(part) and not _exists("/".join(parts[: index + 1]), scheme):
+            return index
+    return len(parts)
+
+
+def _exists(place: str, scheme: str) -> bool:
+    if scheme in ("", "file://"):
+        return Path(place).expanduser().exists()
+    # A bucket's name has no such sign. Stars are no part of keys in practice, and asking costs.
+    is_asked = "/" in place and "*" not in place
+    return is_asked and next(open_store(scheme + place).list(), None) is not None
+
+
 def _is_shard_name(name: str) -> bool:
-    return name.endswith((".safetensors", INDEX)) or bool(PICKLE_NAMES.fullmatch(name))
+    return name.endswith((".safetensors", INDEX)) or is_pickle_name(name)
 
 
-def _find_folders(entries: Iterable[ObjectInfo]) -> dict[str, bool]:
+def _find_folders(keys: Iterable[str]) -> dict[str, bool]:
     """Folders that look like checkpoints; True where they hold a shard or an index."""
     kinds: dict[str, bool] = {}
-    for entry in entries:
-        folder, _, file = entry.key.rpartition("/")
+    for key in keys:
+        folder, _, file = key.rpartition("/")
         if file.endswith(".safetensors") or file == INDEX:
             kinds[folder] = True
-        elif file == "config.json" or (
-            PICKLE_NAMES.fullmatch(file) and not TRAINING_NAMES.fullmatch(file)
-        ):
+        elif file == "config.json" or (is_pickle_name(file) and not TRAINING_NAMES.fullmatch(file)):
             kinds.setdefault(folder, False)
     return kinds
 

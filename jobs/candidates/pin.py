@@ -11,11 +11,13 @@ from fusion.dtypes import TORCH_NAMES
 from fusion.errors import HeaderError, MismatchError, TruncatedError
 from jobs.candidates.adapters import Base, find_adapter_shards, is_adapter, read_adapter
 from jobs.candidates.changes import AGAIN, changes_error, describe_change, find_pin
+from jobs.candidates.links import check_files, check_folder
 from jobs.candidates.pinned_files import PinnedFiles
 from jobs.candidates.shards import (
     check_tensors,
     find_pickle,
     find_shards,
+    is_pickle_name,
     pickle_error,
     read_header,
 )
@@ -35,7 +37,8 @@ from jobs.errors import IncompleteError, PickleError, SourceChangedError, Unsafe
 SKIPPING = (IncompleteError, TruncatedError)
 REFUSING = (HeaderError, PickleError, UnsafeNameError, MismatchError)
 Refusal = HeaderError | PickleError | UnsafeNameError | MismatchError
-Pinned = tuple[Checkpoint, Mapping[str, int]] | IncompleteError | TruncatedError | Refusal
+Exclusion = IncompleteError | TruncatedError | Refusal
+Pinned = tuple[Checkpoint, Mapping[str, int]] | Exclusion
 # Finding waits for answers of the store, a dozen a candidate.
 THREADS = 8
 
@@ -47,10 +50,17 @@ def pin_checkpoint(
     settle_seconds: float = 0.0,
     now: float = 0.0,
     base: Base | None = None,
+    place: str | None = None,
 ) -> tuple[Checkpoint, Mapping[str, int]]:
     """Pin all files of one checkpoint and read its headers and side files.
 
-    With a base an adapter is a checkpoint as well; of a whole one the base is not used.
+    Args:
+        uri: URI of the checkpoint.
+        name: name of the candidate.
+        settle_seconds: age in seconds below which an object marks it as still being written.
+        now: current time in seconds since 1970.
+        base: with a base an adapter is a checkpoint as well; of a whole one it is not used.
+        place: what the user named; links are followed inside it. None for `uri` itself.
 
     Returns:
         The checkpoint, and its vocabulary ({} where there is no tokenizer).
@@ -59,9 +69,11 @@ def pin_checkpoint(
         IncompleteError, TruncatedError: a shard is missing, short, too young, or changed meanwhile.
         HeaderError, PickleError, UnsafeNameError, MismatchError: refused.
     """
-    store = open_store(uri)
+    files = PinnedFiles(open_store(uri), uri, name, (), ())
+    within = place or files.store.uri
+    check_folder(files.store.uri, within, name=name)
     try:
-        return _pin_files(store, uri, name, settle_seconds, now, base)
+        return _pin_files(files, base, settle_seconds=settle_seconds, now=now, place=within)
     except ArchivedError as error:
         raise IncompleteError(f"{name}: {error}; restore it", error.hint) from None
     except (NotFoundError, PreconditionError) as error:
@@ -112,12 +124,14 @@ def check_pins(uri: str, files: Sequence[PinnedFile]) -> None:
 
 
 def _pin_files(
-    store: Store, uri: str, name: str, settle_seconds: float, now: float, base: Base | None
+    files: PinnedFiles, base: Base | None, *, settle_seconds: float, now: float, place: str
 ) -> tuple[Checkpoint, Mapping[str, int]]:
+    store, name = files.store, files.name
     every = list(store.list())
     listed = {entry.key: entry for entry in every if "/" not in entry.key}
     if not listed:
-        raise IncompleteError(f"{name}: nothing is in {uri}", "check the path")
+        raise IncompleteError(f"{name}: nothing is in {files.uri}", "check the path")
+    check_files(filter(_is_read, listed.values()), place, name=name)
     index = read_index(store, listed, name=name)
     adapts = base is not None and is_adapter(listed)
     if adapts:
@@ -137,13 +151,13 @@ def _pin_files(
     sides = _without_pickles(store, listed, belongings.side_files)
     sides += [ADAPTER_CONFIG] * adapts
     entries = {key: store.head(key) for key in (*shards, *sides)}
+    check_files(entries.values(), place, name=name)
     _check_settled(entries.values(), settle_seconds, now, name)
     pins = {key: Pin(entry.size, entry.etag, entry.version) for key, entry in entries.items()}
-    files = tuple(PinnedFile(shard, pins[shard]) for shard in shards)
-    pinned = tuple(PinnedFile(key, pin) for key, pin in pins.items() if key not in shards)
-    found, vocabulary = _read_pinned(
-        PinnedFiles(store, uri, name, files, pinned), base, index=index
-    )
+    pinned = tuple(PinnedFile(shard, pins[shard]) for shard in shards)
+    beside = tuple(PinnedFile(key, pin) for key, pin in pins.items() if key not in shards)
+    whole = replace(files, shards=pinned, sides=beside)
+    found, vocabulary = _read_pinned(whole, base, index=index)
     return replace(found, left_behind=belongings.left_behind), vocabulary
 
 
@@ -178,6 +192,11 @@ def _read_pinned(
         special_tokens=tokenizer.special_tokens,
     )
     return checkpoint, tokenizer.vocabulary
+
+
+def _is_read(entry: ObjectInfo) -> bool:
+    """Whether a file is opened before it is known what belongs to the model."""
+    return entry.key.endswith((".safetensors", ".json")) or is_pickle_name(entry.key)
 
 
 def _check_dtypes(tensors: Iterable[TensorSpec], name: str) -> None:

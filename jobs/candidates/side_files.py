@@ -10,6 +10,7 @@ from typing import Any
 from cluster.stores.store import ObjectInfo, Store
 from fusion.checkpoints.checkpoint import Pin, PinnedFile, TensorSpec
 from fusion.dtypes import SUB_BYTE_BITS
+from jobs.candidates.contents import find_content
 from jobs.candidates.cutting import SETTINGS, TOKENIZER, describe_cutting, find_special_tokens
 from jobs.candidates.shards import INDEX
 from jobs.candidates.travel import MODULES, find_modules
@@ -213,6 +214,9 @@ def _parse_json(content: bytes, where: str) -> object:
     try:
         return json.loads(content, object_pairs_hook=_refuse_repeats)
     except (ValueError, RecursionError) as error:
+        other = find_content(content)
+        if other is not None:
+            raise IncompleteError(f"{where} is {other.what}", other.hint) from None
         raise IncompleteError(
             f"{where} is not JSON: {error!s:.120}", "wait until it is written, or copy it again"
         ) from None

@@ -173,7 +173,8 @@ def _show_cost(recipe: Recipe, prepared: Prepared, cost: RunCost) -> None:
     show(f"  plan id    {cost.plan[:12]} with equal weights")
     first = prepared.candidates[0]
     donor = first if first.adapter is None else first.adapter.base
-    for line in (*find_doubts(prepared.candidates), describe_left_behind(donor.left_behind)):
+    doubts = (*find_doubts(prepared.candidates), *prepared.remarks)
+    for line in (*doubts, describe_left_behind(donor.left_behind)):
         if line:
             warn(line)
     for candidate in prepared.candidates:

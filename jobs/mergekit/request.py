@@ -27,6 +27,13 @@ EMBEDDINGS = {
     "llama": "model.embed_tokens.weight", "mistral": "model.embed_tokens.weight",
     "qwen2": "model.embed_tokens.weight", "gpt2": "transformer.wte.weight",
 }  # fmt: skip
+# What other kinds of models call the matrix that a tied head is.
+OTHER_EMBEDDINGS = (
+    "model.embed_tokens.weight", "transformer.wte.weight", "model.decoder.embed_tokens.weight",
+    "model.language_model.embed_tokens.weight", "language_model.model.embed_tokens.weight",
+    "transformer.word_embeddings.weight", "gpt_neox.embed_in.weight", "backbone.embeddings.weight",
+    "shared.weight", "model.shared.weight",
+)  # fmt: skip
 
 
 def mergekit_request(document: MergekitDocument, checkpoints: Sequence[Checkpoint]) -> MergeRequest:
