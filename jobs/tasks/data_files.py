@@ -61,15 +61,6 @@ def find_data(named: str | Sequence[str], *, pin: Pin | None = None) -> PinnedDa
     return PinnedData(data, now, files)
 
 
-def pin_data(uri: str) -> Pin:
-    """Which bytes of the evaluation data are meant.
-
-    Raises:
-        DataError: no such file.
-    """
-    return find_data(uri).pin
-
-
 def read_table(task: EvaluationTask) -> Table:
     """The pinned table, of one file or of several.
 

@@ -25,12 +25,12 @@ from cluster.workers.process_memory import peak_bytes
 from jobs.candidates.pin import pin_checkpoint
 from jobs.evaluate.score import ScoreJob, score_one
 from jobs.tasks.contract import EvaluationTask
-from jobs.tasks.data import pin_data
+from jobs.tasks.data_files import find_data
 
 folder, data, batch = sys.argv[1:]
 shares = {"rank": 0.3, "select": 0.2, "gate": 0.4, "audit": 0.1}
 columns = {"text": "text", "label": "label"}
-task = EvaluationTask("text-classification", data, pin_data(data), columns, "", "", shares,
+task = EvaluationTask("text-classification", data, find_data(data).pin, columns, "", "", shares,
                       int(batch), None)
 job = ScoreJob(pin_checkpoint(folder, name="m")[0], "rank", task, folder + "/records")
 assert score_one(job).num_truncated == 0
