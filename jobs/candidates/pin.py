@@ -130,7 +130,6 @@ def _pin_files(
         if pickle is not None:
             raise pickle_error(name, pickle)
         raise IncompleteError(f"{name} has no .safetensors file", "wait until it is written")
-    refuse_lost(belongings.lost, name=name)
     sides = _without_pickles(store, listed, belongings.side_files)
     sides += [ADAPTER_CONFIG] * adapts
     entries = {key: store.head(key) for key in (*shards, *sides)}
@@ -141,6 +140,7 @@ def _pin_files(
     found, vocabulary = _read_pinned(
         PinnedFiles(store, uri, name, files, pinned), base, index=index
     )
+    refuse_lost(belongings.lost, name=name)
     return replace(found, left_behind=belongings.left_behind), vocabulary
 
 
