@@ -147,7 +147,6 @@ def _pin_files(
         if pickle is not None:
             raise pickle_error(name, pickle)
         raise IncompleteError(f"{name} has no .safetensors file", "wait until it is written")
-    refuse_lost(belongings.lost, name=name)
     sides = _without_pickles(store, listed, belongings.side_files)
     sides += [ADAPTER_CONFIG] * adapts
     entries = {key: store.head(key) for key in (*shards, *sides)}
@@ -158,6 +157,7 @@ def _pin_files(
     beside = tuple(PinnedFile(key, pin) for key, pin in pins.items() if key not in shards)
     whole = replace(files, shards=pinned, sides=beside)
     found, vocabulary = _read_pinned(whole, base, index=index)
+    refuse_lost(belongings.lost, name=name)
     return replace(found, left_behind=belongings.left_behind), vocabulary
 
 
