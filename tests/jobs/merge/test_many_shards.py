@@ -5,7 +5,7 @@ import json
 import torch
 from safetensors.torch import save_file
 
-from cluster.workers.runner import ThreadRunner
+from cluster.workers.threads import ThreadRunner
 from jobs.candidates.pin import pin_checkpoint
 from jobs.models.tensor_reads import read_tensors
 from jobs.models.unfilled import CPU
