@@ -85,7 +85,7 @@ def _decode(line: bytes, number: int) -> str:
         is_wide = number == 1 and line.startswith(WIDE)
         what = "is text in UTF-16" if is_wide else f"has the byte 0x{line[error.start]:02X}"
         raise DataError(
-            f"line {number} of stdin {what}, and not in UTF-8",
+            f"line {number} of stdin {what}: it is not UTF-8",
             "send it through iconv -f UTF-16 -t UTF-8 first"
             if is_wide
             else "send it through iconv -f WINDOWS-1252 -t UTF-8 first, if it is from Windows",

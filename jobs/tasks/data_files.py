@@ -4,7 +4,7 @@ import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cluster.errors import NotFoundError, PreconditionError
+from cluster.errors import MissingPlaceError, NotFoundError, PreconditionError
 from cluster.stores.open_store import open_store
 from cluster.stores.store import ObjectInfo
 from fusion.canonical import digest, to_json
@@ -48,7 +48,10 @@ def find_data(named: str | Sequence[str], *, pin: Pin | None = None) -> PinnedDa
     if isinstance(named, str) and pin is not None and not pin.etag.startswith(SEVERAL):
         return PinnedData(named, pin)
     places = (named,) if isinstance(named, str) else tuple(named)
-    found = [_expand(place) for place in places]
+    try:
+        found = [_expand(place) for place in places]
+    except MissingPlaceError as error:
+        raise DataError(f"task.data: {error}", NO_DATA) from None
     files = tuple(file for several in found for file in several)
     data = ", ".join(places)
     if isinstance(named, str) and files[0].uri == named:

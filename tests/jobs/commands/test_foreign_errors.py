@@ -32,8 +32,8 @@ def test_text_that_is_not_utf_8_is_named_by_its_line(capsys, project, monkeypatc
     lines = io.BytesIO("good film\nmauvais caf\u00e9\n".encode("latin-1"))
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(lines, encoding="utf-8"))
     status, _, err = call(capsys, "predict", project / "candidates" / "a")
-    assert status == 2
-    assert "line 2 of stdin is not UTF-8 at byte 11; nothing was asked" in err
+    assert status == 10
+    assert "line 2 of stdin has the byte 0xE9: it is not UTF-8" in err
 
 
 def test_complex_numbers_are_refused_before_the_plan(capsys, project):
