@@ -6,8 +6,7 @@ from typing import Any
 
 from fusion.checkpoints.agreement import find_mismatches, refuse_mismatches
 from fusion.checkpoints.checkpoint import Checkpoint, TensorSpec, model_tensors
-from fusion.checkpoints.config import is_tied
-from fusion.checkpoints.spare import CONSTANT, find_embedding, find_spare
+from fusion.checkpoints.spare import CONSTANT, find_spare
 from fusion.dtypes import FLOATS, promote
 from fusion.errors import MismatchError, WeightError
 from fusion.plans.method_specs import COPY
@@ -100,7 +99,7 @@ def output_config(
     table = dict(checkpoints[request.donor].config)
     names = {tensor.name for tensor in request.tensors}
     kind = str(table.get("model_type"))
-    if HEAD in names and (table.get(TIED) if kind in EMBEDDINGS else is_tied(table)):
+    if HEAD in names and (table.get(TIED) if kind in EMBEDDINGS else _is_tied(table)):
         table[TIED] = False
     return table
 
@@ -122,9 +121,17 @@ def _find_tensor(
     if name != HEAD or name in table:
         return table.get(name)
     kind = str(checkpoint.config.get("model_type"))
-    if kind not in EMBEDDINGS and is_tied(checkpoint.config):
-        return find_embedding(tuple(table.values()))
-    return table.get(EMBEDDINGS.get(kind, ""))
+    if kind in EMBEDDINGS:
+        return table.get(EMBEDDINGS[kind])
+    names = OTHER_EMBEDDINGS if _is_tied(checkpoint.config) else ()
+    return next((table[other] for other in names if other in table), None)
+
+
+def _is_tied(config: Mapping[str, object]) -> bool:
+    """Whether head and embedding are one matrix: the default of a config, which leaves it out."""
+    inner = config.get("text_config")
+    within = inner.get(TIED) if isinstance(inner, Mapping) else None
+    return bool(config) and config.get(TIED, within) is not False
 
 
 def _request_tensor(
