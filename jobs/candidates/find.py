@@ -89,8 +89,7 @@ def find_candidates(
         except (*SKIPPING, *REFUSING) as error:
             return error
 
-    candidates: list[Checkpoint] = []
-    refused: list[Refusal] = []
+    candidates, refused = list[Checkpoint](), list[Refusal]()
     vocabularies: dict[str, Mapping[str, int]] = {}
     shared: dict[str, Mapping[str, int]] = {}
     with ThreadPoolExecutor(THREADS) as pool:

@@ -366,15 +366,15 @@ def test_commands_of_nights():
     from jobs.schedule.child import Launch
 
     launch = Launch(Path("/r.yaml"), "nightly")
-    assert launch.command("2026-11-24")[3:] == [
+    assert launch.command("2026-11-24")[4:] == [
         "run", "--unattended", "/r.yaml", "--date", "2026-11-24",
     ]  # fmt: skip
     ray = replace(launch, address="auto").command("2026-11-24")
-    assert ray[3:] == [
+    assert ray[4:] == [
         "run", "--unattended", "/r.yaml", "--date", "2026-11-24", "--address", "auto",
     ]  # fmt: skip
     submitted = replace(launch, address="http://head:8265")
-    assert submitted.command("2026-11-24T0400Z")[3:] == [
+    assert submitted.command("2026-11-24T0400Z")[4:] == [
         "submit", "/r.yaml", "--date", "2026-11-24T0400Z", "--address", "http://head:8265",
     ]  # fmt: skip
     for command in (ray, submitted.command("2026-11-24")):
