@@ -102,8 +102,8 @@ class Merge(Block):
     ] = DEFAULT_METHOD
     dtype: Annotated[
         Annotated[str, BeforeValidator(read_dtype)] | None,
-        told("Type of the fused tensors; left out, each tensor keeps the type of the first "
-             "candidate.", "bfloat16"),
+        told("Type of the fused tensors of floating numbers; left out, each has the smallest type "
+             "that holds those of all candidates.", "bfloat16"),
     ] = None  # fmt: skip
     on_nonfinite: Annotated[
         Literal["stop", "exclude_and_reweight"],

@@ -1,7 +1,7 @@
 """Kinds of values in a recipe: numbers that are no truth values, and sizes as people write them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -10,8 +10,13 @@ from pydantic_core import PydanticCustomError
 from fusion.dtypes import parse_dtype
 from jobs.console.sizes import BIT_RATES, COUNTS, SECONDS, SIZES
 
+# By what they count: what may stand behind a number; "" where it may stand alone.
+UNITS: Mapping[str, Mapping[str, int]] = {
+    "seconds": {"": 1, **SECONDS}, "bytes": SIZES, "a count": COUNTS, "bits a second": BIT_RATES,
+}  # fmt: skip
 
-def _scaled(units: dict[str, int], example: str) -> BeforeValidator:
+
+def _scaled(units: Mapping[str, int], example: str) -> BeforeValidator:
     def convert(value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError(f"expected something like {example}, found {value!r}")  # noqa: TRY004
@@ -23,7 +28,7 @@ def _scaled(units: dict[str, int], example: str) -> BeforeValidator:
     return BeforeValidator(convert)
 
 
-def _whole(units: dict[str, int], example: str) -> BeforeValidator:
+def _whole(units: Mapping[str, int], example: str) -> BeforeValidator:
     scaled = _scaled(units, example).func
     return BeforeValidator(lambda value: int(scaled(value)))  # type: ignore[call-arg]  # one-argument form
 
@@ -50,12 +55,13 @@ def wrong_at(key: str, text: str) -> PydanticCustomError:
     return PydanticCustomError("value_error", "{error}", {"error": text, "at": key})
 
 
-def _written(unit: str, units: Iterable[str], example: str) -> WithJsonSchema:
-    """What editors are told of a number that may have a unit behind it."""
-    endings = "|".join(name for name in units if name)
-    pattern = rf"^\s*[0-9]+(\.[0-9]+)?\s*({endings})?\s*$"
+def _written(unit: str, example: str) -> WithJsonSchema:
+    """What editors are told of a number with a unit of UNITS behind it, or of its own."""
+    endings = "|".join(UNITS[unit])
+    pattern = rf"^\s*[0-9]+(\.[0-9]+)?\s*({endings})\s*$"
     text = {"type": "string", "pattern": pattern, "examples": [example]}
-    return WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, text], "x-unit": unit})
+    number = [{"type": "number", "minimum": 0}] if "" in UNITS[unit] else []
+    return WithJsonSchema({"anyOf": [*number, text], "x-unit": unit})
 
 
 def told(text: str, example: Any, **more: Any) -> Any:
@@ -69,13 +75,25 @@ def told(text: str, example: Any, **more: Any) -> Any:
     return Field(description=text, examples=[example], **more)
 
 
+ONE_OR_SEVERAL: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1},
+    ]
+}
 Whole = Annotated[int, BeforeValidator(_number)]
 Number = Annotated[float, BeforeValidator(_number)]
-Seconds = Annotated[float, _scaled({"": 1, **SECONDS}, "10m"), _written("seconds", SECONDS, "10m")]
-Bytes = Annotated[int, _whole(SIZES, "1GiB"), _written("bytes", SIZES, "1GiB")]
-Count = Annotated[int, _whole(COUNTS, "2B"), _written("a count", COUNTS, "2B")]
+Seconds = Annotated[float, _scaled(UNITS["seconds"], "10m"), _written("seconds", "10m")]
+Bytes = Annotated[int, _whole(UNITS["bytes"], "1GiB"), _written("bytes", "1GiB")]
+Count = Annotated[int, _whole(UNITS["a count"], "2B"), _written("a count", "2B")]
 BitRate = Annotated[
-    float, _scaled(BIT_RATES, "10Gbit"), _written("bits a second", BIT_RATES, "10Gbit")
+    float, _scaled(UNITS["bits a second"], "10Gbit"), _written("bits a second", "10Gbit")
+]
+Several = Annotated[
+    tuple[str, ...],
+    BeforeValidator(read_several),
+    Field(min_length=1),
+    WithJsonSchema(ONE_OR_SEVERAL),
 ]
 Share = Annotated[Number, Field(ge=0, le=1)]
 

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     Field,
     ValidationError,
     model_validator,
@@ -19,7 +18,7 @@ from jobs.errors import RecipeError
 from jobs.recipes.blocks import Gate, Merge, Notify, Retention, Schedule, Select, Weights
 from jobs.recipes.fields import (
     Block,
-    read_several,
+    Several,
     told,
     wrong_at,
 )
@@ -46,10 +45,9 @@ WITHOUT_EFFECT: Any = {
 
 
 Candidates = Annotated[
-    tuple[str, ...],
-    BeforeValidator(read_several),
+    Several,
     told("Folders or prefixes of the models, one or several; `*` stands for a part of a name, `**` "
-         "for folders in between.", ["s3://bucket/run-42/step-*/"], min_length=1),
+         "for folders in between.", ["s3://bucket/run-42/step-*/"]),
 ]  # fmt: skip
 Base = Annotated[
     Annotated[str, Field(min_length=1)] | None,

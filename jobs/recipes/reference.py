@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-from jobs.console.sizes import COUNTS, SECONDS, SIZES
 from jobs.errors import RecipeError
+from jobs.recipes.fields import UNITS
 from jobs.recipes.recipe import Recipe
 
 SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"
@@ -22,9 +22,6 @@ WORDS = {
     "minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most",
     "exclusiveMaximum": "below",
 }  # fmt: skip
-
-
-UNITS = {"seconds": SECONDS, "bytes": SIZES, "a count": COUNTS}
 
 
 class _AsWritten(GenerateJsonSchema):
@@ -44,7 +41,6 @@ class Key:
         default: value as YAML where the key is left out; "" for a key that is needed.
         text: what the key changes.
         example: lines of YAML that give the key a value, with the blocks it is in.
-        is_block: whether other keys are below it.
     """
 
     path: str
@@ -52,18 +48,12 @@ class Key:
     default: str
     text: str
     example: str
-    is_block: bool
 
 
 def recipe_schema() -> dict[str, Any]:
     """The JSON schema of a recipe, for editors."""
     made = _plain_schema(Recipe.model_json_schema(by_alias=True, schema_generator=_AsWritten))
     made["properties"].pop("\0text", None)
-    many = made["properties"]["candidates"]
-    one = {"type": "string", "minLength": 1}
-    many["minItems"] = many.pop("minLength")
-    kept = {name: many.pop(name) for name in ("description", "examples")}
-    made["properties"]["candidates"] = {"anyOf": [one, many], **kept}
     return {"$schema": SCHEMA_ID, **made, "title": "Recipe of metafuse"}
 
 
@@ -117,9 +107,9 @@ def write_reference() -> str:
 INTRODUCTION = """# Recipe
 
 A recipe is YAML: plain values, no anchors, no tags. `metafuse plan recipe.yaml` lists every mistake
-in it with its line, `metafuse recipe --explain weights.temperature` says what a key means, and
-`metafuse init FOLDER... --data FILE` writes a recipe to start from. Sizes are written as 4GiB or
-500MB, times as 10m, 6h or 14d. Editors that know JSON schemas complete and check the keys:
+in it with its line, and `metafuse recipe --explain weights.temperature` says what a key means.
+Sizes are written as 4GiB or 500MB, times as 10m, 6h or 14d. Editors that know JSON schemas complete
+and check the keys:
 
     metafuse recipe --schema > recipe.schema.json
     # first line of the recipe:
@@ -172,7 +162,6 @@ def _walk(
             default="its keys' own" if inner and default.startswith("{") else default,
             text=field.get("description") or (inner or {})["description"],
             example=yaml.safe_dump(example, sort_keys=False, default_flow_style=None).strip(),
-            is_block=inner is not None,
         )
         below = inner or _block_of(field.get("items", {}), blocks)
         if below is not None:
@@ -204,8 +193,9 @@ def _default(field: Mapping[str, Any]) -> str:
 
 def _type(field: Mapping[str, Any], blocks: Mapping[str, Any]) -> str:
     if "x-unit" in field:
-        example = field["anyOf"][1]["examples"][0]
-        return f"{field['x-unit']}, as a number or such as {example}"
+        *number, text = field["anyOf"]
+        alone = "as a number or " if number else ""
+        return f"{field['x-unit']}, {alone}such as {text['examples'][0]}"
     if "anyOf" in field:
         return " or ".join(_type(c, blocks) for c in field["anyOf"] if c.get("type") != "null")
     if "enum" in field:

@@ -56,8 +56,9 @@ class EvaluateResources(Block):
     ] = None
     memory_bytes: Annotated[
         Bytes | None,
-        told("Memory of one evaluation; left out, what its model needs.", "4GiB", alias="memory"),
-    ] = None
+        told("Memory that is asked of Ray for one evaluation; `plan` refuses models that need "
+             "more. Left out, none is asked.", "4GiB", alias="memory"),
+    ] = None  # fmt: skip
     limit_seconds: Annotated[
         Seconds | None,
         told("Time of one evaluation, after which it counts as failed.", "30m",
