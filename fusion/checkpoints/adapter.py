@@ -9,9 +9,10 @@ Source: https://huggingface.co/docs/peft/developer_guides/lora
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fusion.checkpoints.checkpoint import AdaptedTensor, Adapter, Checkpoint, TensorSpec
+from fusion.checkpoints.own_heads import OwnHead, find_own_head, find_target, is_head, is_own
 from fusion.dtypes import FLOATS
 from fusion.errors import MismatchError
 
@@ -20,8 +21,6 @@ FACTORS = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<factor
 # GPT-2 and its kin keep these layers as [inputs, outputs].
 CONV1D_KINDS = ("gpt2", "openai-gpt", "decision_transformer", "imagegpt")
 CONV1D_LAYERS = ("c_attn", "q_attn", "c_proj", "c_fc")
-# Heads and bodies are saved with and without these.
-BODIES = ("transformer.", "model.", "bert.", "roberta.")
 # Settings that do not change what an adapter adds, whatever their value.
 HARMLESS = frozenset({
     "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "corda_config",
@@ -89,15 +88,8 @@ def parse_adapter(
     scaling = parse_settings(settings, name=name)
     pairs, saved_specs, problems = _sort_tensors(tensors)
     there = {spec.name: spec for spec in base.tensors}
-    saved: dict[str, TensorSpec] = {}
-    for plain, spec in saved_specs.items():
-        target = _find_target(plain, there)
-        if target is None:
-            problems.append(f"{spec.name} replaces {plain}, which {base.name} does not have")
-        elif target.shape != spec.shape or (target.dtype in FLOATS) != (spec.dtype in FLOATS):
-            problems.append(f"{spec.name} is {_kind(spec)}, {target.name} is {_kind(target)}")
-        else:
-            saved[target.name] = spec
+    saved, added, misplaced = _place_saved(saved_specs, there, settings, base)
+    problems += misplaced
     adapted: dict[str, AdaptedTensor] = {}
     for module, factors in pairs.items():
         found = _adapt(module, factors, there, scaling, settings, base)
@@ -105,16 +97,15 @@ def parse_adapter(
             problems.append(found)
         else:
             adapted[found[0]] = found[1]
-    if not adapted and not saved and not problems:
+    if not adapted and not saved and not added and not problems:
         problems.append("it holds no factor and no saved module")
     if problems:
-        listed = "".join(f"\n  {line}" for line in problems[:500])
-        raise MismatchError(
-            f"{name} does not fit its base {base.name} ({base.uri}):{listed}\n"
-            "No tensor data was read.",
-            "name the base that it was trained on, whole and with its head; or " + MERGED,
-            CODE,
-        )
+        raise _misfit(problems, base, name)
+    if added:
+        modules = [*pairs, *saved_specs]
+        rest = there.keys() - saved.keys()
+        own = find_own_head(added, modules, rest, settings=settings, config=base.config)
+        return _with_own_head(Adapter(base, adapted, saved, settings), own)
     _check_tied(adapted, base, name)
     return Adapter(base, adapted, saved, settings)
 
@@ -158,6 +149,47 @@ def parse_settings(settings: Mapping[str, object], *, name: str) -> Scaling:
     )
 
 
+def _place_saved(
+    specs: Mapping[str, TensorSpec],
+    there: Mapping[str, TensorSpec],
+    settings: Mapping[str, object],
+    base: Checkpoint,
+) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec], list[str]]:
+    """Saved tensors that replace the base's, by its name; those of a head of its own; problems."""
+    saved: dict[str, TensorSpec] = {}
+    added: dict[str, TensorSpec] = {}
+    problems = []
+    for plain, spec in specs.items():
+        target = find_target(plain, there)
+        are_floats = spec.dtype in FLOATS and (target is None or target.dtype in FLOATS)
+        if target is None and not is_own(plain, settings):
+            problems.append(f"{spec.name} replaces {plain}, which {base.name} does not have")
+        elif target is None or (target.shape != spec.shape and is_head(plain, settings)):
+            if are_floats:
+                added[plain] = spec
+            else:
+                problems.append(f"{spec.name} is {_kind(spec)}, floating numbers are expected")
+        elif target.shape != spec.shape or (target.dtype in FLOATS) != (spec.dtype in FLOATS):
+            problems.append(f"{spec.name} is {_kind(spec)}, {target.name} is {_kind(target)}")
+        else:
+            saved[target.name] = spec
+    return saved, added, problems
+
+
+def _with_own_head(adapter: Adapter, own: OwnHead) -> Adapter:
+    """The adapter with its head; what it changes of a head that the model lacks is dropped."""
+    left_out = set(own.left_out)
+    return replace(
+        adapter,
+        adapted={own.body + n: one for n, one in adapter.adapted.items() if n not in left_out},
+        saved={own.body + n: one for n, one in adapter.saved.items() if n not in left_out}
+        | dict(own.tensors),
+        body=own.body,
+        left_out=own.left_out,
+        config=own.config,
+    )
+
+
 def _sort_tensors(
     tensors: Sequence[TensorSpec],
 ) -> tuple[dict[str, dict[str, TensorSpec]], dict[str, TensorSpec], list[str]]:
@@ -197,7 +229,7 @@ def _adapt(
         missing = sorted({f"{stem}A", f"{stem}B"} - set(factors))
         return f"{module} has no lora_{' and no lora_'.join(missing) or 'pair of one kind'}"
     a, b = factors[f"{stem}A"], factors[f"{stem}B"]
-    target = _find_target(f"{module}.weight", there)
+    target = find_target(f"{module}.weight", there)
     if target is None:
         return f"{module} is adapted, and {base.name} has no {module}.weight"
     if {a.dtype, b.dtype, target.dtype} - set(FLOATS):
@@ -226,15 +258,6 @@ def _is_conv1d(module: str, settings: Mapping[str, object], base: Checkpoint) ->
     if base.config.get("model_type") in CONV1D_KINDS:
         return module.rpartition(".")[2] in CONV1D_LAYERS
     return bool(settings.get("fan_in_fan_out"))
-
-
-def _find_target(name: str, there: Mapping[str, TensorSpec]) -> TensorSpec | None:
-    if name in there:
-        return there[name]
-    for body in BODIES:
-        if name.startswith(body) and name.removeprefix(body) in there:
-            return there[name.removeprefix(body)]
-    return None
 
 
 def _check_tied(adapted: Mapping[str, AdaptedTensor], base: Checkpoint, name: str) -> None:
@@ -290,6 +313,15 @@ def _refusal(name: str, reason: str) -> MismatchError:
     return MismatchError(
         f"{name} is an adapter that cannot be used: {reason}. No tensor data was read.",
         MERGED,
+        CODE,
+    )
+
+
+def _misfit(problems: Sequence[str], base: Checkpoint, name: str) -> MismatchError:
+    listed = "".join(f"\n  {line}" for line in problems[:500])
+    return MismatchError(
+        f"{name} does not fit its base {base.name} ({base.uri}):{listed}\nNo tensor data was read.",
+        "name the base that it was trained on, whole and with its head; or " + MERGED,
         CODE,
     )
 

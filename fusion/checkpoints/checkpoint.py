@@ -85,15 +85,22 @@ class Adapter:
 
     Attributes:
         base: the pinned checkpoint that the adapter changes.
-        adapted: tensors to which a product is added, by the base's tensor name.
-        saved: tensors that replace the base's, by the base's name; specs are of the adapter's file.
+        adapted: tensors to which a product is added, by their name in the model.
+        saved: tensors that replace the base's or that only the adapter has, by their name in the
+            model; specs are of the adapter's file.
         settings: the parsed adapter_config.json.
+        body: what the base's names get in front in the model; "" where they stay.
+        left_out: names of the base's tensors that the model does not have: another head.
+        config: config of the model where it is not that of the base; None where it is.
     """
 
     base: "Checkpoint"
     adapted: Mapping[str, AdaptedTensor]
     saved: Mapping[str, TensorSpec]
     settings: Mapping[str, object]
+    body: str = ""
+    left_out: tuple[str, ...] = ()
+    config: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +113,8 @@ class Checkpoint:
         shards: the `.safetensors` files, by name.
         tensors: tensors in file order (shard name, then offset).
         side_files: config, tokenizer files and the like, by name.
-        config: the parsed config.json, of an adapter that of its base; {} where there is none.
+        config: the parsed config.json, of an adapter that of its base, with the adapter's own head
+            where it brings one; {} where there is none.
         tokenizer_digest: sha256 of vocabulary, merges and added tokens, of an adapter those of its
             base; "" where there are none.
         adapter: what the checkpoint changes of which base; None for a whole checkpoint.
@@ -125,15 +133,17 @@ class Checkpoint:
 def model_tensors(checkpoint: Checkpoint) -> tuple[TensorSpec, ...]:
     """The tensors of the model that a checkpoint stands for, in file order.
 
-    They are its own; for an adapter those of its base, with those that it replaces.
+    They are its own; for an adapter those of its base, with those that it replaces, then those
+    that only it has.
     """
     adapter = checkpoint.adapter
     if adapter is None:
         return checkpoint.tensors
-    return tuple(
-        replace(adapter.saved[spec.name], name=spec.name) if spec.name in adapter.saved else spec
-        for spec in adapter.base.tensors
-    )
+    left_out = set(adapter.left_out)
+    kept = {
+        adapter.body + spec.name: spec for spec in adapter.base.tensors if spec.name not in left_out
+    }
+    return tuple(replace(spec, name=name) for name, spec in {**kept, **adapter.saved}.items())
 
 
 def checkpoint_digest(checkpoint: Checkpoint) -> str:

@@ -17,6 +17,7 @@ from fusion.checkpoints.checkpoint import (
     Checkpoint,
     TensorSpec,
     checkpoint_digest,
+    model_tensors,
 )
 from fusion.dtypes import FLOATS, parse_dtype, promote
 from fusion.errors import MismatchError
@@ -50,11 +51,11 @@ def adapter_request(
     total = math.fsum(weights)
     shares = [weight / total for weight in weights]
     tensors: list[TensorRequest] = []
-    for members in _members(adapters).values():
+    for members in _members(checkpoints, adapters).values():
         tensors += _factors(members, shares, wanted)
     return MergeRequest(
         with_bases(checkpoints),
-        (*tensors, *_saved(checkpoints, adapters, weights, wish)),
+        (*tensors, *_saved(checkpoints, weights, wish)),
         tuple(map(float, weights)),
         stem=ADAPTER_STEM,
         method=wish.method,
@@ -101,7 +102,7 @@ def format_adapter_config(checkpoints: Sequence[Checkpoint]) -> bytes:
     adapters = check_one_base(checkpoints)
     ranks = {
         members[0][1].module: sum(adapted.rank for _, adapted in members)
-        for members in _members(adapters).values()
+        for members in _members(checkpoints, adapters).values()
     }
     usual = Counter(ranks.values()).most_common(1)[0][0] if ranks else 1
     # PEFT takes the first pattern that is the end of a name: longer names go first.
@@ -120,11 +121,13 @@ def format_adapter_config(checkpoints: Sequence[Checkpoint]) -> bytes:
     return json.dumps(table, indent=2).encode() + b"\n"
 
 
-def _members(adapters: Sequence[Adapter]) -> Mapping[str, list[Member]]:
-    """Who adapts which tensor of the base, in the base's order."""
+def _members(
+    checkpoints: Sequence[Checkpoint], adapters: Sequence[Adapter]
+) -> Mapping[str, list[Member]]:
+    """Who adapts which tensor of the model, in the model's order."""
     return {
         spec.name: members
-        for spec in adapters[0].base.tensors
+        for spec in model_tensors(checkpoints[0])
         if (members := [(i, a.adapted[spec.name]) for i, a in enumerate(adapters)
                         if spec.name in a.adapted])
     }  # fmt: skip
@@ -173,24 +176,22 @@ def _side_by_side(
 
 
 def _saved(
-    checkpoints: Sequence[Checkpoint],
-    adapters: Sequence[Adapter],
-    weights: Sequence[float],
-    wish: MergeWish,
+    checkpoints: Sequence[Checkpoint], weights: Sequence[float], wish: MergeWish
 ) -> list[TensorRequest]:
-    """Averages of the tensors that some adapter replaces; where one does not, the base's counts."""
+    """Averages of the tensors that some adapter saves; where one does not, the base's counts."""
     wanted = parse_dtype(wish.dtype) if wish.dtype else None
     places = with_bases(checkpoints)
     bases = base_indices(places)
+    tables = [{spec.name: spec for spec in model_tensors(c)} for c in checkpoints]
+    saved = [c.adapter.saved for c in checkpoints if c.adapter is not None]
     tensors = []
-    for spec in adapters[0].base.tensors:
-        named = [a.saved[spec.name] for a in adapters if spec.name in a.saved]
+    for spec in tables[0].values():
+        named = [table[spec.name] for table in saved if spec.name in table]
         if not named:
             continue
-        own = [replace(adapter.saved.get(spec.name, spec), name=spec.name) for adapter in adapters]
         sources = tuple(
-            replace(find_source(places, index, one, bases=bases), added=None)
-            for index, one in enumerate(own)
+            replace(find_source(places, index, table[spec.name], bases=bases), added=None)
+            for index, table in enumerate(tables)
         )
         kinds = [source.dtype for source in sources]
         floating = spec.dtype in FLOATS

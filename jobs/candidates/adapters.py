@@ -70,7 +70,7 @@ def read_adapter(files: PinnedFiles, tensors: Sequence[TensorSpec], base: Base) 
         shards=tuple(files.shards),
         tensors=tuple(tensors),
         side_files=tuple(files.sides),
-        config=whole.config,
+        config=whole.config if adapter.config is None else adapter.config,
         tokenizer_digest=whole.tokenizer_digest,
         adapter=adapter,
     )
@@ -86,6 +86,10 @@ def describe_pins(checkpoint: Checkpoint) -> dict[str, str]:
 
 def find_doubts(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
     """What is odd about adapters without being wrong, for people."""
+    return (*_describe_models(checkpoints), *_describe_left_out(checkpoints))
+
+
+def _describe_models(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
     named: dict[str, list[str]] = {}
     for checkpoint in checkpoints:
         if checkpoint.adapter is not None:
@@ -95,3 +99,15 @@ def find_doubts(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
         return ()
     listed = "; ".join(f"{model:.120} ({', '.join(names)})" for model, names in named.items())
     return (f"the adapters say that they were trained on {len(named)} models: {listed}",)
+
+
+def _describe_left_out(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
+    """Heads of bases that models with a head of their own do not have; each said once."""
+    adapters = [c.adapter for c in checkpoints if c.adapter is not None and c.adapter.left_out]
+    return tuple(
+        dict.fromkeys(
+            f"{len(adapter.left_out)} tensors of {adapter.base.name} belong to another head and "
+            f"are left out, first {adapter.left_out[0]}: the adapters bring their own"
+            for adapter in adapters
+        )
+    )
