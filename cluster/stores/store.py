@@ -24,6 +24,8 @@ class ObjectInfo:
             empty.
         crc64nvme: CRC64NVME of the whole object, 16 hexadecimal digits, where the store keeps it
             (only from `head`); else "".
+        outside: path of the file that the key leads to where a link leaves the store; else "". Such
+            an object is read only with its etag: whoever names that has seen where it lies.
     """
 
     key: str
@@ -33,6 +35,7 @@ class ObjectInfo:
     modified: float
     metadata: Mapping[str, str] = field(default_factory=dict)
     crc64nvme: str = ""
+    outside: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,14 +62,15 @@ def find_candidates(
             refusals are in the message of the first.
     """
     places, skipped = _find_places(patterns)
-    names = short_names(places)
+    names = short_names(list(places))
     whole = pin_base(base) if base is not None else None
 
     def attempt(uri: str) -> Pinned:
         try:
             return pin_checkpoint(
-                uri, name=names[uri], settle_seconds=settle_seconds, now=now, base=whole
-            )
+                uri, name=names[uri], settle_seconds=settle_seconds, now=now, base=whole,
+                place=places[uri],
+            )  # fmt: skip
         except (*SKIPPING, *REFUSING) as error:
             return error
 
@@ -129,14 +130,14 @@ def find_places(patterns: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(uri for p in patterns for uri in expand_pattern(p).uris))
 
 
-def _find_places(patterns: Sequence[str]) -> tuple[list[str], list[Skipped]]:
-    """What the patterns stand for, and those that stand for nothing."""
-    places: dict[str, None] = {}
+def _find_places(patterns: Sequence[str]) -> tuple[dict[str, str], list[Skipped]]:
+    """What the patterns stand for, with the place that each names; those that stand for nothing."""
+    places: dict[str, str] = {}
     notes, unmatched = [], []
     for pattern in dict.fromkeys(patterns):
         expansion = expand_pattern(pattern)
         notes.append(f"  {pattern}: {expansion.note}")
-        places.update(dict.fromkeys(expansion.uris))
+        places |= dict.fromkeys(expansion.uris, expansion.place)
         if not expansion.uris:
             reason = f"matched nothing: {expansion.note}"
             unmatched.append(Skipped(pattern, pattern, NotFoundError.code, reason))
@@ -145,7 +146,7 @@ def _find_places(patterns: Sequence[str]) -> tuple[list[str], list[Skipped]]:
             "no candidate was found:\n" + "\n".join(notes) + "\nNothing was evaluated.",
             "a checkpoint is a folder with .safetensors files; check the paths under candidates",
         )
-    return list(places), unmatched
+    return places, unmatched
 
 
 def _join_refusals(refused: Sequence[Refusal]) -> Refusal:

@@ -11,10 +11,10 @@ from pathlib import Path
 from cluster.errors import UnsupportedError
 from cluster.stores.open_store import open_store
 from cluster.stores.store import ObjectInfo, Store
-from jobs.candidates.shards import INDEX, TRAINING_NAMES, find_pickle
+from jobs.candidates.links import find_linked_keys
+from jobs.candidates.shards import INDEX, TRAINING_NAMES, find_pickle, is_pickle_name
 
 WILD = re.compile(r"[*?\[]")
-PICKLE_NAMES = re.compile(r".*\.(bin|pt|pth|ckpt|pkl|pickle)")
 SNIFFED_FILES = 64
 
 
@@ -24,11 +24,13 @@ class Expansion:
 
     Attributes:
         uris: URIs of checkpoints, whole or not, sorted.
+        place: URI that the pattern names, up to its first wildcard.
         note: what the pattern led to, for the error that says that nothing was found.
     """
 
     uris: tuple[str, ...]
     note: str
+    place: str
 
 
 def expand_pattern(pattern: str) -> Expansion:
@@ -48,7 +50,9 @@ def expand_pattern(pattern: str) -> Expansion:
     if not entries and not globs and _is_shard_name(posixpath.basename(root)):
         store = open_store(posixpath.dirname(root))
         entries = list(store.list())
-    kinds = _find_folders(entries)
+    keys = [entry.key for entry in entries]
+    keys += find_linked_keys(store)
+    kinds = _find_folders(keys)
     if globs:
         every = {ancestor for folder in kinds for ancestor in _with_ancestors(folder)}
         matched = [folder for folder in every if folder and _matches(folder.split("/"), globs)]
@@ -59,7 +63,7 @@ def expand_pattern(pattern: str) -> Expansion:
     folders = sorted({folder for match in matched for folder in _stand_for(match, kinds)})
     place = store.uri.rstrip("/")
     uris = tuple(f"{place}/{folder}" if folder else store.uri for folder in folders)
-    return Expansion(uris, _describe(len(entries), folders, kinds))
+    return Expansion(uris, _describe(len(keys), folders, kinds), store.uri)
 
 
 def short_names(uris: Sequence[str]) -> dict[str, str]:
@@ -98,19 +102,17 @@ def _split_pattern(pattern: str) -> tuple[str, list[str]]:
 
 
 def _is_shard_name(name: str) -> bool:
-    return name.endswith((".safetensors", INDEX)) or bool(PICKLE_NAMES.fullmatch(name))
+    return name.endswith((".safetensors", INDEX)) or is_pickle_name(name)
 
 
-def _find_folders(entries: Iterable[ObjectInfo]) -> dict[str, bool]:
+def _find_folders(keys: Iterable[str]) -> dict[str, bool]:
     """Folders that look like checkpoints; True where they hold a shard or an index."""
     kinds: dict[str, bool] = {}
-    for entry in entries:
-        folder, _, file = entry.key.rpartition("/")
+    for key in keys:
+        folder, _, file = key.rpartition("/")
         if file.endswith(".safetensors") or file == INDEX:
             kinds[folder] = True
-        elif file == "config.json" or (
-            PICKLE_NAMES.fullmatch(file) and not TRAINING_NAMES.fullmatch(file)
-        ):
+        elif file == "config.json" or (is_pickle_name(file) and not TRAINING_NAMES.fullmatch(file)):
             kinds.setdefault(folder, False)
     return kinds
 

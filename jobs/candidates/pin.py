@@ -1,6 +1,7 @@
 """Find candidates, pin their bytes, read their headers: all that is known without a tensor."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from cluster.errors import NotFoundError, PreconditionError
 from cluster.stores.open_store import open_store
@@ -9,11 +10,14 @@ from fusion.checkpoints.checkpoint import Checkpoint, Pin, PinnedFile, TensorSpe
 from fusion.errors import HeaderError, MismatchError, TruncatedError
 from jobs.candidates.adapters import Base, find_adapter_shards, is_adapter, read_adapter
 from jobs.candidates.changes import AGAIN, changes_error, describe_change, find_pin
+from jobs.candidates.links import check_files, check_folder
 from jobs.candidates.pinned_files import PinnedFiles
 from jobs.candidates.shards import (
+    INDEX,
     check_tensors,
     find_pickle,
     find_shards,
+    is_pickle_name,
     pickle_error,
     read_header,
 )
@@ -44,10 +48,17 @@ def pin_checkpoint(
     settle_seconds: float = 0.0,
     now: float = 0.0,
     base: Base | None = None,
+    place: str | None = None,
 ) -> tuple[Checkpoint, Mapping[str, int]]:
     """Pin all files of one checkpoint and read its headers and side files.
 
-    With a base an adapter is a checkpoint as well; of a whole one the base is not used.
+    Args:
+        uri: URI of the checkpoint.
+        name: name of the candidate.
+        settle_seconds: age in seconds below which an object marks it as still being written.
+        now: current time in seconds since 1970.
+        base: with a base an adapter is a checkpoint as well; of a whole one it is not used.
+        place: what the user named; links are followed inside it. None for `uri` itself.
 
     Returns:
         The checkpoint, and its vocabulary ({} where there is no tokenizer).
@@ -56,9 +67,11 @@ def pin_checkpoint(
         IncompleteError, TruncatedError: a shard is missing, short, too young, or changed meanwhile.
         HeaderError, PickleError, UnsafeNameError, MismatchError: refused.
     """
-    store = open_store(uri)
+    within = place or uri
+    check_folder(uri, within, name=name)
+    files = PinnedFiles(open_store(uri), uri, name, (), ())
     try:
-        return _pin_files(store, uri, name, settle_seconds, now, base)
+        return _pin_files(files, base, settle_seconds=settle_seconds, now=now, place=within)
     except (NotFoundError, PreconditionError) as error:
         raise IncompleteError(
             f"{name} changed while it was being read: {error}", "run the same command again"
@@ -107,11 +120,13 @@ def check_pins(uri: str, files: Sequence[PinnedFile]) -> None:
 
 
 def _pin_files(
-    store: Store, uri: str, name: str, settle_seconds: float, now: float, base: Base | None
+    files: PinnedFiles, base: Base | None, *, settle_seconds: float, now: float, place: str
 ) -> tuple[Checkpoint, Mapping[str, int]]:
+    store, name = files.store, files.name
     listed = {entry.key: entry for entry in store.list() if "/" not in entry.key}
     if not listed:
-        raise IncompleteError(f"{name}: nothing is in {uri}", "check the path")
+        raise IncompleteError(f"{name}: nothing is in {files.uri}", "check the path")
+    check_files(filter(_is_read, listed.values()), place, name=name)
     index = read_index(store, listed, name=name)
     sides = _find_sides(store, listed.values())
     if base is not None and is_adapter(listed):
@@ -126,11 +141,12 @@ def _pin_files(
             raise pickle_error(name, pickle)
         raise IncompleteError(f"{name} has no .safetensors file", "wait until it is written")
     entries = {key: store.head(key) for key in (*shards, *sides)}
+    check_files(entries.values(), place, name=name)
     _check_settled(entries.values(), settle_seconds, now, name)
     pins = {key: Pin(entry.size, entry.etag, entry.version) for key, entry in entries.items()}
-    files = tuple(PinnedFile(shard, pins[shard]) for shard in shards)
-    pinned = tuple(PinnedFile(key, pin) for key, pin in pins.items() if key not in shards)
-    return _read_pinned(PinnedFiles(store, uri, name, files, pinned), base, index=index)
+    pinned = tuple(PinnedFile(shard, pins[shard]) for shard in shards)
+    beside = tuple(PinnedFile(key, pin) for key, pin in pins.items() if key not in shards)
+    return _read_pinned(replace(files, shards=pinned, sides=beside), base, index=index)
 
 
 def _read_pinned(
@@ -155,6 +171,16 @@ def _read_pinned(
         name, files.uri, tuple(shards), tuple(tensors), tuple(sides), config, digest
     )
     return checkpoint, vocabulary
+
+
+def _is_read(entry: ObjectInfo) -> bool:
+    """Whether a file may be opened: one that has tensors or stands beside them."""
+    return (
+        entry.key.endswith((".safetensors", INDEX))
+        or bool(SIDE_FILES.fullmatch(entry.key))
+        or entry.key == ADAPTER_CONFIG
+        or is_pickle_name(entry.key)
+    )
 
 
 def _find_sides(store: Store, listed: Iterable[ObjectInfo]) -> list[str]:

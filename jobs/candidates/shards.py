@@ -17,6 +17,7 @@ SHARD_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}\.safetensors")
 NUMBERED = re.compile(r".*-\d+-of-(\d+)\.safetensors")
 # What a trainer leaves beside a model: none of these makes a folder a checkpoint.
 TRAINING_NAMES = re.compile(r"(optimizer|scheduler|rng_state|scaler|training_args|random_states).*")
+PICKLE_NAMES = re.compile(r".*\.(bin|pt|pth|ckpt|pkl|pickle)")
 TAR_MARK = slice(257, 262)
 SNIFFED_BYTES = 262
 WAY_OUT = "export the checkpoint again, or set select.on_refused: drop"
@@ -102,7 +103,7 @@ def find_pickle(store: Store, entries: Iterable[ObjectInfo]) -> str | None:
     Optimizer states and the like are passed over.
     """
     for entry in entries:
-        if TRAINING_NAMES.fullmatch(entry.key):
+        if TRAINING_NAMES.fullmatch(entry.key) or entry.outside:
             continue
         first = bytearray(min(entry.size, SNIFFED_BYTES))
         if first:
@@ -110,6 +111,11 @@ def find_pickle(store: Store, entries: Iterable[ObjectInfo]) -> str | None:
             if is_pickle(first):
                 return entry.key
     return None
+
+
+def is_pickle_name(file: str) -> bool:
+    """Whether files of such a name are pickles as a rule."""
+    return bool(PICKLE_NAMES.fullmatch(file))
 
 
 def is_pickle(first: bytes | bytearray) -> bool:

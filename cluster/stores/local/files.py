@@ -85,9 +85,9 @@ def raise_translated(error: OSError, where: str) -> NoReturn:
     raise UnreachableError(f"{where}: {error.strerror}") from None
 
 
-def describe(key: str, facts: os.stat_result) -> ObjectInfo:
-    """What the file system says of one object."""
-    return ObjectInfo(key, facts.st_size, etag_of(facts), None, facts.st_mtime)
+def describe(key: str, facts: os.stat_result, outside: str = "") -> ObjectInfo:
+    """What the file system says of one object; `outside` as `ObjectInfo` has it."""
+    return ObjectInfo(key, facts.st_size, etag_of(facts), None, facts.st_mtime, outside=outside)
 
 
 def etag_of(facts: os.stat_result) -> str:

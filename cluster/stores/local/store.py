@@ -46,7 +46,9 @@ class LocalStore:
     def head(self, key: str, /, *, version: str | None = None) -> ObjectInfo:
         self._refuse_version(version)
         with translated(self.uri, key):
-            return describe(key, self._existing(key).stat())
+            entry, facts = self._look(key)
+            self._check_owner(key, facts)
+            return entry
 
     def list(self, prefix: str = "", /) -> Iterator[ObjectInfo]:
         found: list[str] = []
@@ -59,8 +61,8 @@ class LocalStore:
                 if not name.startswith(HIDDEN) and (stem + name).startswith(prefix)
             ]
         for key in sorted(found):
-            with contextlib.suppress(NotFoundError):
-                yield self.head(key)
+            with contextlib.suppress(NotFoundError), translated(self.uri, key):
+                yield self._look(key)[0]
 
     def read(
         self, key: str, /, *, if_match: str | None = None, version: str | None = None
@@ -91,7 +93,7 @@ class LocalStore:
     ) -> LocalReader:
         self._refuse_version(version)
         with translated(self.uri, key):
-            descriptor = os.open(self._existing(key), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = self._open(key, if_match)
         return LocalReader(descriptor, if_match, f"{self.uri}/{key}")
 
     def put(
@@ -186,27 +188,41 @@ class LocalStore:
             raise UnsupportedError(f"{key!r} is not a key: it would leave {self.uri}")
         return self._root.joinpath(*parts)
 
-    def _existing(self, key: str) -> Path:
-        """The path of an object that is a regular file inside the root."""
-        path = self.path(key)
+    def _look(self, key: str) -> tuple[ObjectInfo, os.stat_result]:
+        """What is said of a regular file, or of whatever a link out of the store leads to."""
         try:
-            real, root = path.resolve(strict=True), self._root.resolve()
+            real, root = self.path(key).resolve(strict=True), self._root.resolve()
         except RuntimeError:  # what Python before 3.13 says of links in a circle
             raise NotFoundError(f"{self.uri}/{key} is a link to itself") from None
-        if not real.is_relative_to(root):
-            raise AccessError(
-                f"{self.uri}/{key} is a link that leaves {self.uri}; it was not opened",
-                "copy the file to where the link stands",
-            )
         facts = real.stat()
-        if not stat.S_ISREG(facts.st_mode):
+        outside = "" if real.is_relative_to(root) else str(real)
+        if not outside and not stat.S_ISREG(facts.st_mode):
             raise NotFoundError(f"{self.uri}/{key} is not a regular file")
-        if facts.st_nlink > 1 and facts.st_uid != real.parent.stat().st_uid:
+        return describe(key, facts, outside), facts
+
+    def _check_owner(self, key: str, facts: os.stat_result) -> None:
+        """Refuse a second name that someone gave to a file which is not his."""
+        folder = self.path(key).resolve().parent
+        if facts.st_nlink > 1 and facts.st_uid != folder.stat().st_uid:
             raise AccessError(
                 f"{self.uri}/{key} is a second name of another owner's file; it was not opened",
                 "copy the file to where the name stands",
             )
-        return path
+
+    def _open(self, key: str, if_match: str | None) -> int:
+        """A descriptor of a regular file; what lies outside is opened by its etag alone."""
+        entry, facts = self._look(key)
+        self._check_owner(key, facts)
+        if entry.outside and if_match is None:
+            raise AccessError(
+                f"{self.uri}/{key} is a link that leaves {self.uri}; it was not opened",
+                "copy the file to where the link stands",
+            )
+        if not stat.S_ISREG(facts.st_mode):
+            raise NotFoundError(f"{self.uri}/{key} is not a regular file")
+        if entry.outside and if_match != entry.etag:
+            raise PreconditionError(f"{self.uri}/{key} is {entry.etag}, not {if_match}")
+        return os.open(self.path(key), os.O_RDONLY | os.O_CLOEXEC)
 
     def _start(self, prefix: str) -> Path:
         folder = prefix.rpartition("/")[0]
@@ -215,7 +231,7 @@ class LocalStore:
     @contextlib.contextmanager
     def _opened(self, key: str, if_match: str | None) -> Iterator[int]:
         with translated(self.uri, key):
-            descriptor = os.open(self._existing(key), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = self._open(key, if_match)
             try:
                 check_etag(descriptor, if_match, f"{self.uri}/{key}")
                 try:

@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from cluster.errors import AccessError, UnreachableError, UnsupportedError
+from cluster.errors import UnreachableError, UnsupportedError
 from cluster.stores.memory import MemoryStore
 from cluster.stores.open_store import open_store
 from fusion.checkpoints.agreement import check_agree
@@ -14,7 +14,13 @@ from fusion.errors import MismatchError
 from jobs.candidates.find import drop_mismatched
 from jobs.candidates.pin import SIDE_FILES, check_pins
 from jobs.candidates.shards import INDEX
-from jobs.errors import IncompleteError, NoCandidatesError, PickleError, SourceChangedError
+from jobs.errors import (
+    IncompleteError,
+    NoCandidatesError,
+    PickleError,
+    SourceChangedError,
+    UnsafeNameError,
+)
 from tests.support.checkpoints import (
     BERT,
     SECOND,
@@ -240,7 +246,7 @@ def test_a_shard_that_is_a_link_out_of_its_checkpoint_is_not_opened(tmp_path):
     write_files(tmp_path / "elsewhere", whole_checkpoint())
     write_files(tmp_path / "s", without(whole_checkpoint(), "model.safetensors"))
     (tmp_path / "s" / "model.safetensors").symlink_to(tmp_path / "elsewhere" / "model.safetensors")
-    with pytest.raises(AccessError, match="is a link that leaves"):
+    with pytest.raises(UnsafeNameError, match="is a link that leaves"):
         find(tmp_path / "s")
 
 
