@@ -11,6 +11,7 @@ ClusterError
 ├── FullError             E-FULL          no space left
 ├── ThrottledError        E-THROTTLED     the store kept saying "slow down"
 ├── UnreachableError      E-UNREACHABLE   no answer, or an answer that stayed broken
+│   ├── OpenFilesError    E-UNREACHABLE   this process has as many files open as it may
 │   ├── AwayError         E-UNREACHABLE   the store is down, or the way to it
 │   └── DigestError       E-DIGEST        bytes arrived other than they were sent
 ├── UnsupportedError      E-UNSUPPORTED   a kind of store or an operation that is not offered
@@ -97,6 +98,10 @@ class UnreachableError(ClusterError, ConnectionError):
 
 class AwayError(UnreachableError):
     """The store, or the way to it, is down: the same request may be answered in a while."""
+
+
+class OpenFilesError(UnreachableError):
+    """This process, or this machine, has as many files open as it may."""
 
 
 class DigestError(UnreachableError):

@@ -1,14 +1,15 @@
 """The inputs of a unit, chunk by chunk: pinned ranged reads, ahead of the arithmetic if remote."""
 
 import itertools
-import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from cluster.digests import combine_crc64nvme, crc64nvme
 from cluster.errors import NotFoundError, PreconditionError
+from cluster.stores.open_readers import OpenReaders
 from cluster.stores.open_store import open_store
 from cluster.stores.store import Reader
 from fusion.dtypes import ITEM_BYTES
@@ -19,6 +20,8 @@ from jobs.merge.factor_reads import FactorBytes, FactorReader, PieceFactors, rea
 from jobs.merge.ledger import SourceRead
 from jobs.merge.memory import WorkerMemory, chunk_elements
 
+# Of one worker: 16 of them in one process keep to the usual limit of 1,024 open files.
+OPEN_FILES, MOST_OPEN_FILES = 16, 48
 Shard = tuple[int, str]  # index of the checkpoint, name of the shard
 
 
@@ -63,9 +66,9 @@ class ChunkReader:
         self._known_digests = known_digests
         self._stores = [open_store(c.uri) for c in plan.request.checkpoints]
         self._pins = [{s.name: s.pin for s in c.shards} for c in plan.request.checkpoints]
-        self._readers: dict[Shard, Reader] = {}
-        self._lock = threading.Lock()
         sources = max((len(t.sources) for t in plan.request.tensors), default=1)
+        # What one chunk needs stays open for the next one.
+        self._readers = OpenReaders(min(max(OPEN_FILES, sources), MOST_OPEN_FILES))
         buffers = max((len(t.distinct) for t in plan.request.tensors), default=1)
         self._buffers = [
             [memoryview(bytearray(memory.chunk_bytes)) for _ in range(buffers)]
@@ -96,6 +99,10 @@ class ChunkReader:
                 yield self._note(chunk, views, factors)
             return
         yield from self._read_ahead(chunks, self._pool)
+
+    def close(self) -> None:
+        """Close the files that are open. It may be read on: they are opened again."""
+        self._readers.close()
 
     def _read_ahead(self, chunks: Iterator[Chunk], pool: ThreadPoolExecutor) -> Iterator[ReadChunk]:
         coming: deque[tuple[Chunk, list[memoryview], list[Future[None]], PieceFactors]] = deque()
@@ -159,22 +166,18 @@ class ChunkReader:
         if not view:
             return
         try:
-            self._reader(checkpoint, shard).read_into(view, start=start)
+            with self._open(checkpoint, shard) as reader:
+                reader.read_into(view, start=start)
         except (PreconditionError, NotFoundError):
             pin = self._pins[checkpoint][shard]
             raise changed(self._stores[checkpoint], shard, pin) from None
 
-    def _reader(self, checkpoint: int, shard: str) -> Reader:
-        place = (checkpoint, shard)
-        with self._lock:
-            reader = self._readers.get(place)
-            if reader is None:
-                pin = self._pins[checkpoint][shard]
-                reader = self._stores[checkpoint].open_reader(
-                    shard, if_match=pin.etag, version=pin.version
-                )
-                self._readers[place] = reader
-        return reader
+    def _open(self, checkpoint: int, shard: str) -> AbstractContextManager[Reader]:
+        pin, store = self._pins[checkpoint][shard], self._stores[checkpoint]
+        return self._readers.use(
+            (checkpoint, shard),
+            lambda: store.open_reader(shard, if_match=pin.etag, version=pin.version),
+        )
 
     def _note(self, chunk: Chunk, views: Sequence[memoryview], asked: PieceFactors) -> ReadChunk:
         tensor, factors = chunk.placed.tensor, asked.wait()

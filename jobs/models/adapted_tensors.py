@@ -1,5 +1,6 @@
 """The tensors of the model that a checkpoint stands for; an adapter's are computed, not stored."""
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -54,8 +55,8 @@ def add_adapter(checkpoint: Checkpoint, base: Checkpoint, device: torch.device) 
     specs = _planned_specs(plan)
     targets = {spec.name: empty_like(spec, device) for spec in specs}
     seen = dict.fromkeys(targets, Extremes())
-    for unit in plan.units:
-        for read in reader.read(unit):
+    with contextlib.closing(reader):
+        for read in (read for unit in plan.units for read in reader.read(unit)):
             chunk, tensor = read.chunk, read.chunk.placed.tensor
             made = arithmetic.compute(read).made
             values = torch.frombuffer(made, dtype=TORCH_DTYPES[tensor.dtype])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from cluster.errors import NotFoundError, PreconditionError
+from cluster.stores.open_readers import OpenReaders
 from cluster.stores.open_store import open_store
 from cluster.stores.store import Reader
 from fusion.checkpoints.checkpoint import Checkpoint, PinnedFile, TensorSpec
@@ -23,6 +24,7 @@ LOCAL_PIECE_BYTES = 1 << 20
 REMOTE_PIECE_BYTES = 8 << 20
 LOCAL_THREADS = 4
 REMOTE_THREADS = 8
+OPEN_FILES = 16  # spans come in file order: a shard that was left is not asked for again
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,8 +182,7 @@ class TensorReader:
         self._files = {shard.name: shard for shard in checkpoint.shards}
         self._targets = targets
         self._piece_bytes = piece_bytes
-        self._readers: dict[str, Reader] = {}
-        self._lock = threading.Lock()
+        self._readers = OpenReaders(OPEN_FILES)
         self._own = threading.local()
 
     def read(self, span: Span) -> list[Extremes]:
@@ -200,8 +201,7 @@ class TensorReader:
 
     def close(self) -> None:
         """Let go of the shards."""
-        for reader in self._readers.values():
-            reader.close()
+        self._readers.close()
 
     def _take(self, part: Stretch, view: memoryview) -> Extremes:
         count, dtype = part.last - part.first, TORCH_DTYPES[part.spec.dtype]
@@ -218,17 +218,13 @@ class TensorReader:
     def _read_range(self, span: Span, view: memoryview) -> None:
         file = self._files[span[0].spec.shard]
         try:
-            self._reader(file).read_into(view, start=span[0].start)
+            with self._readers.use(file.name, lambda: self._open(file)) as reader:
+                reader.read_into(view, start=span[0].start)
         except (PreconditionError, NotFoundError):
             raise changed(self._store, file.name, file.pin) from None
 
-    def _reader(self, file: PinnedFile) -> Reader:
-        with self._lock:
-            if file.name not in self._readers:
-                self._readers[file.name] = self._store.open_reader(
-                    file.name, if_match=file.pin.etag, version=file.pin.version
-                )
-            return self._readers[file.name]
+    def _open(self, file: PinnedFile) -> Reader:
+        return self._store.open_reader(file.name, if_match=file.pin.etag, version=file.pin.version)
 
 
 def _fits(gathered: Sequence[Stretch], part: Stretch, piece_bytes: int) -> bool:

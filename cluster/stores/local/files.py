@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -14,6 +15,7 @@ from cluster.errors import (
     FullError,
     MissingPlaceError,
     NotFoundError,
+    OpenFilesError,
     PreconditionError,
     UnreachableError,
 )
@@ -81,6 +83,14 @@ def raise_translated(error: OSError, where: str) -> NoReturn:
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         raise MissingPlaceError(
             f"{where}: a part of this path is a file, not a folder", "choose another folder"
+        ) from None
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        whose = f"a process may have {allowed:,} (ulimit -n)"
+        raise OpenFilesError(
+            f"{where} was not opened: too many files are open, "
+            f"{whose if error.errno == errno.EMFILE else 'this machine has no more'}",
+            "raise the limit (ulimit -n 8192) and run the same command again, or use fewer workers",
         ) from None
     raise UnreachableError(f"{where}: {error.strerror}") from None
 
