@@ -174,6 +174,8 @@ def _parse_size(digits: str) -> int:
 
 
 def _check_metadata(metadata: object, shard: str) -> None:
+    if metadata is None:  # the reference reads it as absent
+        return
     if not isinstance(metadata, dict):
         raise HeaderError(f"{shard}: __metadata__ is not an object")
     for key, value in metadata.items():

@@ -1,12 +1,15 @@
 """The shards of one checkpoint: which they are, their pins, their headers."""
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from cluster.stores.store import ObjectInfo, Store
 from fusion.checkpoints.checkpoint import Pin, PinnedFile, TensorSpec
 from fusion.checkpoints.header import LENGTH_BYTES, header_length, parse_header
+from fusion.dtypes import FLOATS
 from fusion.errors import HeaderError, TruncatedError
+from jobs.candidates.contents import find_content
 from jobs.errors import IncompleteError, PickleError, UnsafeNameError
 
 # Headers of most shards fit, so one read tells all; the rest takes a second one.
@@ -18,6 +21,7 @@ NUMBERED = re.compile(r".*-\d+-of-(\d+)\.safetensors")
 # What a trainer leaves beside a model: none of these makes a folder a checkpoint.
 TRAINING_NAMES = re.compile(r"(optimizer|scheduler|rng_state|scaler|training_args|random_states).*")
 PICKLE_NAMES = re.compile(r".*\.(bin|pt|pth|ckpt|pkl|pickle)")
+WEIGHT_NAMES = re.compile(r"(weight|bias|lora_embedding_[AB])$")
 TAR_MARK = slice(257, 262)
 SNIFFED_BYTES = 262
 WAY_OUT = "export the checkpoint again, or set select.on_refused: drop"
@@ -50,6 +54,12 @@ def find_shards(
     _check_names(wanted, name, "the index names shard")
     _check_distinct(wanted, name)
     missing = [shard for shard in wanted if shard not in present]
+    if missing and SINGLE in there and SINGLE not in wanted:
+        raise IncompleteError(
+            f"{name}: {INDEX} is stale: it names {len(missing)} shards that are not there, and "
+            f"{SINGLE} is there, which it does not name",
+            f"remove {INDEX} if {SINGLE} is the model, or copy the missing shards",
+        )
     if missing:
         raise IncompleteError(
             f"{name}: {len(missing)} of {len(wanted)} shards missing, first {missing[0]}",
@@ -139,6 +149,7 @@ def read_header(store: Store, file: PinnedFile, *, name: str) -> tuple[TensorSpe
         PreconditionError: the shard changed meanwhile.
         TruncatedError: the shard ends too early.
         PickleError: the shard's content is a pickle.
+        IncompleteError: the file is something else: a pointer, a web page, an archive.
         HeaderError: the shard's header is refused.
     """
     where, pin = f"{name}/{file.name}", file.pin
@@ -153,6 +164,9 @@ def read_header(store: Store, file: PinnedFile, *, name: str) -> tuple[TensorSpe
         # A header of 128 bytes begins like a pickle too, but is followed by "{".
         if is_pickle(first) and first[LENGTH_BYTES : LENGTH_BYTES + 1] != b"{":
             raise pickle_error(name, file.name) from None
+        content = find_content(first)
+        if content is not None:
+            raise IncompleteError(f"{where} is {content.what}", content.hint) from None
         if isinstance(error, HeaderError):
             raise HeaderError(str(error), WAY_OUT) from None
         raise TruncatedError(str(error), "copy it again, or wait until it is written") from None
@@ -172,8 +186,9 @@ def check_tensors(
 
     Raises:
         HeaderError: a tensor in two shards, or not where the index puts it.
-        IncompleteError: no tensor at all.
+        IncompleteError: no tensor at all, or weights without elements.
     """
+    _check_elements(tensors, name)
     where: dict[str, str] = {}
     for tensor in tensors:
         if tensor.name in where:
@@ -192,4 +207,18 @@ def check_tensors(
             f"tensors are not where the index says: {first!r:.200} is in "
             f"{where.get(first, 'no shard')}, by the index in {index.get(first, 'none')}",
             WAY_OUT,
+        )
+
+
+def _check_elements(tensors: Sequence[TensorSpec], name: str) -> None:
+    """Refuse what DeepSpeed ZeRO-3 leaves of a model that was saved without being gathered."""
+    weights = [t for t in tensors if t.dtype in FLOATS and WEIGHT_NAMES.search(t.name)]
+    empty = [t for t in weights if not math.prod(t.shape)]
+    if empty:
+        first = f"{empty[0].name!r:.200} is {list(empty[0].shape)}"
+        raise IncompleteError(
+            f"{name}: {len(empty)} of {len(weights)} weights are empty, without elements, first "
+            f"{first}: it was saved from DeepSpeed ZeRO-3 without being gathered",
+            "make whole files of the training checkpoint with zero_to_fp32.py, or save with "
+            "stage3_gather_16bit_weights_on_model_save",
         )

@@ -9,6 +9,7 @@ from typing import Any
 from cluster.stores.store import ObjectInfo, Store
 from fusion.checkpoints.checkpoint import Pin, PinnedFile, TensorSpec
 from fusion.dtypes import SUB_BYTE_BITS
+from jobs.candidates.contents import find_content
 from jobs.candidates.shards import INDEX
 from jobs.errors import IncompleteError
 
@@ -177,6 +178,9 @@ def _parse_object(content: bytes, where: str) -> dict[str, Any]:
     try:
         table = json.loads(content, object_pairs_hook=_refuse_repeats)
     except (ValueError, RecursionError) as error:
+        other = find_content(content)
+        if other is not None:
+            raise IncompleteError(f"{where} is {other.what}", other.hint) from None
         raise IncompleteError(
             f"{where} is not JSON: {error!s:.120}", "wait until it is written, or copy it again"
         ) from None
