@@ -24,6 +24,13 @@ EMBEDDINGS = {
     "llama": "model.embed_tokens.weight", "mistral": "model.embed_tokens.weight",
     "qwen2": "model.embed_tokens.weight", "gpt2": "transformer.wte.weight",
 }  # fmt: skip
+# What other kinds of models call the matrix that a tied head is.
+OTHER_EMBEDDINGS = (
+    "model.embed_tokens.weight", "transformer.wte.weight", "model.decoder.embed_tokens.weight",
+    "model.language_model.embed_tokens.weight", "language_model.model.embed_tokens.weight",
+    "transformer.word_embeddings.weight", "gpt_neox.embed_in.weight", "backbone.embeddings.weight",
+    "shared.weight", "model.shared.weight",
+)  # fmt: skip
 
 
 def mergekit_request(document: MergekitDocument, checkpoints: Sequence[Checkpoint]) -> MergeRequest:
@@ -107,9 +114,20 @@ def _find_tensor(
     name: str, table: Mapping[str, TensorSpec], checkpoint: Checkpoint
 ) -> TensorSpec | None:
     """A tensor by canonical name; a tied head is its embedding matrix."""
-    if name == HEAD and name not in table:
-        return table.get(EMBEDDINGS.get(str(checkpoint.config.get("model_type")), ""))
-    return table.get(name)
+    if name != HEAD or name in table:
+        return table.get(name)
+    kind = str(checkpoint.config.get("model_type"))
+    if kind in EMBEDDINGS:
+        return table.get(EMBEDDINGS[kind])
+    names = OTHER_EMBEDDINGS if _is_tied(checkpoint.config) else ()
+    return next((table[other] for other in names if other in table), None)
+
+
+def _is_tied(config: Mapping[str, object]) -> bool:
+    """Whether head and embedding are one matrix: the default of a config, which leaves it out."""
+    inner = config.get("text_config")
+    within = inner.get(TIED) if isinstance(inner, Mapping) else None
+    return bool(config) and config.get(TIED, within) is not False
 
 
 def _request_tensor(
