@@ -12,7 +12,15 @@ from fusion.checkpoints.checkpoint import Checkpoint
 from fusion.errors import MismatchError
 from jobs.candidates.adapters import Base
 from jobs.candidates.patterns import expand_pattern, short_names
-from jobs.candidates.pin import REFUSING, SKIPPING, THREADS, Pinned, Refusal, pin_checkpoint
+from jobs.candidates.pin import (
+    REFUSING,
+    SKIPPING,
+    THREADS,
+    Exclusion,
+    Pinned,
+    Refusal,
+    pin_checkpoint,
+)
 from jobs.candidates.skipped import Skipped
 from jobs.errors import (
     IncompleteError,
@@ -29,12 +37,14 @@ class Found:
         skipped: checkpoints that cannot be used, and patterns that matched nothing.
         vocabularies: token -> id by candidate name, {} for a candidate without a tokenizer.
         base: base of the candidates that are adapters; None where no base was named.
+        remarks: what is odd without being wrong, for people.
     """
 
     candidates: tuple[Checkpoint, ...]
     skipped: tuple[Skipped, ...]
     vocabularies: Mapping[str, Mapping[str, int]]
     base: Checkpoint | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def find_candidates(
@@ -44,6 +54,7 @@ def find_candidates(
     now: float,
     on_refused: Literal["stop", "drop"] = "stop",
     base: str | None = None,
+    output: str | None = None,
 ) -> Found:
     """Find, pin and read the headers of all candidates.
 
@@ -55,13 +66,15 @@ def find_candidates(
         now: current time in seconds since 1970.
         on_refused: whether a hostile or unreadable checkpoint stops everything or is skipped.
         base: path or URI of the model that adapters among the candidates change; None for none.
+        output: URI of a place that the work writes to: what patterns find there is left out; None
+            for none.
 
     Raises:
         NoCandidatesError: nothing matched.
         HeaderError, PickleError, UnsafeNameError, MismatchError: refused, unless dropped. All
             refusals are in the message of the first.
     """
-    places, skipped = _find_places(patterns)
+    places, skipped, remarks = _find_places(patterns, output)
     names = short_names(list(places))
     whole = pin_base(base) if base is not None else None
 
@@ -87,12 +100,11 @@ def find_candidates(
             elif isinstance(outcome, REFUSING) and on_refused == "stop":
                 refused.append(outcome)
             else:
-                wait = outcome.wait_seconds if isinstance(outcome, IncompleteError) else 0.0
-                skipped.append(Skipped(name, uri, outcome.code, str(outcome), wait))
+                skipped.append(_skip(name, uri, outcome))
     if refused:
         raise _join_refusals(refused)
     pinned = whole.checkpoint if whole is not None else None
-    return Found(tuple(candidates), tuple(skipped), vocabularies, pinned)
+    return Found(tuple(candidates), tuple(skipped), vocabularies, pinned, remarks)
 
 
 def pin_base(place: str) -> Base:
@@ -125,17 +137,26 @@ def drop_mismatched(found: Found, *, cast: bool) -> Found:
     return replace(found, candidates=kept, skipped=found.skipped + dropped)
 
 
-def find_places(patterns: Sequence[str]) -> tuple[str, ...]:
+def find_places(patterns: Sequence[str], *, output: str | None = None) -> tuple[str, ...]:
     """URIs that the patterns stand for now; nothing is read of what is there."""
-    return tuple(dict.fromkeys(uri for p in patterns for uri in expand_pattern(p).uris))
+    expansions = (expand_pattern(pattern, output=output) for pattern in patterns)
+    return tuple(dict.fromkeys(uri for expansion in expansions for uri in expansion.uris))
 
 
-def _find_places(patterns: Sequence[str]) -> tuple[dict[str, str], list[Skipped]]:
-    """What the patterns stand for, with the place that each names; those that stand for nothing."""
+def _find_places(
+    patterns: Sequence[str], output: str | None
+) -> tuple[dict[str, str], list[Skipped], tuple[str, ...]]:
+    """What the patterns stand for, with the place that each names; those for nothing; remarks."""
     places: dict[str, str] = {}
+    remarks = []
     notes, unmatched = [], []
     for pattern in dict.fromkeys(patterns):
-        expansion = expand_pattern(pattern)
+        expansion = expand_pattern(pattern, output=output)
+        if expansion.own:
+            remarks.append(
+                f"{pattern} also stands for {len(expansion.own)} models in the output itself, "
+                f"left out here, first {expansion.own[0]}; name one by its path to take it"
+            )
         notes.append(f"  {pattern}: {expansion.note}")
         places |= dict.fromkeys(expansion.uris, expansion.place)
         if not expansion.uris:
@@ -146,7 +167,12 @@ def _find_places(patterns: Sequence[str]) -> tuple[dict[str, str], list[Skipped]
             "no candidate was found:\n" + "\n".join(notes) + "\nNothing was evaluated.",
             "a checkpoint is a folder with .safetensors files; check the paths under candidates",
         )
-    return places, unmatched
+    return places, unmatched, tuple(remarks)
+
+
+def _skip(name: str, uri: str, reason: Exclusion) -> Skipped:
+    wait = reason.wait_seconds if isinstance(reason, IncompleteError) else 0.0
+    return Skipped(name, uri, reason.code, str(reason), wait)
 
 
 def _join_refusals(refused: Sequence[Refusal]) -> Refusal:

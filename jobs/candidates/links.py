@@ -14,9 +14,9 @@ WAY_OUT = "copy the file to where the link stands, or set select.on_refused: dro
 
 
 def is_inside(uri: str, place: str) -> bool:
-    """Whether a folder or file lies in a place, links followed; true of what is no path."""
-    if "://" in uri:
-        return True
+    """Whether a folder or file is or lies in a place, links followed."""
+    if "://" in uri or "://" in place:
+        return f"{uri.rstrip('/')}/".startswith(f"{place.rstrip('/')}/")
     return Path(os.path.realpath(uri)).is_relative_to(_boundary(place))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from cluster.errors import UnsupportedError
 from cluster.stores.open_store import open_store
 from cluster.stores.store import ObjectInfo, Store
-from jobs.candidates.links import find_linked_keys
+from jobs.candidates.links import find_linked_keys, is_inside
 from jobs.candidates.shards import INDEX, TRAINING_NAMES, find_pickle, is_pickle_name
 
 WILD = re.compile(r"[*?\[]")
@@ -25,19 +25,27 @@ class Expansion:
     Attributes:
         uris: URIs of checkpoints, whole or not, sorted.
         place: URI that the pattern names, up to its first wildcard.
+        own: URIs that are left out because the work itself writes there.
         note: what the pattern led to, for the error that says that nothing was found.
     """
 
     uris: tuple[str, ...]
     note: str
     place: str
+    own: tuple[str, ...] = ()
 
 
-def expand_pattern(pattern: str) -> Expansion:
+def expand_pattern(pattern: str, *, output: str | None = None) -> Expansion:
     """Find the checkpoints that a pattern stands for.
 
     A folder that holds no shard of its own stands for those right below it that do. "**" in a glob
     stands for any number of folders; a pattern for shards stands for the folders they are in.
+    A name that exists is taken as it is, whatever signs are in it.
+
+    Args:
+        pattern: path, glob or s3:// prefix.
+        output: URI of a place that the work writes to; what lies there is no candidate unless it is
+            named itself. None for none.
 
     Raises:
         UnsupportedError: a store that is not offered, or a glob over buckets.
@@ -62,8 +70,10 @@ def expand_pattern(pattern: str) -> Expansion:
         matched = [""]
     folders = sorted({folder for match in matched for folder in _stand_for(match, kinds)})
     place = store.uri.rstrip("/")
-    uris = tuple(f"{place}/{folder}" if folder else store.uri for folder in folders)
-    return Expansion(uris, _describe(len(keys), folders, kinds), store.uri)
+    found = [f"{place}/{folder}" if folder else store.uri for folder in folders]
+    own = tuple(uri for uri in found if uri != store.uri and output and is_inside(uri, output))
+    uris = tuple(uri for uri in found if uri not in own)
+    return Expansion(uris, _describe(len(keys), folders, kinds), store.uri, own)
 
 
 def short_names(uris: Sequence[str]) -> dict[str, str]:
@@ -87,7 +97,7 @@ def _split_pattern(pattern: str) -> tuple[str, list[str]]:
     if not separator:
         scheme, place = "", pattern
     parts = place.split("/")
-    first = next((i for i, part in enumerate(parts) if WILD.search(part)), len(parts))
+    first = _first_wild(parts, scheme + separator)
     if separator and scheme != "file" and first == 0:
         raise UnsupportedError(
             f"{pattern} has a wildcard where its bucket stands; nothing was listed",
@@ -99,6 +109,22 @@ def _split_pattern(pattern: str) -> tuple[str, list[str]]:
     else:
         root = root.rstrip("/")
     return scheme + separator + root, [part for part in parts[first:] if part]
+
+
+def _first_wild(parts: Sequence[str], scheme: str) -> int:
+    """Index of the first part that is a pattern: a name that exists is taken as it is."""
+    for index, part in enumerate(parts):
+        if WILD.search(part) and not _exists("/".join(parts[: index + 1]), scheme):
+            return index
+    return len(parts)
+
+
+def _exists(place: str, scheme: str) -> bool:
+    if scheme in ("", "file://"):
+        return Path(place).expanduser().exists()
+    # A bucket's name has no such sign. Stars are no part of keys in practice, and asking costs.
+    is_asked = "/" in place and "*" not in place
+    return is_asked and next(open_store(scheme + place).list(), None) is not None
 
 
 def _is_shard_name(name: str) -> bool:

@@ -36,7 +36,8 @@ from jobs.errors import IncompleteError, PickleError, SourceChangedError, Unsafe
 SKIPPING = (IncompleteError, TruncatedError)
 REFUSING = (HeaderError, PickleError, UnsafeNameError, MismatchError)
 Refusal = HeaderError | PickleError | UnsafeNameError | MismatchError
-Pinned = tuple[Checkpoint, Mapping[str, int]] | IncompleteError | TruncatedError | Refusal
+Exclusion = IncompleteError | TruncatedError | Refusal
+Pinned = tuple[Checkpoint, Mapping[str, int]] | Exclusion
 # Finding waits for answers of the store, a dozen a candidate.
 THREADS = 8
 
@@ -67,9 +68,9 @@ def pin_checkpoint(
         IncompleteError, TruncatedError: a shard is missing, short, too young, or changed meanwhile.
         HeaderError, PickleError, UnsafeNameError, MismatchError: refused.
     """
-    within = place or uri
-    check_folder(uri, within, name=name)
     files = PinnedFiles(open_store(uri), uri, name, (), ())
+    within = place or files.store.uri
+    check_folder(files.store.uri, within, name=name)
     try:
         return _pin_files(files, base, settle_seconds=settle_seconds, now=now, place=within)
     except (NotFoundError, PreconditionError) as error:

@@ -19,7 +19,8 @@ from fusion.plans.health import HealthMode
 from fusion.plans.layout import SHARD_BYTES, plan_merge
 from fusion.plans.plan import MergePlan, MergeRequest
 from jobs.candidates.adapters import find_doubts
-from jobs.candidates.find import find_candidates, pin_base
+from jobs.candidates.copies import drop_copies, find_copies
+from jobs.candidates.find import Found, find_candidates, pin_base
 from jobs.candidates.pin import pin_checkpoint
 from jobs.console.secret_texts import check_no_secrets
 from jobs.console.show import Progress, note, show, show_json, warn
@@ -66,7 +67,7 @@ def run_merge(
         warn(line)
     _check_device(options.device)
     _start_importing()
-    wanted = _read(config)
+    wanted = _read(config, output)
     plan = plan_merge(wanted.request, shard_bytes=options.shard_bytes or SHARD_BYTES)
     if wanted.rule and not as_json:
         note(f"weights  {wanted.rule}: {_listed(wanted.weights)}")
@@ -87,13 +88,13 @@ def _start_importing() -> None:
     threading.Thread(target=importlib.import_module, args=("torch",)).start()
 
 
-def _read(config: Path) -> Wanted:
+def _read(config: Path, output: MergeOutput) -> Wanted:
     text = read_text(config)
     check_no_secrets(text, name=config.name)
     folder = str(config.absolute().parent)
     if is_mergekit(text, name=config.name):
         return _from_mergekit(text, config.name, folder)
-    return _from_block(text, config.name, folder)
+    return _from_block(text, config.name, folder, output)
 
 
 def _merge(
@@ -163,25 +164,30 @@ def _from_mergekit(text: str, name: str, folder: str) -> Wanted:
             raise RecipeError(f"{model}: {uri} is no adapter. Nothing was merged.")
         checkpoints.append(checkpoint)
     check_bases(checkpoints)
+    for copy, known in find_copies(checkpoints).items():
+        warn(f"{copy} has the same bytes as {known}: both have the weight that they are given")
     for line in check_sources(document, checkpoints, vocabularies):
         warn(line)
     request = mergekit_request(document, checkpoints)
     return Wanted(request, output_config(document, checkpoints, request), {}, "")
 
 
-def _from_block(text: str, name: str, folder: str) -> Wanted:
+def _from_block(text: str, name: str, folder: str, output: MergeOutput) -> Wanted:
     from jobs.recipes.recipe import parse_merge_block
 
     block = parse_merge_block(text, name=name, folder=folder)
-    found = find_candidates(block.candidates, settle_seconds=0, now=time.time(), base=block.base)
+    found = find_candidates(
+        block.candidates, settle_seconds=0, now=time.time(), base=block.base, output=output.uri
+    )
     if found.skipped:
         entry = found.skipped[0]
         raise TooFewError(
             f"{entry.name} cannot be merged: {entry.code} {entry.reason}. Nothing was merged.",
             "mend it, or take it out of candidates",
         )
-    candidates = found.candidates
-    check_agree(candidates, cast=block.merge.dtype is not None, vocabularies=found.vocabularies)
+    is_cast = block.merge.dtype is not None
+    check_agree(found.candidates, cast=is_cast, vocabularies=found.vocabularies)
+    candidates = _warn_of_copies(found, is_fixed=block.weights.rule == "fixed").candidates
     names = [candidate.name for candidate in candidates]
     if block.weights.rule == "fixed":
         weights, rule = fixed_weights(names, block.weights.values), "fixed"
@@ -189,12 +195,23 @@ def _from_block(text: str, name: str, folder: str) -> Wanted:
         weights, rule = uniform_weights(len(names)), "uniform"
         if "weights" not in block.model_fields_set:
             rule = "uniform (the document gives no weights)"
-    for line in find_doubts(candidates):
+    for line in (*find_doubts(candidates), *found.remarks):
         warn(line)
     merge = block.merge
     request = request_wish(candidates, weights, merge.wish)
     by_name = dict(zip(names, weights, strict=True))
     return Wanted(request, None, by_name, rule, merge.health)
+
+
+def _warn_of_copies(found: Found, *, is_fixed: bool) -> Found:
+    """The candidates, each once; weights that were given by name stay as they were meant."""
+    without = drop_copies(found)
+    for entry in without.skipped:
+        warn(
+            f"{entry.name} has {entry.code.rstrip(':')} {entry.reason.partition(',')[0]}: "
+            + ("both keep the weights that they were given" if is_fixed else "it counts once")
+        )
+    return found if is_fixed else without
 
 
 def _listed(weights: Mapping[str, float]) -> str:

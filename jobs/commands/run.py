@@ -166,7 +166,7 @@ def _show_cost(recipe: Recipe, prepared: Prepared, cost: RunCost) -> None:
         f"{format_seconds(cost.merge_seconds)} to merge; a faster or slower machine changes that"
     )
     show(f"  plan id    {cost.plan[:12]} with equal weights")
-    for line in find_doubts(prepared.candidates):
+    for line in (*find_doubts(prepared.candidates), *prepared.remarks):
         warn(line)
     for candidate in prepared.candidates:
         show(f"  use        {candidate.name}")

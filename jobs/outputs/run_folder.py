@@ -34,3 +34,8 @@ class RunFolder:
     def keep(self, name: str, content: bytes) -> None:
         """Write an object once; what another driver of the run wrote stands."""
         keep_first(self.store, self.key(name), content)
+
+
+def runs_of(output: str) -> str:
+    """URI of the folder of all runs of an output."""
+    return f"{output.rstrip('/')}/runs"

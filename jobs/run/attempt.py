@@ -18,7 +18,7 @@ from jobs.outputs.fenced import Fenced
 from jobs.outputs.lease import Lease, held_lease
 from jobs.outputs.open_output import open_output
 from jobs.outputs.pointer import check_owner, read_pointer
-from jobs.outputs.run_folder import RunFolder
+from jobs.outputs.run_folder import RunFolder, runs_of
 from jobs.outputs.runs import (
     Identity,
     Incumbent,
@@ -185,7 +185,8 @@ def _take_up(run: OpenRun) -> Attempt | None:
         return None
     known = {candidate.uri for candidate in identity.plan.candidates}
     known |= {entry.uri for entry in identity.plan.skipped}
-    later = tuple(uri for uri in find_places(recipe.candidates) if uri not in known)
+    places = find_places(recipe.candidates, output=runs_of(recipe.output))
+    later = tuple(uri for uri in places if uri not in known)
     ended = _find_end(run, identity)
     return Attempt(run, identity, left_for_later=later, ended=ended)
 

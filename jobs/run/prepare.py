@@ -17,11 +17,14 @@ from fusion.evidence.selection import SelectRules, find_excess
 from fusion.evidence.weights import fixed_weights
 from fusion.plans.adapter_request import check_one_base
 from fusion.scores.contract import Head, TaskSpec
+from jobs.candidates.copies import drop_copies
 from jobs.candidates.find import Found, drop_mismatched, find_candidates
 from jobs.candidates.heads import check_head
+from jobs.candidates.links import is_inside
 from jobs.candidates.skipped import Skipped, settle_advice
 from jobs.errors import IncompleteError, MemoryNeedError, ModelError, RecipeError, TooFewError
 from jobs.evaluate.needs import DataSize, estimate_tokens, evaluation_memory, measure_data
+from jobs.outputs.run_folder import runs_of
 from jobs.recipes.blocks import Select
 from jobs.recipes.recipe import Recipe
 from jobs.recipes.task_fields import fill_columns, find_mistake
@@ -45,6 +48,7 @@ class Prepared:
         num_tokens: about how many tokens the rank and gate slices have together.
         base: base of candidates that are adapters; None where no base was named.
         data: how large the evaluation data is in memory.
+        remarks: what is odd about the candidates without being wrong, for people.
     """
 
     candidates: tuple[Checkpoint, ...]
@@ -54,6 +58,7 @@ class Prepared:
     num_tokens: int = 0
     base: Checkpoint | None = None
     data: DataSize = field(default_factory=DataSize)
+    remarks: tuple[str, ...] = ()
 
 
 def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
@@ -73,7 +78,9 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
         now=clock(),
         on_refused=recipe.select.on_refused,
         base=recipe.base,
+        output=runs_of(recipe.output),
     )
+    check_output(recipe.output, found.candidates)
     taken = [c.name for c in found.candidates if c.name in RESERVED]
     if taken:
         raise RecipeError(
@@ -84,6 +91,8 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
     if recipe.select.on_mismatch == "drop":
         found = drop_other_heads(found, find_task(recipe.task.kind).spec.head)
     found = check_candidates(found, recipe)
+    if recipe.weights.rule != "fixed":  # weights that were given by name stay as they were meant
+        found = drop_copies(found)
     check_count(
         [candidate.name for candidate in found.candidates],
         found.skipped,
@@ -96,8 +105,24 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
     check_weights(found, recipe)
     num_tokens = count_tokens(examples, task)
     return Prepared(
-        found.candidates, found.skipped, task, examples.sliced, num_tokens, found.base, data
-    )
+        found.candidates, found.skipped, task, examples.sliced, num_tokens, found.base, data,
+        found.remarks,
+    )  # fmt: skip
+
+
+def check_output(output: str, candidates: Sequence[Checkpoint]) -> None:
+    """Refuse an output that is a candidate's folder, or lies in one.
+
+    Raises:
+        RecipeError: names the candidate.
+    """
+    within = [c for c in candidates if is_inside(output, c.uri)]
+    if within:
+        raise RecipeError(
+            f"output: {output} is or lies in the folder of the candidate {within[0].name} "
+            f"({within[0].uri}). Nothing was evaluated.",
+            "name a folder of its own for the output",
+        )
 
 
 def drop_too_large(found: Found, select: Select) -> Found:

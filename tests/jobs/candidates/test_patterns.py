@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from cluster.errors import UnsupportedError
 from jobs.candidates.patterns import expand_pattern, short_names
-from tests.support.checkpoints import write_files
+from tests.support.checkpoints import whole_checkpoint, write_files
 
 WHOLE = {"model.safetensors": b"", "config.json": b""}
 
@@ -150,3 +150,30 @@ def test_names_are_unique_ends_of_their_uris(uris, reverse):
     assert len(set(names.values())) == len(uris)
     assert all(uri.endswith(name) for uri, name in names.items())
     assert short_names(sorted(uris, reverse=reverse)) == names
+
+
+@pytest.mark.parametrize("name", ["run[1]", "run?", "run*", "a[b"])
+def test_a_name_that_exists_is_no_pattern(tmp_path, name):
+    write_files(tmp_path / name, whole_checkpoint())
+    write_files(tmp_path / "run1", whole_checkpoint())
+    write_files(tmp_path / name / "deep/s", whole_checkpoint())
+    assert expand_pattern(f"{tmp_path}/{name}").uris == (f"{tmp_path}/{name}",)
+    assert expand_pattern(f"{tmp_path}/{name}/deep/*").uris == (f"{tmp_path}/{name}/deep/s",)
+
+
+def test_a_prefix_with_brackets_is_taken_as_it_is_too():
+    place = f"memory://{uuid.uuid4().hex}/runs"
+    for name in ("run[1]", "run1"):
+        write_files(f"{place}/{name}", whole_checkpoint())
+    assert expand_pattern(f"{place}/run[1]").uris == (f"{place}/run[1]",)
+    assert expand_pattern(f"{place}/run[2-9]").uris == ()
+
+
+def test_what_patterns_find_in_the_output_is_left_out_and_counted(tmp_path):
+    for name in ("ckpts/a", "ckpts/out/runs/r1/model-1", "ckpts/out/runs/r2/model-2"):
+        write_files(tmp_path / name, whole_checkpoint())
+    runs = f"{tmp_path}/ckpts/out/runs"
+    found = expand_pattern(f"{tmp_path}/ckpts/**", output=runs)
+    assert (found.uris, len(found.own)) == ((f"{tmp_path}/ckpts/a",), 2)
+    named = f"{runs}/r1/model-1"
+    assert expand_pattern(named, output=runs).uris == (named,)
