@@ -119,10 +119,11 @@ class ChunkArithmetic:
                     self._name(source),
                     tensor.name,
                 )
+        wider = "float64" if tensor.dtype in ("F32", "F64") else "float32"
         raise NonFiniteError(
             f"{tensor.name}: the average reaches {largest:.3g}, more than {tensor.dtype} holds. "
             "Nothing was published.",
-            "set merge.dtype: float32",
+            f"set merge.dtype: {wider}, or give weights that are smaller and of one sign",
             "",
             tensor.name,
         )

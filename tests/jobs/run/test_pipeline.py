@@ -15,6 +15,7 @@ from jobs.consume.pull import pull
 from jobs.consume.resolve import resolve
 from jobs.errors import RecipeError, SourceChangedError
 from tests.support.calling import call
+from tests.support.near_copies import copy_changed
 from tests.support.running import run_project
 
 
@@ -115,7 +116,7 @@ def test_pull_brings_the_promoted_model_and_repeats_nothing(project, tmp_path):
 
 def test_a_candidate_called_like_the_promoted_run_is_not_mixed_up_with_it(project):
     run_project(project)
-    shutil.copytree(project / "candidates/a", project / "candidates/nightly-2026-11-24")
+    copy_changed(project / "candidates/a", project / "candidates/nightly-2026-11-24")
     result = run_project(project, date="2026-11-25")
     incumbent, best = result.report.verdict.comparisons
     assert (incumbent.role, incumbent.reference) == ("incumbent", "nightly-2026-11-24")

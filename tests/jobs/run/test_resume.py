@@ -15,6 +15,7 @@ from jobs.consume.resolve import resolve
 from jobs.errors import DataError, LockedError, SourceChangedError
 from jobs.outputs.pointer import read_pointer
 from tests.support.checkpoints import PICKLE
+from tests.support.near_copies import copy_changed
 from tests.support.running import run_project
 from tests.support.tiny_lstm import RECIPE, write_project
 
@@ -161,8 +162,9 @@ def test_a_resumed_judgement_is_the_one_that_was_written(project):
 
 def test_candidates_whose_names_differ_by_a_slash_keep_their_own_records(project):
     places = ["candidates/a", "candidates/x/y", "candidates/z/y", "candidates/x_y"]
-    for place in places[1:]:
-        shutil.copytree(project / "candidates/b", project / place)
+    for number, place in enumerate(places[1:]):
+        times = 1.0 + (number + 1) * 2.0**-10
+        copy_changed(project / "candidates/b", project / place, times=times)
     recipe = project / "recipe.yaml"
     recipe.write_text(RECIPE.replace("[candidates/*]", f"[{', '.join(places)}]"))
     result = run_project(project)
