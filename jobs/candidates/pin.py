@@ -6,10 +6,17 @@ from dataclasses import replace
 from cluster.errors import NotFoundError, PreconditionError
 from cluster.stores.open_store import open_store
 from cluster.stores.store import ObjectInfo, Store
-from fusion.checkpoints.checkpoint import Checkpoint, Pin, PinnedFile, TensorSpec
+from fusion.checkpoints.checkpoint import Checkpoint, PinnedFile, TensorSpec
 from fusion.errors import HeaderError, MismatchError, TruncatedError
 from jobs.candidates.adapters import Base, find_adapter_shards, is_adapter, read_adapter
-from jobs.candidates.changes import AGAIN, changes_error, describe_change, find_pin
+from jobs.candidates.changes import (
+    AGAIN,
+    changes_error,
+    describe_change,
+    find_pin,
+    is_same_pin,
+    make_pin,
+)
 from jobs.candidates.links import check_files, check_folder
 from jobs.candidates.pinned_files import PinnedFiles
 from jobs.candidates.shards import (
@@ -114,7 +121,7 @@ def check_pins(uri: str, files: Sequence[PinnedFile]) -> None:
     changes = []
     for file in files:
         now = find_pin(store, file.name)
-        if now != file.pin and not _is_kept(store, file):
+        if not is_same_pin(file.pin, now) and not _is_kept(store, file):
             changes.append(describe_change(f"{uri}/{file.name}", file.pin, now))
     if changes:
         raise changes_error(changes)
@@ -144,7 +151,7 @@ def _pin_files(
     entries = {key: store.head(key) for key in (*shards, *sides)}
     check_files(entries.values(), place, name=name)
     _check_settled(entries.values(), settle_seconds, now, name)
-    pins = {key: Pin(entry.size, entry.etag, entry.version) for key, entry in entries.items()}
+    pins = {key: make_pin(store, entry) for key, entry in entries.items()}
     pinned = tuple(PinnedFile(shard, pins[shard]) for shard in shards)
     beside = tuple(PinnedFile(key, pin) for key, pin in pins.items() if key not in shards)
     return _read_pinned(replace(files, shards=pinned, sides=beside), base, index=index)

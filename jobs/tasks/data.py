@@ -13,7 +13,7 @@ from fusion.checkpoints.checkpoint import Pin
 from fusion.scores.contract import TaskSpec
 from fusion.scores.records import SMALLEST_CLUSTERS
 from fusion.scores.slices import SLICES
-from jobs.candidates.changes import changed
+from jobs.candidates.changes import changed, make_pin
 from jobs.errors import DataError
 from jobs.tasks.contract import EvaluationTask
 from jobs.tasks.slicing import Slices
@@ -74,10 +74,10 @@ def pin_data(uri: str) -> Pin:
     """
     folder, _, name = uri.rpartition("/")
     try:
-        entry = open_store(folder or ".").head(name)
+        store = open_store(folder or ".")
+        return make_pin(store, store.head(name))
     except NotFoundError:
         raise DataError(f"task.data: {uri} does not exist", NO_DATA) from None
-    return Pin(entry.size, entry.etag, entry.version)
 
 
 def check_slices(sliced: Slices, task: EvaluationTask) -> None:
