@@ -8,6 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fusion.manifests.model import describe_checks
 from fusion.manifests.report import PublishedFigure, RunReport
 from jobs.candidates.adapters import find_doubts
 from jobs.console.show import Progress, show, show_json, warn
@@ -165,6 +166,7 @@ def _show_cost(recipe: Recipe, prepared: Prepared, cost: RunCost) -> None:
         f"  time       about {format_seconds(cost.evaluate_seconds)} to evaluate, "
         f"{format_seconds(cost.merge_seconds)} to merge; a faster or slower machine changes that"
     )
+    show(f"  sources    {describe_checks(cost.num_checked, cost.num_sources)}")
     show(f"  plan id    {cost.plan[:12]} with equal weights")
     for line in (*find_doubts(prepared.candidates), *prepared.remarks):
         warn(line)

@@ -225,4 +225,6 @@ def _figures(plan: MergePlan, outcome: MergeOutcome, threads: int | None) -> Mer
         peak_bytes=outcome.peak_bytes,
         num_retried=outcome.num_retried,
         hosts=outcome.hosts,
+        num_checked=outcome.num_checked,
+        num_sources=outcome.num_checked + outcome.num_unchecked,
     )

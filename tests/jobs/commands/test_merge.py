@@ -1,7 +1,9 @@
 """`metafuse merge`: what it may write to, what it says, and the flags it takes."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -298,3 +300,26 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
     status, _, err = merge(capsys, "m1.yml", "out", "--device", "quantum")
     assert (status, "'quantum'" in err) == (10, True)
     assert not (place / "out").exists()
+
+
+# What it says of its sources and of itself.
+
+
+def test_it_says_how_many_sources_were_read_with_a_check(capsys, place):
+    assert (
+        "0 of 2 source files carry a digest, they are read unchecked"
+        in merge(capsys, "m1.yml", "first")[2]
+    )
+    write_checkpoint(place / "c", random_tensors(2))
+    (place / "m3.yml").write_text(DOCUMENT.replace("model: a", "model: first"))
+    said = merge(capsys, "m3.yml", "second")[2]
+    assert "1 of 2 source files carry a digest, the others are read unchecked" in said
+    status, out, _ = merge(capsys, "m3.yml", "third", "--json")
+    assert (status, json.loads(out)["num_checked"], json.loads(out)["num_sources"]) == (0, 1, 2)
+
+
+def test_the_peak_that_it_says_is_that_of_the_process(capsys, place):
+    out = json.loads(merge(capsys, "m1.yml", "out", "--json")[1])
+    status = Path("/proc/self/status").read_text()
+    peak = int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) * 1024
+    assert 0.98 * peak <= out["peak_bytes"] <= peak
