@@ -169,7 +169,8 @@ def _from_mergekit(text: str, name: str, folder: str) -> Wanted:
         checkpoints.append(checkpoint)
     check_bases(checkpoints)
     checkpoints = [*align_names(unify_cutting(checkpoints))]
-    for line in (*check_sources(document, checkpoints, vocabularies), *find_doubts(checkpoints)):
+    harmless = check_sources(document, checkpoints, vocabularies)
+    for line in (*harmless, *find_doubts(checkpoints, writes_copies=True)):
         warn(line)
     request = mergekit_request(document, checkpoints)
     return Wanted(request, output_config(document, checkpoints, request), {}, "")

@@ -214,6 +214,24 @@ def test_names_and_constants_that_trainers_leave_behind_do_not_stop_a_merge(caps
         assert torch.allclose(fused["bert.a.weight"].double(), mean, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["qwen3", "gemma2", "phi3", "cohere"])
+def test_a_tied_head_in_one_model_alone_is_written_by_a_document_and_left_out_by_a_block(
+    capsys, place, kind
+):
+    config = {"model_type": kind, "tie_word_embeddings": True}
+    tensors = random_tensors(1, shapes={"model.embed_tokens.weight": (4, 4)})
+    head = {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}
+    write_checkpoint(place / "a", tensors | head, config)
+    write_checkpoint(place / "b", tensors, config)
+    status, _, err = merge(capsys, "m1.yml", "document")
+    assert (status, "left out" in err) == (0, False)
+    written = load_file(place / "document" / "model.safetensors")
+    assert torch.equal(written["lm_head.weight"], written["model.embed_tokens.weight"])
+    status, _, err = merge(capsys, "block.yaml", "block")
+    assert (status, "left out: lm_head.weight (a copy of the embedding" in err) == (0, True)
+    assert list(load_file(place / "block" / "model.safetensors")) == ["model.embed_tokens.weight"]
+
+
 def test_a_source_with_digests_and_other_names_is_still_checked(capsys, place):
     wrapped = {f"module.{name}": tensor for name, tensor in random_tensors(1).items()}
     write_checkpoint(place / "a", wrapped)
