@@ -1,23 +1,15 @@
 """Can these checkpoints be averaged? Every difference that forbids it, found from headers alone."""
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fusion.checkpoints.checkpoint import Checkpoint, TensorSpec, model_tensors
+from fusion.checkpoints.config import describe_config
+from fusion.checkpoints.spare import find_spare
 from fusion.dtypes import FLOATS
 from fusion.errors import MismatchError
 
-# Config keys that do not change what the model computes at inference; keys of dropout too.
-HARMLESS_KEYS = frozenset({
-    "_name_or_path", "name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache",
-    "problem_type", "finetuning_task", "initializer_range", "initializer_factor",
-    "gradient_checkpointing", "output_attentions", "output_hidden_states", "return_dict",
-    "task_specific_params", "label2id", "_commit_hash", "training", "_attn_implementation",
-    "_attn_implementation_autoset", "torchscript", "tokenizer_class",
-})  # fmt: skip
-HARMLESS_ENDS = ("dropout", "pdrop", "dropout_prob", "dropout_p", "layerdrop")
 # More lines than a reader needs, fewer than a terminal's scrollback holds.
 LISTED = 500
 SEVERITY = ("E-TENSORS", "E-SHAPE", "E-DTYPE", "E-VOCABULARY", "E-CONFIG")
@@ -61,10 +53,12 @@ def find_mismatches(
     if len(checkpoints) < 2:
         return ()
     tables = {c.name: {t.name: t for t in model_tensors(c)} for c in checkpoints}
+    spare = find_spare(checkpoints)
     found: list[Mismatch] = []
-    for tensor in dict.fromkeys(name for table in tables.values() for name in table):
+    for tensor in dict.fromkeys(n for table in tables.values() for n in table if n not in spare):
         found += _tensor_mismatches(tensor, tables, cast=cast)
     found += _vocabulary_mismatches(checkpoints, vocabularies or {})
+    found += _cutting_mismatches(checkpoints)
     found += _config_mismatches(checkpoints)
     return tuple(found)
 
@@ -111,7 +105,7 @@ def refuse_mismatches(found: Sequence[Mismatch], checkpoints: Sequence[Checkpoin
 
 def _describe_counts(found: Sequence[Mismatch], num_tensors: int) -> str:
     tensors = len({m.tensor for m in found if m.tensor})
-    tokenizers = sum(m.code == "E-VOCABULARY" for m in found)
+    tokenizers = len({m.checkpoint for m in found if m.code == "E-VOCABULARY"})
     configs = sum(m.code == "E-CONFIG" for m in found)
     parts = [
         f"{tensors} of {num_tensors} tensors" if tensors else "",
@@ -188,6 +182,31 @@ def _vocabulary_mismatches(
     return found
 
 
+def _cutting_mismatches(checkpoints: Sequence[Checkpoint]) -> list[Mismatch]:
+    """Of checkpoints with one vocabulary, what makes their tokenizers cut differently.
+
+    Files of two formats say different things: what one says and another leaves open is no
+    difference.
+    """
+    groups: dict[str, list[Checkpoint]] = {}
+    for checkpoint in checkpoints:
+        groups.setdefault(checkpoint.tokenizer_digest, []).append(checkpoint)
+    found = []
+    for group in groups.values():
+        for part in sorted({part for checkpoint in group for part in checkpoint.cutting}):
+            stated = {c.name: c.cutting[part] for c in group if part in c.cutting}
+            found += [
+                Mismatch(
+                    name,
+                    "E-VOCABULARY",
+                    f"the tokenizer of {name} cuts texts differently: {part} is {value:.160}, "
+                    f"{usual}",
+                )
+                for name, value, usual in _odd_ones(stated)
+            ]
+    return found
+
+
 def _token_difference(
     odd: Mapping[str, int], usual: Mapping[str, int], name: str, model: str
 ) -> str:
@@ -206,7 +225,7 @@ def _token_difference(
 
 
 def _config_mismatches(checkpoints: Sequence[Checkpoint]) -> list[Mismatch]:
-    tables = {c.name: dict(_flatten(c.config)) for c in checkpoints}
+    tables = {c.name: describe_config(c.config) for c in checkpoints}
     found = []
     for key in sorted({key for table in tables.values() for key in table}):
         values = {name: table.get(key, "not set") for name, table in tables.items()}
@@ -215,22 +234,3 @@ def _config_mismatches(checkpoints: Sequence[Checkpoint]) -> list[Mismatch]:
             for name, value, usual in _odd_ones(values)
         ]
     return found
-
-
-def _flatten(value: object, path: str = "") -> Iterator[tuple[str, str]]:
-    """(path, value as JSON) of all that may change the mathematics; null is the same as absent."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            if key not in HARMLESS_KEYS and not str(key).endswith(HARMLESS_ENDS):
-                yield from _flatten(inner, f"{path}.{key}" if path else str(key))
-    elif value is not None:
-        yield path, json.dumps(_plain(value), sort_keys=True, ensure_ascii=False)
-
-
-def _plain(value: object) -> object:
-    """10000.0 as 10000: writers of config.json differ in that."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, list):
-        return [_plain(entry) for entry in value]
-    return value

@@ -33,6 +33,14 @@ class PinnedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftBehind:
+    """A file or folder of a checkpoint that does not go with a model made of it, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TensorSpec:
     """One named array in a shard.
 
@@ -112,12 +120,17 @@ class Checkpoint:
         uri: URI for `open_store`; shard and side file names are keys below it.
         shards: the `.safetensors` files, by name.
         tensors: tensors in file order (shard name, then offset).
-        side_files: config, tokenizer files and the like, by name.
+        side_files: config, tokenizer files and the like, by name; some are in folders.
         config: the parsed config.json, of an adapter that of its base, with the adapter's own head
             where it brings one; {} where there is none.
         tokenizer_digest: sha256 of vocabulary, merges and added tokens, of an adapter those of its
             base; "" where there are none.
         adapter: what the checkpoint changes of which base; None for a whole checkpoint.
+        cutting: what decides how the tokenizer cuts texts, by name, as JSON; what its files do not
+            say is absent.
+        special_tokens: special tokens that the settings of the tokenizer name.
+        renamed: name on disk of each tensor, by its name here; {} where all are called as on disk.
+        left_behind: files that do not go with a model made of the checkpoint.
     """
 
     name: str
@@ -128,6 +141,10 @@ class Checkpoint:
     config: Mapping[str, object] = field(default_factory=dict)
     tokenizer_digest: str = ""
     adapter: Adapter | None = None
+    cutting: Mapping[str, str] = field(default_factory=dict)
+    special_tokens: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    left_behind: tuple[LeftBehind, ...] = ()
 
 
 def model_tensors(checkpoint: Checkpoint) -> tuple[TensorSpec, ...]:

@@ -45,6 +45,7 @@ class ModelManifest:
     """Written last into a model's folder: what is in it and where it came from.
 
     `base` is the model that sources change which are adapters.
+    `notes` are the files of the donor that do not go with the model, each with the reason.
     `health` is None where no tensor was computed. It depends on how many blocks were asked for and
     on the arithmetic of the machine, so it takes no part in whether two manifests tell of the same
     model.

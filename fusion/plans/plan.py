@@ -75,6 +75,8 @@ class MergeRequest:
         stem: beginning of the names of the output's shards.
         method: method that merges the floating tensors, for the records; the merge uses those in
             `tensors`.
+        donor: index in `checkpoints` of the one whose config, tokenizer and other files go with
+            the output; an adapter's are those of its base.
     """
 
     checkpoints: tuple[Checkpoint, ...]
@@ -82,11 +84,18 @@ class MergeRequest:
     weights: tuple[float, ...] = ()
     stem: str = "model"
     method: str = DEFAULT_METHOD
+    donor: int = 0
 
     @property
     def candidates(self) -> tuple[Checkpoint, ...]:
         """The checkpoints that are merged."""
         return self.checkpoints[: len(self.weights)]
+
+    @property
+    def giver(self) -> Checkpoint:
+        """The checkpoint whose files go with the output."""
+        donor = self.checkpoints[self.donor]
+        return donor if donor.adapter is None else donor.adapter.base
 
     @property
     def base(self) -> Checkpoint | None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from fusion.checkpoints.checkpoint import Checkpoint, model_tensors
+from fusion.checkpoints.spare import find_spare
 from fusion.dtypes import FLOATS, parse_dtype, promote
 from fusion.errors import WeightError
 from fusion.plans.method_specs import COPY
@@ -20,7 +21,7 @@ def model_request(
     Tensors come in the file order of the first checkpoint. Floating tensors are averaged in the
     smallest dtype that holds all inputs and the output, rounding once; others are copied. What an
     adapter adds to its base is added in float32 or wider; a tensor of the base that none changes
-    keeps its value.
+    keeps its value. Constants and tied copies that not all hold are left out.
 
     Args:
         checkpoints: n checkpoints that agree.
@@ -37,8 +38,9 @@ def model_request(
     places = with_bases(checkpoints)
     bases = base_indices(places)
     tables = [{tensor.name: tensor for tensor in model_tensors(c)} for c in checkpoints]
+    spare = find_spare(checkpoints)
     tensors = []
-    for first in model_tensors(checkpoints[0]):
+    for first in (spec for spec in model_tensors(checkpoints[0]) if spec.name not in spare):
         sources = tuple(
             find_source(places, index, table[first.name], bases=bases)
             for index, table in enumerate(tables)

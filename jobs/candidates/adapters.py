@@ -9,12 +9,11 @@ from fusion.checkpoints.checkpoint import Checkpoint, TensorSpec
 from fusion.errors import MismatchError
 from jobs.candidates.pinned_files import PinnedFiles
 from jobs.candidates.shards import INDEX, SINGLE, pickle_error
-from jobs.candidates.side_files import ADAPTER_CONFIG, read_config, read_vocabulary
+from jobs.candidates.side_files import ADAPTER_CONFIG, read_config, read_tokenizer
 from jobs.errors import IncompleteError
 
 ADAPTER_SHARD = "adapter_model.safetensors"
 PICKLED = "adapter_model.bin"
-UNNAMED = "an unnamed model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ def read_adapter(files: PinnedFiles, tensors: Sequence[TensorSpec], base: Base) 
     name, whole = files.name, base.checkpoint
     settings = read_config(files.store, files.sides, name=name, file=ADAPTER_CONFIG)
     adapter = parse_adapter(settings, tensors, whole, name=name)
-    vocabulary, _ = read_vocabulary(files.store, files.sides, name=name)
+    vocabulary = read_tokenizer(files.store, files.sides, name=name).vocabulary
     if vocabulary and base.vocabulary and vocabulary != base.vocabulary:
         raise MismatchError(
             f"{name} brings a tokenizer of {len(vocabulary)} tokens that is not that of its base "
@@ -74,6 +73,8 @@ def read_adapter(files: PinnedFiles, tensors: Sequence[TensorSpec], base: Base) 
         config=whole.config if adapter.config is None else adapter.config,
         tokenizer_digest=whole.tokenizer_digest,
         adapter=adapter,
+        cutting=whole.cutting,
+        special_tokens=whole.special_tokens,
     )
 
 
@@ -83,32 +84,3 @@ def describe_pins(checkpoint: Checkpoint) -> dict[str, str]:
         file.name: f"{file.pin.size} {file.pin.version or split_seal(file.pin.etag)[0]}"
         for file in (*checkpoint.shards, *checkpoint.side_files)
     }
-
-
-def find_doubts(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
-    """What is odd about adapters without being wrong, for people."""
-    return (*_describe_models(checkpoints), *_describe_left_out(checkpoints))
-
-
-def _describe_models(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
-    named: dict[str, list[str]] = {}
-    for checkpoint in checkpoints:
-        if checkpoint.adapter is not None:
-            model = str(checkpoint.adapter.settings.get("base_model_name_or_path") or UNNAMED)
-            named.setdefault(model, []).append(checkpoint.name)
-    if len(named) < 2:
-        return ()
-    listed = "; ".join(f"{model:.120} ({', '.join(names)})" for model, names in named.items())
-    return (f"the adapters say that they were trained on {len(named)} models: {listed}",)
-
-
-def _describe_left_out(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
-    """Heads of bases that models with a head of their own do not have; each said once."""
-    adapters = [c.adapter for c in checkpoints if c.adapter is not None and c.adapter.left_out]
-    return tuple(
-        dict.fromkeys(
-            f"{len(adapter.left_out)} tensors of {adapter.base.name} belong to another head and "
-            f"are left out, first {adapter.left_out[0]}: the adapters bring their own"
-            for adapter in adapters
-        )
-    )

@@ -9,8 +9,10 @@ from typing import Literal
 from cluster.errors import NotFoundError
 from fusion.checkpoints.agreement import find_mismatches
 from fusion.checkpoints.checkpoint import Checkpoint
+from fusion.checkpoints.names import align_names
 from fusion.errors import MismatchError
 from jobs.candidates.adapters import Base
+from jobs.candidates.cutting import unify_cutting
 from jobs.candidates.patterns import expand_pattern, short_names
 from jobs.candidates.pin import (
     REFUSING,
@@ -94,9 +96,8 @@ def find_candidates(
     with ThreadPoolExecutor(THREADS) as pool:
         for (uri, name), outcome in zip(names.items(), pool.map(attempt, names), strict=True):
             if isinstance(outcome, tuple):
-                checkpoint, vocabulary = outcome
-                candidates.append(checkpoint)
-                vocabularies[name] = shared.setdefault(checkpoint.tokenizer_digest, vocabulary)
+                candidates.append(outcome[0])
+                vocabularies[name] = shared.setdefault(outcome[0].tokenizer_digest, outcome[1])
             elif isinstance(outcome, REFUSING) and on_refused == "stop":
                 refused.append(outcome)
             else:
@@ -104,7 +105,8 @@ def find_candidates(
     if refused:
         raise _join_refusals(refused)
     pinned = whole.checkpoint if whole is not None else None
-    return Found(tuple(candidates), tuple(skipped), vocabularies, pinned, remarks)
+    aligned = align_names(unify_cutting(candidates))
+    return Found(aligned, tuple(skipped), vocabularies, pinned, remarks)
 
 
 def pin_base(place: str) -> Base:

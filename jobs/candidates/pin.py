@@ -30,13 +30,14 @@ from jobs.candidates.shards import (
 )
 from jobs.candidates.side_files import (
     ADAPTER_CONFIG,
-    SIDE_FILES,
     is_quantised,
     read_config,
     read_index,
-    read_vocabulary,
+    read_modules,
+    read_tokenizer,
 )
 from jobs.candidates.skipped import settle_advice
+from jobs.candidates.travel import is_side_file, refuse_lost, sort_files
 from jobs.errors import IncompleteError, PickleError, SourceChangedError, UnsafeNameError
 
 # These make a candidate unusable tonight; the others are refusals, which stop the run.
@@ -131,30 +132,37 @@ def _pin_files(
     files: PinnedFiles, base: Base | None, *, settle_seconds: float, now: float, place: str
 ) -> tuple[Checkpoint, Mapping[str, int]]:
     store, name = files.store, files.name
-    listed = {entry.key: entry for entry in store.list() if "/" not in entry.key}
+    every = list(store.list())
+    listed = {entry.key: entry for entry in every if "/" not in entry.key}
     if not listed:
         raise IncompleteError(f"{name}: nothing is in {files.uri}", "check the path")
     check_files(filter(_is_read, listed.values()), place, name=name)
     index = read_index(store, listed, name=name)
-    sides = _find_sides(store, listed.values())
-    if base is not None and is_adapter(listed):
+    adapts = base is not None and is_adapter(listed)
+    if adapts:
         shards = find_adapter_shards(listed, name=name)
-        sides.append(ADAPTER_CONFIG)
     else:
         shards = find_shards(listed, index, name=name)
+    belongings = sort_files(
+        every, shards, modules=read_modules(store, listed, name=name), is_adapter=adapts
+    )
     _check_settled(listed.values(), settle_seconds, now, name)
     if not shards:
         pickle = find_pickle(store, listed.values())
         if pickle is not None:
             raise pickle_error(name, pickle)
         raise IncompleteError(f"{name} has no .safetensors file", "wait until it is written")
+    sides = _without_pickles(store, listed, belongings.side_files)
+    sides += [ADAPTER_CONFIG] * adapts
     entries = {key: store.head(key) for key in (*shards, *sides)}
     check_files(entries.values(), place, name=name)
     _check_settled(entries.values(), settle_seconds, now, name)
     pins = {key: make_pin(store, entry) for key, entry in entries.items()}
     pinned = tuple(PinnedFile(shard, pins[shard]) for shard in shards)
     beside = tuple(PinnedFile(key, pin) for key, pin in pins.items() if key not in shards)
-    return _read_pinned(replace(files, shards=pinned, sides=beside), base, index=index)
+    found, vocabulary = _read_pinned(replace(files, shards=pinned, sides=beside), base, index=index)
+    refuse_lost(belongings.lost, name=name)
+    return replace(found, left_behind=belongings.left_behind), vocabulary
 
 
 def _read_pinned(
@@ -174,32 +182,39 @@ def _read_pinned(
             "export it dequantised, in float16 or bfloat16",
             "E-QUANTISED",
         )
-    vocabulary, digest = read_vocabulary(store, sides, name=name)
+    tokenizer = read_tokenizer(store, sides, name=name)
     checkpoint = Checkpoint(
-        name, files.uri, tuple(shards), tuple(tensors), tuple(sides), config, digest
+        name=name,
+        uri=files.uri,
+        shards=tuple(shards),
+        tensors=tuple(tensors),
+        side_files=tuple(sides),
+        config=config,
+        tokenizer_digest=tokenizer.digest,
+        cutting=tokenizer.cutting,
+        special_tokens=tokenizer.special_tokens,
     )
-    return checkpoint, vocabulary
+    return checkpoint, tokenizer.vocabulary
 
 
 def _is_read(entry: ObjectInfo) -> bool:
     """Whether a file may be opened: one that has tensors or stands beside them."""
     return (
         entry.key.endswith((".safetensors", INDEX))
-        or bool(SIDE_FILES.fullmatch(entry.key))
+        or is_side_file(entry.key)
         or entry.key == ADAPTER_CONFIG
         or is_pickle_name(entry.key)
     )
 
 
-def _find_sides(store: Store, listed: Iterable[ObjectInfo]) -> list[str]:
-    """Names of side files, sorted. A .model file that is a pickle is none of them."""
-    files = sorted(
-        (entry for entry in listed if SIDE_FILES.fullmatch(entry.key)), key=lambda entry: entry.key
-    )
+def _without_pickles(
+    store: Store, listed: Mapping[str, ObjectInfo], sides: Sequence[str]
+) -> list[str]:
+    """Side files but those that are called like a sentencepiece model and are a pickle."""
     return [
-        entry.key
-        for entry in files
-        if not entry.key.endswith(".model") or find_pickle(store, [entry]) is None
+        key
+        for key in sides
+        if not (key.endswith(".model") and key in listed and find_pickle(store, [listed[key]]))
     ]
 
 

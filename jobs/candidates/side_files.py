@@ -4,22 +4,20 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.stores.store import ObjectInfo, Store
 from fusion.checkpoints.checkpoint import Pin, PinnedFile, TensorSpec
 from fusion.dtypes import SUB_BYTE_BITS
 from jobs.candidates.contents import find_content
+from jobs.candidates.cutting import SETTINGS, TOKENIZER, describe_cutting, find_special_tokens
 from jobs.candidates.shards import INDEX
+from jobs.candidates.travel import MODULES, find_modules
 from jobs.errors import IncompleteError
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
-SIDE_FILES = re.compile(
-    r"config\.json|generation_config\.json|tokenizer[A-Za-z0-9_.-]*\.json|vocab\.(json|txt|bpe)"
-    r"|merges\.txt|special_tokens_map\.json|added_tokens\.json|[A-Za-z0-9_.-]*\.model"
-    r"|chat_template\.(json|jinja)|preprocessor_config\.json"
-)
 MAX_CONFIG_BYTES = 1 << 20
 MAX_CONFIG_DEPTH = 32
 MAX_INDEX_BYTES = 64 << 20
@@ -51,6 +49,21 @@ def read_index(
     return weight_map
 
 
+def read_modules(store: Store, entries: Mapping[str, ObjectInfo], *, name: str) -> tuple[str, ...]:
+    """Folders that modules.json names as parts of the model; () where there is none.
+
+    Raises:
+        IncompleteError: the file is no JSON.
+        MismatchError: the file does not name folders.
+    """
+    if MODULES not in entries:
+        return ()
+    entry, where = entries[MODULES], f"{name}/{MODULES}"
+    pinned = PinnedFile(MODULES, Pin(entry.size, entry.etag))
+    content = _read_whole(store, pinned, MAX_CONFIG_BYTES, where)
+    return find_modules(_parse_json(content, where), name=name)
+
+
 def read_config(
     store: Store, sides: Sequence[PinnedFile], *, name: str, file: str = CONFIG
 ) -> Mapping[str, object]:
@@ -78,16 +91,29 @@ def is_quantised(config: Mapping[str, object], tensors: Sequence[TensorSpec]) ->
     )
 
 
-def read_vocabulary(
-    store: Store, sides: Sequence[PinnedFile], *, name: str
-) -> tuple[Mapping[str, int], str]:
-    """Token -> id, and a digest over tokens, merges and added tokens (not over file bytes).
+@dataclass(frozen=True, slots=True)
+class TokenizerFiles:
+    """What the tokenizer files of a checkpoint say.
+
+    Attributes:
+        vocabulary: token -> id; {} where there is no tokenizer, or a sentencepiece model alone.
+        digest: sha256 over tokens, merges and added tokens (not over file bytes), of a
+            sentencepiece model alone over its bytes; "" where there is no tokenizer.
+        cutting: what decides how texts are cut, see `describe_cutting`.
+        special_tokens: special tokens that the settings name.
+    """
+
+    vocabulary: Mapping[str, int]
+    digest: str
+    cutting: Mapping[str, str] = field(default_factory=dict)
+    special_tokens: tuple[str, ...] = ()
+
+
+def read_tokenizer(store: Store, sides: Sequence[PinnedFile], *, name: str) -> TokenizerFiles:
+    """What there is of a tokenizer.
 
     tokenizer.json goes before vocab.json and vocab.txt; the same tokens and merges have the same
-    digest in all of them. Of a sentencepiece model alone only the digest of its bytes is known.
-
-    Returns:
-        ({}, "") where there is no tokenizer.
+    digest in all of them.
 
     Raises:
         IncompleteError: a file that is too large or not what its name says.
@@ -102,30 +128,33 @@ def read_vocabulary(
 
     vocabulary: dict[str, int] = {}
     rules: list[str] = []
-    if "tokenizer.json" in files:
-        vocabulary, rules = _parse_tokenizer(read("tokenizer.json"), f"{name}/tokenizer.json")
+    table: dict[str, Any] | None = None
+    if TOKENIZER in files:
+        table = _parse_object(read(TOKENIZER), f"{name}/{TOKENIZER}")
+        vocabulary, rules = _find_tokens(table, f"{name}/{TOKENIZER}")
     elif "vocab.json" in files:
         vocabulary = read_ids("vocab.json")
         rules = _parse_merges(read("merges.txt")) if "merges.txt" in files else []
     elif "vocab.txt" in files:
         lines = _split_lines(read("vocab.txt"))
         vocabulary = {token: index for index, token in enumerate(lines)}
-    if vocabulary and "tokenizer.json" not in files and "added_tokens.json" in files:
+    if vocabulary and TOKENIZER not in files and "added_tokens.json" in files:
         vocabulary |= read_ids("added_tokens.json")
+    models = [] if vocabulary else sorted(key for key in files if key.endswith(".model"))
+    if not vocabulary and not models:
+        return TokenizerFiles({}, "")
     if vocabulary:
-        canonical = json.dumps([sorted(vocabulary.items()), rules])
-        return vocabulary, hashlib.sha256(canonical.encode()).hexdigest()
-    models = sorted(key for key in files if key.endswith(".model"))
-    if not models:
-        return {}, ""
-    return {}, hashlib.sha256(
-        b"".join(hashlib.sha256(read(m)).digest() for m in models)
-    ).hexdigest()
+        digest = hashlib.sha256(json.dumps([sorted(vocabulary.items()), rules]).encode())
+    else:
+        digest = hashlib.sha256(b"".join(hashlib.sha256(read(m)).digest() for m in models))
+    own = next((key for key in SETTINGS if key in files), None)
+    settings = _parse_object(read(own), f"{name}/{own}") if own else {}
+    cutting = describe_cutting(table, settings)
+    return TokenizerFiles(vocabulary, digest.hexdigest(), cutting, find_special_tokens(settings))
 
 
-def _parse_tokenizer(content: bytes, where: str) -> tuple[dict[str, int], list[str]]:
+def _find_tokens(table: Mapping[str, Any], where: str) -> tuple[dict[str, int], list[str]]:
     """Vocabulary with added tokens; merges, or the scores of a unigram model."""
-    table = _parse_object(content, where)
     model = table.get("model")
     if not isinstance(model, dict):
         raise IncompleteError(f"{where} has no model")
@@ -138,7 +167,7 @@ def _parse_tokenizer(content: bytes, where: str) -> tuple[dict[str, int], list[s
             tokens = dict(raw or {})
             rules = [rule if isinstance(rule, str) else " ".join(rule) for rule in rules]
         tokens |= {added["content"]: added["id"] for added in table.get("added_tokens") or ()}
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, OverflowError):
         raise IncompleteError(
             f"{where} is not a tokenizer: its vocabulary cannot be read"
         ) from None
@@ -175,8 +204,15 @@ def _read_whole(store: Store, file: PinnedFile, limit: int, where: str) -> bytes
 
 
 def _parse_object(content: bytes, where: str) -> dict[str, Any]:
+    table = _parse_json(content, where)
+    if not isinstance(table, dict):
+        raise IncompleteError(f"{where} is not an object of JSON")
+    return table
+
+
+def _parse_json(content: bytes, where: str) -> object:
     try:
-        table = json.loads(content, object_pairs_hook=_refuse_repeats)
+        return json.loads(content, object_pairs_hook=_refuse_repeats)
     except (ValueError, RecursionError) as error:
         other = find_content(content)
         if other is not None:
@@ -184,9 +220,6 @@ def _parse_object(content: bytes, where: str) -> dict[str, Any]:
         raise IncompleteError(
             f"{where} is not JSON: {error!s:.120}", "wait until it is written, or copy it again"
         ) from None
-    if not isinstance(table, dict):
-        raise IncompleteError(f"{where} is not an object of JSON")
-    return table
 
 
 def _refuse_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -14,13 +14,15 @@ from cluster.workers.process_memory import peak_bytes
 from cluster.workers.runner import ThreadRunner
 from fusion.checkpoints.agreement import check_agree
 from fusion.checkpoints.checkpoint import Checkpoint
+from fusion.checkpoints.names import align_names
 from fusion.evidence.weights import fixed_weights, uniform_weights
 from fusion.plans.adapter_request import check_bases
 from fusion.plans.health import HealthMode
 from fusion.plans.layout import SHARD_BYTES, plan_merge
 from fusion.plans.plan import MergePlan, MergeRequest
-from jobs.candidates.adapters import find_doubts
 from jobs.candidates.copies import drop_copies, find_copies
+from jobs.candidates.cutting import unify_cutting
+from jobs.candidates.doubts import describe_left_behind, find_doubts
 from jobs.candidates.find import Found, find_candidates, pin_base
 from jobs.candidates.pin import pin_checkpoint
 from jobs.console.secret_texts import check_no_secrets
@@ -28,7 +30,7 @@ from jobs.console.show import Progress, note, show, show_json, warn
 from jobs.console.sizes import parse_size
 from jobs.errors import RecipeError, TooFewError
 from jobs.merge.claim import MergeOutput, claim_output, parse_output, release_output
-from jobs.merge.fuse import Dress, FusedModel, Manner, Target, fuse, request_wish
+from jobs.merge.fuse import Dress, FusedModel, Manner, Target, fuse, left_behind, request_wish
 from jobs.mergekit.document import is_mergekit, parse_mergekit
 from jobs.mergekit.flags import MergeOptions
 from jobs.mergekit.request import check_sources, mergekit_request, output_config
@@ -70,6 +72,9 @@ def run_merge(
     _start_importing()
     wanted = _read(config, output)
     plan = plan_merge(wanted.request, shard_bytes=options.shard_bytes or SHARD_BYTES)
+    line = describe_left_behind(left_behind(wanted.request))
+    if line:
+        warn(line)
     if wanted.rule and not as_json:
         note(f"weights  {wanted.rule}: {_listed(wanted.weights)}")
     model = None
@@ -167,7 +172,9 @@ def _from_mergekit(text: str, name: str, folder: str) -> Wanted:
     check_bases(checkpoints)
     for copy, known in find_copies(checkpoints).items():
         warn(f"{copy} has the same bytes as {known}: both have the weight that they are given")
-    for line in check_sources(document, checkpoints, vocabularies):
+    checkpoints = [*align_names(unify_cutting(checkpoints))]
+    harmless = check_sources(document, checkpoints, vocabularies)
+    for line in (*harmless, *find_doubts(checkpoints, writes_copies=True)):
         warn(line)
     request = mergekit_request(document, checkpoints)
     return Wanted(request, output_config(document, checkpoints, request), {}, "")

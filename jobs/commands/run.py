@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fusion.manifests.model import describe_checks
 from fusion.manifests.report import PublishedFigure, RunReport
-from jobs.candidates.adapters import find_doubts
+from jobs.candidates.doubts import describe_left_behind, find_doubts
 from jobs.console.show import Progress, show, show_json, warn
 from jobs.errors import OutputError, UsageError
 from jobs.exits import NOTHING_NEW
@@ -168,8 +168,12 @@ def _show_cost(recipe: Recipe, prepared: Prepared, cost: RunCost) -> None:
     )
     show(f"  sources    {describe_checks(cost.num_checked, cost.num_sources)}")
     show(f"  plan id    {cost.plan[:12]} with equal weights")
-    for line in (*find_doubts(prepared.candidates), *prepared.remarks):
-        warn(line)
+    first = prepared.candidates[0]
+    donor = first if first.adapter is None else first.adapter.base
+    lines = (*find_doubts(prepared.candidates), describe_left_behind(donor.left_behind))
+    for line in (*lines, *prepared.remarks):
+        if line:
+            warn(line)
     for candidate in prepared.candidates:
         show(f"  use        {candidate.name}")
     for entry in prepared.skipped:

@@ -104,6 +104,7 @@ def _move(folder: Path, staging: Path, *, keep: set[str], earlier: tuple[str, ..
         (folder / name).unlink(missing_ok=True)
     for name in (*sorted(keep), MODEL_MANIFEST):
         if (staging / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (staging / name).replace(folder / name)
     shutil.rmtree(staging)
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from cluster.stores.store import Store
 from cluster.workers.hands import Hands
 from cluster.workers.patience import PATIENCE, Patience
-from fusion.checkpoints.checkpoint import Checkpoint
+from fusion.checkpoints.checkpoint import Checkpoint, LeftBehind
 from fusion.manifests.model import MergeFigures, ModelManifest, SourceEntry
-from fusion.plans.adapter_request import adapter_request
+from fusion.plans.adapter_request import ADAPTER_STEM, adapter_request
 from fusion.plans.health import HealthMode, ModelHealth
 from fusion.plans.layout import plan_merge
 from fusion.plans.method_specs import COPY
@@ -90,9 +90,9 @@ class Dress:
     """What stands beside the tensors.
 
     Attributes:
-        config: config.json of the output; None for that of the first source.
+        config: config.json of the output; None for that of the donor.
         with_card: whether README.md is written.
-        with_tokenizer: whether the tokenizer files of the first source are copied.
+        with_tokenizer: whether the tokenizer files of the donor are copied.
     """
 
     config: Mapping[str, object] | None = None
@@ -120,6 +120,11 @@ def request_wish(
     return make(checkpoints, weights, wish)
 
 
+def left_behind(request: MergeRequest) -> tuple[LeftBehind, ...]:
+    """Files of the donor that do not go with the model; () for an adapter, which has none of it."""
+    return () if request.stem == ADAPTER_STEM else request.giver.left_behind
+
+
 def fuse(
     plan: MergePlan,
     target: Target,
@@ -136,8 +141,7 @@ def fuse(
         target: where the model goes, and what it is called there.
         hands: workers that compute.
         manner: how the merge is carried out.
-        dress: what stands beside the tensors; None for card, config and tokenizer of the first
-            source.
+        dress: what stands beside the tensors; None for a card, and all files of the donor.
         tell: called with (units done, units, figures).
     """
     outcome = _merge(plan, target, hands, manner, tell)
@@ -201,6 +205,7 @@ def _describe(plan: MergePlan, health: ModelHealth | None) -> ModelManifest:
             for checkpoint, weight in zip(request.candidates, request.weights, strict=True)
         ),
         base=_describe_source(request.base, 1.0) if request.base is not None else None,
+        notes=tuple(f"{entry.name}: {entry.reason}" for entry in left_behind(request)),
         health=health,
     )
 

@@ -13,9 +13,7 @@ from fusion.plans.method_specs import COPY
 from fusion.plans.plan import MergePlan
 from jobs.candidates.changes import changed
 from jobs.candidates.side_files import ADAPTER_CONFIG
-
-# Side files that say how the model computes and generates; the others are the tokenizer's.
-CONFIG_FILES = ("config.json", "generation_config.json", "preprocessor_config.json")
+from jobs.candidates.travel import TOKENIZER_FILES
 
 
 def make_side_files(
@@ -25,9 +23,11 @@ def make_side_files(
     request = plan.request
     if request.stem == ADAPTER_STEM:
         return {ADAPTER_CONFIG: format_adapter_config(request.candidates)}
-    first = request.checkpoints[0]
-    found = read_side_files(first.adapter.base if first.adapter is not None else first)
-    sides = {k: data for k, data in found.items() if with_tokenizer or k in CONFIG_FILES}
+    sides = {
+        key: data
+        for key, data in read_side_files(request.giver).items()
+        if with_tokenizer or not TOKENIZER_FILES.fullmatch(key)
+    }
     sides["config.json"] = format_config(plan, config)
     if len(plan.shards) > 1:
         sides["model.safetensors.index.json"] = format_index(plan)
@@ -58,8 +58,8 @@ def read_side_files(checkpoint: Checkpoint) -> Mapping[str, bytes]:
 
 
 def format_config(plan: MergePlan, config: Mapping[str, object] | None) -> bytes:
-    """config.json of the output: that of the first source, with the dtype that was written."""
-    table = dict(plan.request.checkpoints[0].config if config is None else config)
+    """config.json of the output: that of the donor, with the dtype that was written."""
+    table = dict(plan.request.giver.config if config is None else config)
     dtypes = {t.dtype for t in plan.request.tensors if t.method != COPY}
     for key in ("dtype", "torch_dtype"):
         if key in table and len(dtypes) == 1:

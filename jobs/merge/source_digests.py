@@ -129,8 +129,9 @@ def _check_header(checkpoint: Checkpoint, file: PinnedFile, header: bytes) -> No
         now = {}
     planned = [tensor for tensor in checkpoint.tensors if tensor.shard == file.name]
     if len(now) != len(planned) or not all(
-        tensor.name in now and replace(now[tensor.name], shard=file.name) == tensor
+        written in now and replace(now[written], name=tensor.name, shard=file.name) == tensor
         for tensor in planned
+        for written in (checkpoint.renamed.get(tensor.name, tensor.name),)
     ):
         raise DigestError(
             f"the header of {checkpoint.uri}/{file.name} reads otherwise than when the merge was "

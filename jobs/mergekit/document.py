@@ -22,7 +22,7 @@ TOP_KEYS = (
     "out_dtype", "tokenizer_source", "tokenizer", "chat_template",
 )  # fmt: skip
 WHOLE = "a merge of whole models is, listed under models"
-FIRST = "the tokenizer of the first model is kept (--no-copy-tokenizer leaves it out)"
+FIRST = "that of base_model, else of the first model, is kept (--no-copy-tokenizer leaves it out)"
 # What a document may not ask for yet: why, and what to do.
 LATER = {
     "slices": ("layers of several models are not stacked", WHOLE),

@@ -6,6 +6,8 @@ from typing import Any
 
 from fusion.checkpoints.agreement import find_mismatches, refuse_mismatches
 from fusion.checkpoints.checkpoint import Checkpoint, TensorSpec, model_tensors
+from fusion.checkpoints.config import is_tied
+from fusion.checkpoints.spare import CONSTANT, find_embedding, find_spare
 from fusion.dtypes import FLOATS, promote
 from fusion.errors import MismatchError, WeightError
 from fusion.plans.method_specs import COPY
@@ -20,17 +22,11 @@ HEAD = "lm_head.weight"
 # arithmetic inside the model is the same.
 HARMLESS_HERE = ("bos_token_id", "eos_token_id", "max_position_embeddings")
 TIED = "tie_word_embeddings"
+# Kinds whose head may be left out though their config does not tie it: mergekit knows them so.
 EMBEDDINGS = {
     "llama": "model.embed_tokens.weight", "mistral": "model.embed_tokens.weight",
     "qwen2": "model.embed_tokens.weight", "gpt2": "transformer.wte.weight",
 }  # fmt: skip
-# What other kinds of models call the matrix that a tied head is.
-OTHER_EMBEDDINGS = (
-    "model.embed_tokens.weight", "transformer.wte.weight", "model.decoder.embed_tokens.weight",
-    "model.language_model.embed_tokens.weight", "language_model.model.embed_tokens.weight",
-    "transformer.word_embeddings.weight", "gpt_neox.embed_in.weight", "backbone.embeddings.weight",
-    "shared.weight", "model.shared.weight",
-)  # fmt: skip
 
 
 def mergekit_request(document: MergekitDocument, checkpoints: Sequence[Checkpoint]) -> MergeRequest:
@@ -46,7 +42,8 @@ def mergekit_request(document: MergekitDocument, checkpoints: Sequence[Checkpoin
     bases = base_indices(places)
     num_layers = 1 + max((_layer(name) for table in tables for name in table), default=0)
     tensors = []
-    for name in dict.fromkeys(name for table in tables for name in table):
+    spare = {name for name, reason in find_spare(checkpoints).items() if reason == CONSTANT}
+    for name in dict.fromkeys(n for table in tables for n in table if n not in spare):
         specs = [_find_tensor(name, table, c) for table, c in zip(tables, checkpoints, strict=True)]
         present = [spec for spec in specs if spec is not None]
         if len(present) != len(specs):
@@ -60,7 +57,8 @@ def mergekit_request(document: MergekitDocument, checkpoints: Sequence[Checkpoin
         tensors.append(_request_tensor(document, name, present, sources, num_layers, checkpoints))
     averaged = [tensor.weights for tensor in tensors if tensor.method != COPY]
     weights = averaged[0] if averaged else (1.0,) * len(checkpoints)
-    return MergeRequest(places, tuple(tensors), weights, method=document.method)
+    donor = document.models.index(document.base_model) if document.base_model else 0
+    return MergeRequest(places, tuple(tensors), weights, method=document.method, donor=donor)
 
 
 def check_sources(
@@ -92,10 +90,10 @@ def output_config(
     document: MergekitDocument, checkpoints: Sequence[Checkpoint], request: MergeRequest
 ) -> dict[str, object]:
     """config.json of the output: that of the base (else of the first), with what was written."""
-    index = document.models.index(document.base_model) if document.base_model else 0
-    table = dict(checkpoints[index].config)
+    table = dict(checkpoints[request.donor].config)
     names = {tensor.name for tensor in request.tensors}
-    if HEAD in names and table.get(TIED):
+    kind = str(table.get("model_type"))
+    if HEAD in names and (table.get(TIED) if kind in EMBEDDINGS else is_tied(table)):
         table[TIED] = False
     return table
 
@@ -117,17 +115,9 @@ def _find_tensor(
     if name != HEAD or name in table:
         return table.get(name)
     kind = str(checkpoint.config.get("model_type"))
-    if kind in EMBEDDINGS:
-        return table.get(EMBEDDINGS[kind])
-    names = OTHER_EMBEDDINGS if _is_tied(checkpoint.config) else ()
-    return next((table[other] for other in names if other in table), None)
-
-
-def _is_tied(config: Mapping[str, object]) -> bool:
-    """Whether head and embedding are one matrix: the default of a config, which leaves it out."""
-    inner = config.get("text_config")
-    within = inner.get(TIED) if isinstance(inner, Mapping) else None
-    return bool(config) and config.get(TIED, within) is not False
+    if kind not in EMBEDDINGS and is_tied(checkpoint.config):
+        return find_embedding(tuple(table.values()))
+    return table.get(EMBEDDINGS.get(kind, ""))
 
 
 def _request_tensor(

@@ -9,9 +9,11 @@ import transformers
 
 from fusion.checkpoints.checkpoint import Checkpoint, model_tensors
 from fusion.checkpoints.heads import find_head
+from fusion.checkpoints.spare import is_constant
 from jobs.errors import ModelError
 from jobs.models.filling import fill_skeleton, make_skeleton, quiet_library
 from jobs.models.text_model import TextModel
+from jobs.models.tokenizer import load_tokenizer
 from jobs.models.unfilled import Unfilled, choose_device
 
 CLASSES: Mapping[str, Any] = {
@@ -31,15 +33,11 @@ def load_huggingface(folder: Path, checkpoint: Checkpoint, labels: tuple[str, ..
     quiet_library()
     kind = str(checkpoint.config["model_type"])
     _check_head(kind, checkpoint.config.get("architectures"))
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"no tokenizer that can be loaded: {str(error).splitlines()[0]}") from None
+    tokenizer = load_tokenizer(folder, checkpoint)
     skeleton = make_skeleton(CLASSES[kind], folder, model_tensors(checkpoint))
     problems = dict(skeleton.problems)
-    unexpected = [n for n in problems.pop("unexpected_keys", []) if "position_ids" not in n]
+    constants = {spec.name for spec in model_tensors(checkpoint) if is_constant(spec)}
+    unexpected = [n for n in problems.pop("unexpected_keys", []) if n not in constants]
     if problems or unexpected:
         raise ModelError(
             f"tensors do not fit {CLASSES[kind].__name__}: {problems}, unexpected {unexpected}",

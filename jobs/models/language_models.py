@@ -8,9 +8,11 @@ import torch
 import transformers
 
 from fusion.checkpoints.checkpoint import Checkpoint, model_tensors
+from fusion.checkpoints.spare import is_constant
 from jobs.errors import ModelError
 from jobs.models.filling import fill_skeleton, make_skeleton, quiet_library
 from jobs.models.text_model import TextModel
+from jobs.models.tokenizer import load_tokenizer
 from jobs.models.unfilled import Unfilled, choose_device
 
 
@@ -21,16 +23,15 @@ def load_decoder(folder: Path, checkpoint: Checkpoint, labels: tuple[str, ...]) 
         ModelError: no tokenizer, or tensors that do not fit.
     """
     quiet_library()
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"no tokenizer that can be loaded: {str(error).splitlines()[0]}") from None
+    tokenizer = load_tokenizer(folder, checkpoint)
     skeleton = make_skeleton(transformers.GPT2LMHeadModel, folder, model_tensors(checkpoint))
-    if skeleton.problems:
+    problems = dict(skeleton.problems)
+    constants = {spec.name for spec in model_tensors(checkpoint) if is_constant(spec)}
+    unexpected = [n for n in problems.pop("unexpected_keys", []) if n not in constants]
+    if problems or unexpected:
         raise ModelError(
-            f"{checkpoint.name}: tensors do not fit GPT2LMHeadModel: {dict(skeleton.problems)}"
+            f"{checkpoint.name}: tensors do not fit GPT2LMHeadModel: {problems}, unexpected "
+            f"{unexpected}"
         )
     device = choose_device()
 

@@ -24,7 +24,9 @@ def side_files(checkpoint: Checkpoint) -> Iterator[Path]:
     own = checkpoint.adapter.config if checkpoint.adapter is not None else None
     with tempfile.TemporaryDirectory(prefix="metafuse-") as folder:
         for name, content in read_side_files(source).items():
-            with (Path(folder) / name).open("xb") as stream:
+            place = Path(folder) / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with place.open("xb") as stream:
                 stream.write(content)
         if own is not None:
             (Path(folder) / CONFIG).write_text(json.dumps(own))

@@ -8,7 +8,7 @@ from typing import Literal
 from cluster.errors import PreconditionError
 from cluster.stores.store import Store
 from fusion.canonical import from_json, to_json
-from fusion.checkpoints.checkpoint import Checkpoint, Pin, PinnedFile, checkpoint_digest
+from fusion.checkpoints.checkpoint import Checkpoint, LeftBehind, Pin, PinnedFile, checkpoint_digest
 from jobs.candidates.changes import is_same_pin
 from jobs.candidates.skipped import Skipped
 from jobs.outputs.keys import OUTCOME_KEY, PLAN_KEY
@@ -28,6 +28,7 @@ class FrozenCandidate:
     digest: str
     shards: tuple[PinnedFile, ...]
     side_files: tuple[PinnedFile, ...]
+    left_behind: tuple[LeftBehind, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def run_name(recipe: str, logical_date: str, attempt: int) -> str:
 def freeze(candidates: Sequence[Checkpoint]) -> tuple[FrozenCandidate, ...]:
     """What a run remembers of its candidates."""
     return tuple(
-        FrozenCandidate(c.name, c.uri, checkpoint_digest(c), c.shards, c.side_files)
+        FrozenCandidate(c.name, c.uri, checkpoint_digest(c), c.shards, c.side_files, c.left_behind)
         for c in candidates
     )
 

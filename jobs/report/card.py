@@ -1,6 +1,6 @@
 """The model card that goes with a fused model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import yaml
 
@@ -31,9 +31,17 @@ def format_card(manifest: ModelManifest, *, title: str) -> str:
         f"The {manifest.method} merge of {len(manifest.sources)} checkpoints, made by metafuse. "
         "`manifest.json` has the digests of all files and the pins of all sources.\n\n"
         f"| source | weight | location |\n| --- | ---: | --- |\n{rows}\n"
+        f"{_left_behind(manifest.notes)}"
         "The same merge as a mergekit document:\n\n"
         f"```yaml\n{yaml.safe_dump(again, sort_keys=True)}```\n"
     )
+
+
+def _left_behind(notes: Sequence[str]) -> str:
+    if not notes:
+        return ""
+    lines = "".join(f"- {_cell(note)}\n" for note in notes)
+    return f"Files beside the tensors that did not go with the model:\n\n{lines}\n"
 
 
 def _cell(text: str) -> str:

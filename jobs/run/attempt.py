@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cluster.errors import ClusterError
 from cluster.stores.store import Store
 from fusion.checkpoints.checkpoint import Checkpoint
+from fusion.checkpoints.names import align_names
 from fusion.errors import NonFiniteError
 from jobs.candidates.find import find_places
 from jobs.candidates.pin import open_pinned
@@ -20,6 +21,7 @@ from jobs.outputs.open_output import open_output
 from jobs.outputs.pointer import check_owner, read_pointer
 from jobs.outputs.run_folder import RunFolder, runs_of
 from jobs.outputs.runs import (
+    FrozenCandidate,
     Identity,
     Incumbent,
     Outcome,
@@ -164,12 +166,14 @@ def open_candidates(plan: RunPlan) -> tuple[Checkpoint, ...]:
     base = None
     if plan.base is not None:
         whole = plan.base
-        base = open_pinned(whole.uri, whole.shards, whole.side_files, name=whole.name)
-    return tuple(
-        open_pinned(frozen.uri, frozen.shards, frozen.side_files, name=frozen.name, base=base)
-        for frozen in plan.candidates
-        if frozen.name not in plan.excluded
-    )
+        base = _open(whole)
+    opened = [_open(frozen, base) for frozen in plan.candidates if frozen.name not in plan.excluded]
+    return align_names(opened)
+
+
+def _open(frozen: FrozenCandidate, base: Checkpoint | None = None) -> Checkpoint:
+    found = open_pinned(frozen.uri, frozen.shards, frozen.side_files, name=frozen.name, base=base)
+    return replace(found, left_behind=frozen.left_behind)
 
 
 def _take_up(run: OpenRun) -> Attempt | None:

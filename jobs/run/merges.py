@@ -4,7 +4,9 @@ from fusion.checkpoints.checkpoint import Checkpoint
 from fusion.evidence.weights import uniform_weights
 from fusion.plans.health import HealthMode
 from fusion.plans.plan import MergePlan
-from jobs.merge.fuse import FusedModel, Manner, Target, fuse, plan_wish
+from jobs.candidates.doubts import describe_left_behind
+from jobs.console.show import warn
+from jobs.merge.fuse import FusedModel, Manner, Target, fuse, left_behind, plan_wish
 from jobs.outputs.baselines import BASELINE
 from jobs.outputs.judgements import find_judgement
 from jobs.run.context import RunContext
@@ -19,6 +21,9 @@ def plan_members(context: RunContext, chosen: ChosenWeights) -> MergePlan:
 
 def fuse_members(context: RunContext, plan: MergePlan) -> FusedModel:
     """The model that the run is about: merged, dressed, committed."""
+    line = describe_left_behind(left_behind(plan.request))
+    if line:
+        warn(line)
     health = context.recipe.merge.health
     with context.timed("merge"):
         return _fuse(context, plan, _target(context, plan, FUSED, "", "model"), health=health)

@@ -22,6 +22,7 @@ from jobs.candidates.find import Found, drop_mismatched, find_candidates
 from jobs.candidates.heads import check_head
 from jobs.candidates.links import is_inside
 from jobs.candidates.skipped import Skipped, settle_advice
+from jobs.candidates.tokenizers import check_tokenizer
 from jobs.errors import IncompleteError, MemoryNeedError, ModelError, RecipeError, TooFewError
 from jobs.evaluate.needs import DataSize, estimate_tokens, evaluation_memory, measure_data
 from jobs.outputs.run_folder import runs_of
@@ -68,7 +69,7 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
         MismatchError: the candidates cannot be averaged.
         TooFewError: there are fewer usable candidates than `min_candidates`.
         MemoryNeedError: a candidate does not fit into `resources.evaluate.memory`.
-        ModelError: a candidate is not a model for such a task.
+        ModelError: a candidate is not a model for such a task, or lacks its tokenizer.
         DataError: there is no evaluation data, or its truths mean nothing to the models.
         WeightError: the fixed weights do not fit the candidates.
     """
@@ -100,6 +101,8 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
     )
     task = make_task(recipe)
     examples = check_data(found.candidates, task)
+    for candidate in found.candidates:
+        check_tokenizer(candidate, found.vocabularies[candidate.name])
     data = size_of(examples, task)
     check_memory(found.candidates, recipe.resources.evaluate.memory_bytes, data=data)
     check_weights(found, recipe)

@@ -19,7 +19,7 @@ from fusion.manifests.report import (
 )
 from fusion.scores.contract import Metric, TaskSpec, score
 from fusion.scores.records import Records, Score
-from jobs.candidates.adapters import find_doubts
+from jobs.candidates.doubts import find_doubts
 from jobs.evaluate.score import ScoreBook
 from jobs.merge.fuse import FusedModel
 from jobs.run.context import RunContext

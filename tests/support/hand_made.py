@@ -1,6 +1,7 @@
 """Checkpoints made by hand, without a file: fixed pins, so that what follows from them is fixed."""
 
 import math
+from dataclasses import replace
 
 from fusion.checkpoints.checkpoint import (
     AdaptedTensor,
@@ -40,6 +41,11 @@ def make_checkpoint(name, shapes, *, dtype="F32", shard="model.safetensors", ada
         side_files=(side,),
         adapter=adapter,
     )
+
+
+def configured(name, config, shapes=None):
+    """A checkpoint with a config, of one small tensor unless `shapes` says else."""
+    return replace(make_checkpoint(name, shapes or {"w": (4, 2)}), config=config)
 
 
 def make_adapter(name, base, ranks, *, scale=0.5, is_transposed=False):

@@ -13,7 +13,7 @@ from fusion.checkpoints.checkpoint import checkpoint_digest
 from fusion.errors import MismatchError
 from jobs.candidates.changes import make_pin
 from jobs.candidates.find import drop_mismatched
-from jobs.candidates.pin import SIDE_FILES, check_pins
+from jobs.candidates.pin import check_pins
 from jobs.candidates.shards import INDEX
 from jobs.errors import (
     IncompleteError,
@@ -65,7 +65,7 @@ def test_a_single_file_checkpoint_is_pinned_whole(place):
 
 
 def test_a_sharded_checkpoint_is_read_by_its_index(place):
-    write_files(place, {**sharded_checkpoint(), "stray.safetensors": b"not looked at"})
+    write_files(place, sharded_checkpoint())
     candidate = pin(place)
     assert [(t.name, t.shard[6:11]) for t in candidate.tensors] == [
         ("embeddings.weight", "00001"),
@@ -356,22 +356,6 @@ def test_dropping_from_nothing_leaves_nothing(place):
     found = find(place)
     assert drop_mismatched(found, cast=False) == found
     assert found.candidates == ()
-
-
-@pytest.mark.parametrize(
-    ("name", "is_kept"),
-    {
-        "config.json": True, "generation_config.json": True, "tokenizer.json": True,
-        "tokenizer_config.json": True, "vocab.json": True, "vocab.txt": True, "vocab.bpe": True,
-        "merges.txt": True, "special_tokens_map.json": True, "added_tokens.json": True,
-        "spiece.model": True, "sentencepiece.bpe.model": True, "chat_template.jinja": True,
-        "modeling_custom.py": False, "optimizer.pt": False, "pytorch_model.bin": False,
-        "README.md": False, "training_args.bin": False, "vocab.pkl": False, "config.json.py": False,
-        "tokenizer.py": False, "../config.json": False, INDEX: False, "trainer_state.json": False,
-    }.items(),
-)  # fmt: skip
-def test_only_known_side_files_travel(name, is_kept):
-    assert bool(SIDE_FILES.fullmatch(name)) == is_kept
 
 
 def test_a_pickle_called_model_is_no_side_file(place):

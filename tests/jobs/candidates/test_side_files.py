@@ -6,7 +6,7 @@ import pytest
 from cluster.stores.open_store import open_store
 from fusion.checkpoints.checkpoint import Pin, PinnedFile
 from jobs.candidates.pin import pin_checkpoint
-from jobs.candidates.side_files import MAX_TOKENIZER_BYTES, read_vocabulary
+from jobs.candidates.side_files import MAX_TOKENIZER_BYTES, read_tokenizer
 from jobs.errors import IncompleteError
 from tests.support.checkpoints import shard_bytes, write_files
 
@@ -152,4 +152,4 @@ def test_a_tokenizer_that_is_too_large_is_not_read():
     huge = PinnedFile("vocab.txt", Pin(MAX_TOKENIZER_BYTES + 1, "e"))
     store = open_store(f"memory://{uuid.uuid4().hex}")
     with pytest.raises(IncompleteError, match="at most 67,108,864 are read"):
-        read_vocabulary(store, [huge], name="s")
+        read_tokenizer(store, [huge], name="s")

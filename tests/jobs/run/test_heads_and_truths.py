@@ -33,6 +33,24 @@ def test_a_model_with_another_head_is_refused_by_plan(capsys, project, changes, 
     assert message in err
 
 
+def test_models_without_tokenizers_are_refused_by_plan(capsys, project):
+    for folder in (project / "candidates").iterdir():
+        (folder / "vocab.txt").unlink()
+    status, _, err = plan(capsys, project)
+    assert status == 10
+    assert "E-MODEL" in err
+    assert "a has no tokenizer files" in err
+
+
+def test_tokenizers_larger_than_the_embedding_are_refused_by_plan(capsys, project):
+    for folder in (project / "candidates").iterdir():
+        words = (folder / "vocab.txt").read_text()
+        (folder / "vocab.txt").write_text(words + "".join(f"more{i}\n" for i in range(64)))
+    status, _, err = plan(capsys, project)
+    assert (status, "E-MODEL" in err) == (10, True)
+    assert "embedding of 64 rows, such as 'more63'" in err
+
+
 def test_a_model_with_another_head_is_left_out_where_the_recipe_says_so(capsys, project):
     edit_config(project / "candidates" / "b", problem_type="multi_label_classification")
     status, _, err = plan(capsys, project)
