@@ -30,6 +30,7 @@ from jobs.candidates.shards import (
 )
 from jobs.candidates.side_files import (
     ADAPTER_CONFIG,
+    check_sizes,
     is_quantised,
     read_config,
     read_index,
@@ -169,6 +170,7 @@ def _read_pinned(
     files: PinnedFiles, base: Base | None, *, index: Mapping[str, str] | None
 ) -> tuple[Checkpoint, Mapping[str, int]]:
     store, name, shards, sides = files.store, files.name, files.shards, files.sides
+    check_sizes(files)
     tensors: list[TensorSpec] = []
     for shard in shards:
         tensors += read_header(store, shard, name=name)
