@@ -117,9 +117,9 @@ def write_reference() -> str:
 INTRODUCTION = """# Recipe
 
 A recipe is YAML: plain values, no anchors, no tags. `metafuse plan recipe.yaml` lists every mistake
-in it with its line, `metafuse recipe --explain weights.temperature` says what a key means, and
-`metafuse init FOLDER... --data FILE` writes a recipe to start from. Sizes are written as 4GiB or
-500MB, times as 10m, 6h or 14d. Editors that know JSON schemas complete and check the keys:
+in it with its line, and `metafuse recipe --explain weights.temperature` says what a key means.
+Sizes are written as 4GiB or 500MB, times as 10m, 6h or 14d. Editors that know JSON schemas complete
+and check the keys:
 
     metafuse recipe --schema > recipe.schema.json
     # first line of the recipe:
