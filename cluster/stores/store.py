@@ -26,6 +26,8 @@ class ObjectInfo:
             (only from `head`); else "".
         outside: path of the file that the key leads to where a link leaves the store; else "". Such
             an object is read only with its etag: whoever names that has seen where it lies.
+        changed_ns: time of the last change of a file or of what is said of it, in nanoseconds since
+            1970; 0 where the store does not tell. Nobody can set it. `seals.seal` has its use.
     """
 
     key: str
@@ -36,6 +38,7 @@ class ObjectInfo:
     metadata: Mapping[str, str] = field(default_factory=dict)
     crc64nvme: str = ""
     outside: str = ""
+    changed_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ COPIES = re.compile(
     r"|(model\.)?(encoder|decoder)\.embed_tokens)\.weight"
 )
 EMBEDDING = re.compile(
-    r"(.*\.)?(embed_tokens|wte|shared|word_embeddings|embed_in|tok_embeddings)\.weight"
+    r"(.*\.)?(embed_tokens|wte|shared|word_embeddings|embed_in|tok_embeddings"
+    r"|backbone\.embeddings)\.weight"
 )
 # Kinds whose encoder and decoder share an embedding, whatever the config says of the head.
 SHARING, SHARED = ("t5", "mt5"), "embed_tokens.weight"
@@ -67,5 +68,7 @@ def is_constant(tensor: TensorSpec) -> bool:
 
 def find_embedding(tensors: Sequence[TensorSpec]) -> TensorSpec | None:
     """The embedding of tokens; None where no tensor, or more than one, is called like one."""
-    found = [t for t in tensors if EMBEDDING.fullmatch(t.name) and not COPIES.fullmatch(t.name)]
+    named = [t for t in tensors if EMBEDDING.fullmatch(t.name)]
+    # OPT has its only one in the decoder, where other kinds have a copy.
+    found = [t for t in named if not COPIES.fullmatch(t.name)] or named
     return found[0] if len(found) == 1 else None

@@ -75,6 +75,8 @@ class MergeFigures:
     """What the merge did; zeros where a resumed run found it done.
 
     `num_retried` counts the tries beyond the first, of this driver; `hosts` are those of all units.
+    `num_checked` of the `num_sources` files that were merged have a digest that what arrived was
+    compared with.
     """
 
     method: str
@@ -89,3 +91,18 @@ class MergeFigures:
     peak_bytes: int
     num_retried: int = 0
     hosts: tuple[HostFigures, ...] = ()
+    num_checked: int = 0
+    num_sources: int = 0
+
+    @property
+    def checks(self) -> str:
+        """How many sources were read with a check, for people; "" where that is not known."""
+        return describe_checks(self.num_checked, self.num_sources)
+
+
+def describe_checks(num_checked: int, num_sources: int) -> str:
+    """How many source files have a digest to compare with what arrives; "" for no sources."""
+    if num_checked == num_sources:
+        return f"all {num_sources} source files carry a digest" if num_sources else ""
+    others = "the others are" if num_checked else "they are"
+    return f"{num_checked} of {num_sources} source files carry a digest, {others} read unchecked"

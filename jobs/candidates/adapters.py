@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from cluster.stores.seals import split_seal
 from fusion.checkpoints.adapter import parse_adapter
 from fusion.checkpoints.checkpoint import Checkpoint, TensorSpec
 from fusion.errors import MismatchError
@@ -80,6 +81,6 @@ def read_adapter(files: PinnedFiles, tensors: Sequence[TensorSpec], base: Base) 
 def describe_pins(checkpoint: Checkpoint) -> dict[str, str]:
     """The pins of all files as a manifest tells them."""
     return {
-        file.name: f"{file.pin.size} {file.pin.version or file.pin.etag}"
+        file.name: f"{file.pin.size} {file.pin.version or split_seal(file.pin.etag)[0]}"
         for file in (*checkpoint.shards, *checkpoint.side_files)
     }

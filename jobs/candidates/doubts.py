@@ -1,6 +1,6 @@
 """What people should know of candidates that can be merged: once, in plain words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fusion.checkpoints.checkpoint import Checkpoint, LeftBehind, model_tensors
 from fusion.checkpoints.spare import CONSTANT, find_spare
@@ -11,14 +11,20 @@ LISTED = 12
 UNNAMED = "an unnamed model"
 
 
-def find_doubts(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
-    """What is odd about candidates without being wrong, and what of them is left out."""
-    return (
-        *_find_bases(checkpoints),
-        *_find_names(checkpoints),
-        *_find_left_out(checkpoints),
-        *_find_other_heads(checkpoints),
-    )
+def find_doubts(
+    checkpoints: Sequence[Checkpoint], *, writes_copies: bool = False
+) -> tuple[str, ...]:
+    """What is odd about candidates without being wrong, and what of them is left out.
+
+    Args:
+        checkpoints: the candidates.
+        writes_copies: whether the output has a tied head that only some of them hold.
+    """
+    spare = find_spare(checkpoints)
+    spare = {name: why for name, why in spare.items() if why == CONSTANT or not writes_copies}
+    left_out = _find_left_out(checkpoints, spare)
+    heads = _find_other_heads(checkpoints)
+    return (*_find_bases(checkpoints), *heads, *_find_names(checkpoints), *left_out)
 
 
 def describe_left_behind(entries: Sequence[LeftBehind]) -> str:
@@ -56,8 +62,7 @@ def _find_names(checkpoints: Sequence[Checkpoint]) -> list[str]:
     return found
 
 
-def _find_left_out(checkpoints: Sequence[Checkpoint]) -> list[str]:
-    spare = find_spare(checkpoints)
+def _find_left_out(checkpoints: Sequence[Checkpoint], spare: Mapping[str, str]) -> list[str]:
     found = []
     for reason in dict.fromkeys(spare.values()):
         names = [name for name, own in spare.items() if own == reason]

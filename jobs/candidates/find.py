@@ -95,9 +95,8 @@ def find_candidates(
     with ThreadPoolExecutor(THREADS) as pool:
         for (uri, name), outcome in zip(names.items(), pool.map(attempt, names), strict=True):
             if isinstance(outcome, tuple):
-                checkpoint, vocabulary = outcome
-                candidates.append(checkpoint)
-                vocabularies[name] = shared.setdefault(checkpoint.tokenizer_digest, vocabulary)
+                candidates.append(outcome[0])
+                vocabularies[name] = shared.setdefault(outcome[0].tokenizer_digest, outcome[1])
             elif isinstance(outcome, REFUSING) and on_refused == "stop":
                 refused.append(outcome)
             else:

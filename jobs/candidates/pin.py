@@ -6,14 +6,22 @@ from dataclasses import replace
 from cluster.errors import ArchivedError, NotFoundError, PreconditionError
 from cluster.stores.open_store import open_store
 from cluster.stores.store import ObjectInfo, Store
-from fusion.checkpoints.checkpoint import Checkpoint, Pin, PinnedFile, TensorSpec
+from fusion.checkpoints.checkpoint import Checkpoint, PinnedFile, TensorSpec
 from fusion.dtypes import TORCH_NAMES
 from fusion.errors import HeaderError, MismatchError, TruncatedError
 from jobs.candidates.adapters import Base, find_adapter_shards, is_adapter, read_adapter
-from jobs.candidates.changes import AGAIN, changes_error, describe_change, find_pin
+from jobs.candidates.changes import (
+    AGAIN,
+    changes_error,
+    describe_change,
+    find_pin,
+    is_same_pin,
+    make_pin,
+)
 from jobs.candidates.links import check_files, check_folder
 from jobs.candidates.pinned_files import PinnedFiles
 from jobs.candidates.shards import (
+    INDEX,
     check_tensors,
     find_pickle,
     find_shards,
@@ -23,6 +31,7 @@ from jobs.candidates.shards import (
 )
 from jobs.candidates.side_files import (
     ADAPTER_CONFIG,
+    check_sizes,
     is_quantised,
     read_config,
     read_index,
@@ -30,7 +39,7 @@ from jobs.candidates.side_files import (
     read_tokenizer,
 )
 from jobs.candidates.skipped import settle_advice
-from jobs.candidates.travel import refuse_lost, sort_files
+from jobs.candidates.travel import is_side_file, refuse_lost, sort_files
 from jobs.errors import IncompleteError, PickleError, SourceChangedError, UnsafeNameError
 
 # These make a candidate unusable tonight; the others are refusals, which stop the run.
@@ -117,7 +126,7 @@ def check_pins(uri: str, files: Sequence[PinnedFile]) -> None:
     changes = []
     for file in files:
         now = find_pin(store, file.name)
-        if now != file.pin and not _is_kept(store, file):
+        if not is_same_pin(file.pin, now) and not _is_kept(store, file):
             changes.append(describe_change(f"{uri}/{file.name}", file.pin, now))
     if changes:
         raise changes_error(changes)
@@ -152,7 +161,7 @@ def _pin_files(
     entries = {key: store.head(key) for key in (*shards, *sides)}
     check_files(entries.values(), place, name=name)
     _check_settled(entries.values(), settle_seconds, now, name)
-    pins = {key: Pin(entry.size, entry.etag, entry.version) for key, entry in entries.items()}
+    pins = {key: make_pin(store, entry) for key, entry in entries.items()}
     pinned = tuple(PinnedFile(shard, pins[shard]) for shard in shards)
     beside = tuple(PinnedFile(key, pin) for key, pin in pins.items() if key not in shards)
     whole = replace(files, shards=pinned, sides=beside)
@@ -165,6 +174,7 @@ def _read_pinned(
     files: PinnedFiles, base: Base | None, *, index: Mapping[str, str] | None
 ) -> tuple[Checkpoint, Mapping[str, int]]:
     store, name, shards, sides = files.store, files.name, files.shards, files.sides
+    check_sizes(files)
     tensors: list[TensorSpec] = []
     for shard in shards:
         tensors += read_header(store, shard, name=name)
@@ -195,8 +205,13 @@ def _read_pinned(
 
 
 def _is_read(entry: ObjectInfo) -> bool:
-    """Whether a file is opened before it is known what belongs to the model."""
-    return entry.key.endswith((".safetensors", ".json")) or is_pickle_name(entry.key)
+    """Whether a file may be opened: one that has tensors or stands beside them."""
+    return (
+        entry.key.endswith((".safetensors", INDEX))
+        or is_side_file(entry.key)
+        or entry.key == ADAPTER_CONFIG
+        or is_pickle_name(entry.key)
+    )
 
 
 def _check_dtypes(tensors: Iterable[TensorSpec], name: str) -> None:

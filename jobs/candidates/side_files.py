@@ -12,6 +12,8 @@ from fusion.checkpoints.checkpoint import Pin, PinnedFile, TensorSpec
 from fusion.dtypes import SUB_BYTE_BITS
 from jobs.candidates.contents import find_content
 from jobs.candidates.cutting import SETTINGS, TOKENIZER, describe_cutting, find_special_tokens
+from jobs.candidates.marks import check_marks
+from jobs.candidates.pinned_files import PinnedFiles
 from jobs.candidates.shards import INDEX
 from jobs.candidates.travel import MODULES, find_modules
 from jobs.errors import IncompleteError
@@ -22,6 +24,8 @@ MAX_CONFIG_BYTES = 1 << 20
 MAX_CONFIG_DEPTH = 32
 MAX_INDEX_BYTES = 64 << 20
 MAX_TOKENIZER_BYTES = 64 << 20
+MAX_JSON_BYTES = 64 << 20
+SMALL_BYTES = 4 << 20
 QUANTISED_NAMES = re.compile(
     r".*\.(qweight|qzeros|absmax|SCB|weight_packed|weight_scale|weight_scale_inv)|.*\.quant_state\..*"
 )
@@ -79,6 +83,19 @@ def read_config(
             _check_depth(config, where)
             return config
     return {}
+
+
+def check_sizes(files: PinnedFiles) -> None:
+    """Refuse side files in JSON that are too large to be parsed, here or by a library.
+
+    Raises:
+        IncompleteError: names the first.
+    """
+    for file in files.sides:
+        is_parsed_here = file.name == TOKENIZER
+        if file.name.endswith(".json") and file.pin.size > SMALL_BYTES and not is_parsed_here:
+            where = f"{files.name}/{file.name}"
+            check_marks(_read_whole(files.store, file, MAX_JSON_BYTES, where), where)
 
 
 def is_quantised(config: Mapping[str, object], tensors: Sequence[TensorSpec]) -> bool:
@@ -211,6 +228,7 @@ def _parse_object(content: bytes, where: str) -> dict[str, Any]:
 
 
 def _parse_json(content: bytes, where: str) -> object:
+    check_marks(content, where)
     try:
         return json.loads(content, object_pairs_hook=_refuse_repeats)
     except (ValueError, RecursionError) as error:

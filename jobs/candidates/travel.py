@@ -59,6 +59,11 @@ class Belongings:
     lost: tuple[str, ...]
 
 
+def is_side_file(key: str) -> bool:
+    """Whether a file with this name goes with a model, wherever it is."""
+    return bool(TOKENIZER_FILES.fullmatch(key) or OTHER_FILES.fullmatch(key))
+
+
 def sort_files(
     entries: Iterable[ObjectInfo],
     shards: Collection[str],
@@ -79,14 +84,13 @@ def sort_files(
     for key in sorted(entry.key for entry in entries):
         folder = key.partition("/")[0] if "/" in key else ""
         is_part = any(key.startswith(f"{module}/") for module in modules)
-        is_side = TOKENIZER_FILES.fullmatch(key) or OTHER_FILES.fullmatch(key)
         if key in shards or key in WRITTEN_ANEW:
             continue
         if not SAFE_PARTS.fullmatch(key):
             behind[key] = "a name that is not taken over"
         elif is_part and key.endswith(TENSOR_ENDS):
             lost.append(key)
-        elif is_part or is_side:
+        elif is_part or is_side_file(key):
             sides.append(key)
         elif folder:
             behind[f"{folder}/"] = HIDDEN if folder.startswith(".") else "a folder of its own"

@@ -10,6 +10,7 @@ from pathlib import Path
 from cluster.errors import UnsupportedError
 from cluster.stores.open_store import open_store
 from cluster.workers.hands import Hands
+from cluster.workers.process_memory import peak_bytes
 from cluster.workers.threads import ThreadRunner
 from fusion.checkpoints.agreement import check_agree
 from fusion.checkpoints.checkpoint import Checkpoint
@@ -172,7 +173,8 @@ def _from_mergekit(text: str, name: str, folder: str) -> Wanted:
     for copy, known in find_copies(checkpoints).items():
         warn(f"{copy} has the same bytes as {known}: both have the weight that they are given")
     checkpoints = [*align_names(unify_cutting(checkpoints))]
-    for line in (*check_sources(document, checkpoints, vocabularies), *find_doubts(checkpoints)):
+    harmless = check_sources(document, checkpoints, vocabularies)
+    for line in (*harmless, *find_doubts(checkpoints, writes_copies=True)):
         warn(line)
     request = mergekit_request(document, checkpoints)
     return Wanted(request, output_config(document, checkpoints, request), {}, "")
@@ -237,6 +239,8 @@ def _show(
 ) -> None:
     """What was done; `model` is None where it was there already."""
     figures = model.figures if model else None
+    # The workers are threads of this process, which also read headers and wrote side files.
+    peak = max(figures.peak_bytes, peak_bytes()) if figures else 0
     summary = model.manifest.health.summary if model and model.manifest.health else None
     for line in summary.warnings if summary else ():
         warn(line)
@@ -248,16 +252,19 @@ def _show(
             "weights": dict(wanted.weights),
             "read_bytes": figures.read_bytes if figures else 0,
             "written_bytes": figures.written_bytes if figures else 0,
-            "peak_bytes": figures.peak_bytes if figures else 0,
+            "num_sources": figures.num_sources if figures else 0,
+            "num_checked": figures.num_checked if figures else 0,
+            "peak_bytes": peak,
             "norm_ratio": summary.norm_ratio if summary else None,
             "cosines": {c.name: c.cosine for c in summary.candidates} if summary else {},
         })  # fmt: skip
     elif figures is None:
         show(f"{output.uri}  this merge is there already, whole; nothing was written")
     else:
+        note(figures.checks)
         show(
             f"{output.uri}  {figures.num_tensors} tensors, "
             f"{figures.read_bytes / 1e9:.3f} GB read, {figures.written_bytes / 1e9:.3f} GB "
             f"written in {seconds:.1f} s, peak "
-            f"{figures.peak_bytes / 2**20:.0f} MiB"
+            f"{peak / 2**20:.0f} MiB"
         )

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fusion.manifests.model import describe_checks
 from fusion.manifests.report import PublishedFigure, RunReport
 from jobs.candidates.doubts import describe_left_behind, find_doubts
 from jobs.console.show import Progress, show, show_json, show_under, warn
@@ -170,11 +171,12 @@ def _show_cost(recipe: Recipe, prepared: Prepared, cost: RunCost) -> None:
         f"  time       about {format_seconds(cost.evaluate_seconds)} to evaluate, "
         f"{format_seconds(cost.merge_seconds)} to merge; a faster or slower machine changes that"
     )
+    show(f"  sources    {describe_checks(cost.num_checked, cost.num_sources)}")
     show(f"  plan id    {cost.plan[:12]} with equal weights")
     first = prepared.candidates[0]
     donor = first if first.adapter is None else first.adapter.base
-    doubts = (*find_doubts(prepared.candidates), *prepared.remarks)
-    for line in (*doubts, describe_left_behind(donor.left_behind)):
+    lines = (*find_doubts(prepared.candidates), describe_left_behind(donor.left_behind))
+    for line in (*lines, *prepared.remarks):
         if line:
             warn(line)
     for candidate in prepared.candidates:

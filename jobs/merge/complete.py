@@ -36,7 +36,7 @@ def complete_shards(
                     "Nothing was published.",
                     "run the same command again; if it stays, the store is damaged",
                 )
-        files.append(_describe_file(shard.name, shard.size, crc, parts, job.plan.unit_bytes))
+        files.append(describe_file(shard.name, shard.size, crc, parts, job.plan.unit_bytes))
     return tuple(files)
 
 
@@ -51,9 +51,10 @@ def abort_orphans(job: MergeJob, store: Store) -> None:
                 store.resume_upload(left.key, left.id, size=sizes[left.key]).abort()
 
 
-def _describe_file(
+def describe_file(
     name: str, size: int, crc: str, parts: Sequence[Part], unit_bytes: int
 ) -> FileEntry:
+    """A file that was written in parts of `unit_bytes`, as a manifest lists it."""
     units = tuple(part.sha256 for part in parts) if all(part.sha256 for part in parts) else ()
     whole = hashlib.sha256(b"".join(map(bytes.fromhex, units))).hexdigest() if units else ""
     return FileEntry(name, size, whole, unit_bytes, crc64nvme=crc, units=units)

@@ -1,7 +1,7 @@
 """From a merge plan to a committed model: merge, dress, commit."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.stores.store import Store
 from cluster.workers.hands import Hands
@@ -20,8 +20,9 @@ from jobs.candidates.pin import pin_checkpoint
 from jobs.console.figures import Tell, tell_nobody
 from jobs.merge.driver import merge_all
 from jobs.merge.job import MergeJob, MergeOutcome
+from jobs.merge.large_files import copy_files
 from jobs.merge.memory import fit_worker
-from jobs.merge.model_files import make_side_files
+from jobs.merge.model_files import find_large_files, make_side_files
 from jobs.outputs.model import commit_model
 from jobs.report.card import format_card
 
@@ -148,6 +149,9 @@ def fuse(
     manifest = _describe(plan, outcome.health)
     sides = _dress(plan, manifest, target.title, dress or Dress())
     threads = hands.workers if manner.threads > 1 else None
+    large = find_large_files(plan, with_tokenizer=(dress or Dress()).with_tokenizer)
+    copies = copy_files(plan.request.giver, large, target.store, folder=target.folder)
+    outcome = replace(outcome, files=(*outcome.files, *copies))
     return _commit(plan, target, sides, manifest, _figures(plan, outcome, threads), outcome)
 
 
@@ -230,4 +234,6 @@ def _figures(plan: MergePlan, outcome: MergeOutcome, threads: int | None) -> Mer
         peak_bytes=outcome.peak_bytes,
         num_retried=outcome.num_retried,
         hosts=outcome.hosts,
+        num_checked=outcome.num_checked,
+        num_sources=outcome.num_checked + outcome.num_unchecked,
     )

@@ -6,6 +6,7 @@ of the whole object, which the store or the manifest beside the source may know.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from cluster.digests import combine_crc64nvme, crc64nvme
@@ -21,6 +22,7 @@ from fusion.plans.plan import MergePlan
 from jobs.candidates.changes import changed
 from jobs.merge.ledger import SourceRead, UnitRecord
 
+THREADS = 8
 Shard = tuple[int, str]  # index of the checkpoint, name of the shard
 
 
@@ -37,17 +39,22 @@ def find_digests(plan: MergePlan) -> Mapping[Shard, str]:
         if (added := source.added) is not None
         for factor in (added.a, added.b)
     }
-    known: dict[Shard, str] = {}
-    for index, checkpoint in enumerate(plan.request.checkpoints):
-        store = open_store(checkpoint.uri)
-        written = _manifest_digests(store)
-        for file in checkpoint.shards:
-            found = (index, file.name) in whole and (
-                _store_digest(store, file) or written.get((file.name, file.pin.size), "")
-            )
-            if found:
-                known[index, file.name] = found
-    return known
+    checkpoints = plan.request.checkpoints
+    files = [
+        (index, file)
+        for index, checkpoint in enumerate(checkpoints)
+        for file in checkpoint.shards
+        if (index, file.name) in whole
+    ]
+    with ThreadPoolExecutor(THREADS) as pool:
+        stores = [open_store(checkpoint.uri) for checkpoint in checkpoints]
+        written = list(pool.map(_manifest_digests, stores))
+        kept = pool.map(lambda entry: _store_digest(stores[entry[0]], entry[1]), files)
+        found = {
+            (index, file.name): digest or written[index].get((file.name, file.pin.size), "")
+            for (index, file), digest in zip(files, kept, strict=True)
+        }
+    return {place: digest for place, digest in found.items() if digest}
 
 
 def check_sources(

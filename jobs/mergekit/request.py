@@ -6,7 +6,7 @@ from typing import Any
 
 from fusion.checkpoints.agreement import find_mismatches, refuse_mismatches
 from fusion.checkpoints.checkpoint import Checkpoint, TensorSpec, model_tensors
-from fusion.checkpoints.spare import CONSTANT, find_spare
+from fusion.checkpoints.spare import CONSTANT, find_embedding, find_spare
 from fusion.dtypes import FLOATS, promote
 from fusion.errors import MismatchError, WeightError
 from fusion.plans.method_specs import COPY
@@ -26,13 +26,6 @@ EMBEDDINGS = {
     "llama": "model.embed_tokens.weight", "mistral": "model.embed_tokens.weight",
     "qwen2": "model.embed_tokens.weight", "gpt2": "transformer.wte.weight",
 }  # fmt: skip
-# What other kinds of models call the matrix that a tied head is.
-OTHER_EMBEDDINGS = (
-    "model.embed_tokens.weight", "transformer.wte.weight", "model.decoder.embed_tokens.weight",
-    "model.language_model.embed_tokens.weight", "language_model.model.embed_tokens.weight",
-    "transformer.word_embeddings.weight", "gpt_neox.embed_in.weight", "backbone.embeddings.weight",
-    "shared.weight", "model.shared.weight",
-)  # fmt: skip
 
 
 def mergekit_request(document: MergekitDocument, checkpoints: Sequence[Checkpoint]) -> MergeRequest:
@@ -123,8 +116,7 @@ def _find_tensor(
     kind = str(checkpoint.config.get("model_type"))
     if kind in EMBEDDINGS:
         return table.get(EMBEDDINGS[kind])
-    names = OTHER_EMBEDDINGS if _is_tied(checkpoint.config) else ()
-    return next((table[other] for other in names if other in table), None)
+    return find_embedding(tuple(table.values())) if _is_tied(checkpoint.config) else None
 
 
 def _is_tied(config: Mapping[str, object]) -> bool:

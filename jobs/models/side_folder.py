@@ -8,7 +8,8 @@ from pathlib import Path
 
 from fusion.checkpoints.checkpoint import Checkpoint
 from jobs.candidates.side_files import CONFIG
-from jobs.merge.model_files import read_side_files
+from jobs.merge.large_files import is_large, read_pieces
+from jobs.merge.model_files import read_side_file
 
 
 @contextlib.contextmanager
@@ -23,11 +24,14 @@ def side_files(checkpoint: Checkpoint) -> Iterator[Path]:
     source = checkpoint if checkpoint.adapter is None else checkpoint.adapter.base
     own = checkpoint.adapter.config if checkpoint.adapter is not None else None
     with tempfile.TemporaryDirectory(prefix="metafuse-") as folder:
-        for name, content in read_side_files(source).items():
-            place = Path(folder) / name
+        for file in source.side_files:
+            place = Path(folder) / file.name
             place.parent.mkdir(parents=True, exist_ok=True)
             with place.open("xb") as stream:
-                stream.write(content)
+                if is_large(file):
+                    stream.writelines(read_pieces(source, file))
+                else:
+                    stream.write(read_side_file(source, file))
         if own is not None:
             (Path(folder) / CONFIG).write_text(json.dumps(own))
         yield Path(folder)

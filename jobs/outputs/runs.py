@@ -9,6 +9,7 @@ from cluster.errors import PreconditionError
 from cluster.stores.store import Store
 from fusion.canonical import from_json, to_json
 from fusion.checkpoints.checkpoint import Checkpoint, LeftBehind, Pin, PinnedFile, checkpoint_digest
+from jobs.candidates.changes import is_same_pin
 from jobs.candidates.skipped import Skipped
 from jobs.outputs.keys import OUTCOME_KEY, PLAN_KEY
 from jobs.outputs.pointer import read_pointer
@@ -209,6 +210,21 @@ def read_incumbent(store: Store) -> Incumbent | None:
 
 
 def _same_inputs(a: RunPlan, b: RunPlan) -> bool:
-    pins_a = {(c.uri, c.digest) for c in a.candidates}
-    pins_b = {(c.uri, c.digest) for c in b.candidates}
-    return pins_a == pins_b and a.data == b.data
+    ours, theirs = _members(a), _members(b)
+    return (
+        ours.keys() == theirs.keys()
+        and all(_same_files(ours[key], theirs[key]) for key in ours)
+        and is_same_pin(a.data, b.data)
+    )
+
+
+def _members(plan: RunPlan) -> dict[tuple[str, bool], FrozenCandidate]:
+    """Candidates and base by URI and whether it is the base."""
+    base = {(plan.base.uri, True): plan.base} if plan.base is not None else {}
+    return {(c.uri, False): c for c in plan.candidates} | base
+
+
+def _same_files(a: FrozenCandidate, b: FrozenCandidate) -> bool:
+    """Whether the files of two candidates are the same bytes."""
+    ours, theirs = ({f.name: f.pin for f in (*c.shards, *c.side_files)} for c in (a, b))
+    return ours.keys() == theirs.keys() and all(is_same_pin(ours[n], theirs[n]) for n in ours)

@@ -13,6 +13,7 @@ from fusion.plans.plan import MergePlan
 from jobs.evaluate.needs import evaluation_disk, evaluation_memory
 from jobs.merge.fuse import plan_wish
 from jobs.merge.memory import fit_worker
+from jobs.merge.source_digests import find_digests
 from jobs.recipes.recipe import Recipe
 from jobs.run.checks import most_kept
 from jobs.run.prepare import Prepared
@@ -53,6 +54,8 @@ class RunCost:
         merge_seconds: about how long the merge takes, baseline included.
         plan: id of the merge plan with equal weights.
         dtype: dtype of the output.
+        num_sources: number of source files that the merge reads.
+        num_checked: number of those of them whose digest is known, to compare with what arrives.
     """
 
     num_candidates: int
@@ -73,6 +76,8 @@ class RunCost:
     merge_seconds: float
     plan: str
     dtype: str
+    num_sources: int
+    num_checked: int
 
 
 def plan_run(recipe: Recipe, prepared: Prepared) -> RunCost:
@@ -104,6 +109,8 @@ def plan_run(recipe: Recipe, prepared: Prepared) -> RunCost:
         merge_seconds=_merge_seconds(recipe, candidates, plan, copies),
         plan=plan.id,
         dtype=", ".join(dtypes),
+        num_sources=sum(len(c.shards) for c in plan.request.checkpoints),
+        num_checked=len(find_digests(plan)),
     )
 
 

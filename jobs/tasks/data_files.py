@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from cluster.errors import MissingPlaceError, NotFoundError, PreconditionError
 from cluster.stores.open_store import open_store
-from cluster.stores.store import ObjectInfo
+from cluster.stores.seals import seal, split_seal
 from fusion.canonical import digest, to_json
 from fusion.checkpoints.checkpoint import Pin
-from jobs.candidates.changes import changed, changes_error, describe_change
+from jobs.candidates.changes import changed, changes_error, describe_change, make_pin
 from jobs.candidates.patterns import WILD
 from jobs.errors import DataError
 from jobs.tasks.contract import DataFile, EvaluationTask
@@ -56,7 +56,9 @@ def find_data(named: str | Sequence[str], *, pin: Pin | None = None) -> PinnedDa
     data = ", ".join(places)
     if isinstance(named, str) and files[0].uri == named:
         return PinnedData(named, files[0].pin)
-    pins = tuple((file.uri, file.pin.size, file.pin.etag, file.pin.version) for file in files)
+    pins = tuple(
+        (file.uri, file.pin.size, _without_time(file.pin.etag), file.pin.version) for file in files
+    )
     size = sum(file.pin.size for file in files)
     now = Pin(size, SEVERAL + digest(to_json(pins)), None)
     if pin is not None and pin != now:
@@ -99,20 +101,20 @@ def _expand(place: str) -> tuple[DataFile, ...]:
     root = open_store(folder or ".")
     try:
         if not place.endswith("/"):
-            return (DataFile(place, _pin(root.head(name))),)
+            return (DataFile(place, make_pin(root, root.head(name))),)
     except NotFoundError:
         pass
-    below = [entry for entry in open_store(place).list() if _is_data(entry.key)]
-    prefix = place.rstrip("/")
+    store, prefix = open_store(place), place.rstrip("/")
+    below = [entry for entry in store.list() if _is_data(entry.key)]
     wild = WILD.search(name)
     if not below and wild:
+        store, prefix = root, folder or "."
         entries = root.list(name[: wild.start()])
         below = [e for e in entries if "/" not in e.key and fnmatch.fnmatchcase(e.key, name)]
-        prefix = folder or "."
     if not below:
         raise DataError(f"task.data: {place} does not exist, or holds no data", NO_DATA)
     below.sort(key=lambda entry: entry.key)
-    return tuple(DataFile(f"{prefix}/{entry.key}", _pin(entry)) for entry in below)
+    return tuple(DataFile(f"{prefix}/{e.key}", make_pin(store, e)) for e in below)
 
 
 def _is_data(key: str) -> bool:
@@ -120,5 +122,7 @@ def _is_data(key: str) -> bool:
     return not is_hidden and plain_ending(key) in READ_ENDINGS
 
 
-def _pin(entry: ObjectInfo) -> Pin:
-    return Pin(entry.size, entry.etag, entry.version)
+def _without_time(etag: str) -> str:
+    """A sealed etag without its change time, which a new mode or hard link changes too."""
+    plain, changed_ns, checksum = split_seal(etag)
+    return plain if changed_ns is None else seal(plain, 0, checksum)

@@ -19,6 +19,7 @@ from cluster.errors import (
     PreconditionError,
     UnreachableError,
 )
+from cluster.stores.seals import find_checksum, seal, split_seal
 from cluster.stores.store import ObjectInfo, Part
 
 VERIFY_BYTES = 4 << 20
@@ -31,8 +32,9 @@ class LocalReader:
         self._descriptor = descriptor
         self._if_match = if_match
         self._where = where
+        self._changed_ns = -1
         try:
-            check_etag(descriptor, if_match, where)
+            self._check()
         except PreconditionError:
             self.close()
             raise
@@ -42,14 +44,23 @@ class LocalReader:
             fill(self._descriptor, buffer, start, self._where)
         except OSError as error:
             # It may have ended early because it is another file by now: that goes first.
-            check_etag(self._descriptor, self._if_match, self._where)
+            self._check()
             raise_translated(error, self._where)
-        check_etag(self._descriptor, self._if_match, self._where)
+        self._check()
 
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+    def _check(self) -> None:
+        """Raise PreconditionError unless it is what was meant; what was seen is not asked twice."""
+        if self._if_match is not None and self._changed_ns >= 0:
+            facts = os.fstat(self._descriptor)
+            etag = split_seal(self._if_match)[0]
+            if (self._changed_ns, etag) == (facts.st_ctime_ns, etag_of(facts)):
+                return
+        self._changed_ns = check_etag(self._descriptor, self._if_match, self._where)
 
     def __del__(self) -> None:
         self.close()
@@ -97,7 +108,15 @@ def raise_translated(error: OSError, where: str) -> NoReturn:
 
 def describe(key: str, facts: os.stat_result, outside: str = "") -> ObjectInfo:
     """What the file system says of one object; `outside` as `ObjectInfo` has it."""
-    return ObjectInfo(key, facts.st_size, etag_of(facts), None, facts.st_mtime, outside=outside)
+    return ObjectInfo(
+        key,
+        facts.st_size,
+        etag_of(facts),
+        None,
+        facts.st_mtime,
+        outside=outside,
+        changed_ns=facts.st_ctime_ns,
+    )
 
 
 def etag_of(facts: os.stat_result) -> str:
@@ -105,11 +124,41 @@ def etag_of(facts: os.stat_result) -> str:
     return f"{facts.st_mtime_ns:x}-{facts.st_ino:x}-{facts.st_size:x}"
 
 
-def check_etag(descriptor: int, if_match: str | None, where: str) -> None:
-    """Raise PreconditionError unless the open file is the one that was meant."""
-    etag = etag_of(os.fstat(descriptor))
-    if if_match is not None and etag != if_match:
-        raise PreconditionError(f"{where} is {etag}, not {if_match}")
+def check_etag(descriptor: int, if_match: str | None, where: str) -> int:
+    """Raise PreconditionError unless the open file is the one that was meant.
+
+    Where of a sealed etag the change time alone differs, blocks of the file are compared.
+
+    Returns:
+        The change time of the file in nanoseconds since 1970.
+    """
+    facts = os.fstat(descriptor)
+    if if_match is None:
+        return facts.st_ctime_ns
+    etag, changed_ns, checksum = split_seal(if_match)
+    if etag_of(facts) != etag:
+        raise PreconditionError(f"{where} is {etag_of(facts)}, not {if_match}")
+    if changed_ns not in (None, facts.st_ctime_ns):
+        found = find_checksum(_OpenFile(descriptor, where), facts.st_size)
+        if found != checksum:
+            raise PreconditionError(
+                f"{where} is {seal(etag, facts.st_ctime_ns, found)}, not {if_match}"
+            )
+    return facts.st_ctime_ns
+
+
+class _OpenFile:
+    """An open file to be read as it is, whatever it is."""
+
+    def __init__(self, descriptor: int, where: str) -> None:
+        self._descriptor = descriptor
+        self._where = where
+
+    def read_into(self, buffer: memoryview, /, *, start: int) -> None:
+        fill(self._descriptor, buffer, start, self._where)
+
+    def close(self) -> None:
+        """Nothing: it belongs to whoever opened it."""
 
 
 def fill(descriptor: int, buffer: memoryview, start: int, where: str) -> None:

@@ -29,6 +29,7 @@ from cluster.stores.local.files import (
     write_new,
 )
 from cluster.stores.local.upload import HIDDEN, UPLOAD, LocalUpload
+from cluster.stores.seals import split_seal
 from cluster.stores.store import ObjectInfo, PartCheck, UploadInfo
 
 LOCK_NAME = ".metafuse-lock"
@@ -220,7 +221,7 @@ class LocalStore:
             )
         if not stat.S_ISREG(facts.st_mode):
             raise NotFoundError(f"{self.uri}/{key} is not a regular file")
-        if entry.outside and if_match != entry.etag:
+        if entry.outside and if_match is not None and split_seal(if_match)[0] != entry.etag:
             raise PreconditionError(f"{self.uri}/{key} is {entry.etag}, not {if_match}")
         return os.open(self.path(key), os.O_RDONLY | os.O_CLOEXEC)
 

@@ -9,8 +9,9 @@ from cluster.errors import UnreachableError, UnsupportedError
 from cluster.stores.memory import MemoryStore
 from cluster.stores.open_store import open_store
 from fusion.checkpoints.agreement import check_agree
-from fusion.checkpoints.checkpoint import Pin, checkpoint_digest
+from fusion.checkpoints.checkpoint import checkpoint_digest
 from fusion.errors import MismatchError
+from jobs.candidates.changes import make_pin
 from jobs.candidates.find import drop_mismatched
 from jobs.candidates.pin import check_pins
 from jobs.candidates.shards import INDEX
@@ -58,8 +59,8 @@ def test_a_single_file_checkpoint_is_pinned_whole(place):
     assert candidate.config == BERT
     assert found.vocabularies == {"seed-1": {"[PAD]": 0, "[UNK]": 1, "good": 2}}
     for file in (*candidate.shards, *candidate.side_files):
-        entry = open_store(uri).head(file.name)
-        assert file.pin == Pin(entry.size, entry.etag, entry.version)
+        store = open_store(uri)
+        assert file.pin == make_pin(store, store.head(file.name))
     check_pins(candidate.uri, candidate.shards + candidate.side_files)
 
 

@@ -61,7 +61,7 @@ def test_a_merge_has_at_least_one_worker(capsys, tmp_path):
     ("key", "reason"),
     [
         ("slices: [{sources: [{model: a, layer_range: [0, 1]}]}]", "layers of several models"),
-        ("tokenizer_source: union", "no tokenizer is built"),
+        ("tokenizer_source: union", "else of the first model, is kept"),
     ],
 )
 def test_what_a_mergekit_document_cannot_ask_for_has_its_own_reason(key, reason):

@@ -1,7 +1,9 @@
 """`metafuse merge`: what it may write to, what it says, and the flags it takes."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -214,6 +216,24 @@ def test_names_and_constants_that_trainers_leave_behind_do_not_stop_a_merge(caps
         assert torch.allclose(fused["bert.a.weight"].double(), mean, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["qwen3", "gemma2", "phi3", "cohere"])
+def test_a_tied_head_in_one_model_alone_is_written_by_a_document_and_left_out_by_a_block(
+    capsys, place, kind
+):
+    config = {"model_type": kind, "tie_word_embeddings": True}
+    tensors = random_tensors(1, shapes={"model.embed_tokens.weight": (4, 4)})
+    head = {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}
+    write_checkpoint(place / "a", tensors | head, config)
+    write_checkpoint(place / "b", tensors, config)
+    status, _, err = merge(capsys, "m1.yml", "document")
+    assert (status, "left out" in err) == (0, False)
+    written = load_file(place / "document" / "model.safetensors")
+    assert torch.equal(written["lm_head.weight"], written["model.embed_tokens.weight"])
+    status, _, err = merge(capsys, "block.yaml", "block")
+    assert (status, "left out: lm_head.weight (a copy of the embedding" in err) == (0, True)
+    assert list(load_file(place / "block" / "model.safetensors")) == ["model.embed_tokens.weight"]
+
+
 def test_a_source_with_digests_and_other_names_is_still_checked(capsys, place):
     wrapped = {f"module.{name}": tensor for name, tensor in random_tensors(1).items()}
     write_checkpoint(place / "a", wrapped)
@@ -373,3 +393,26 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
     status, _, err = merge(capsys, "m1.yml", "out", "--device", "quantum")
     assert (status, "'quantum'" in err) == (10, True)
     assert not (place / "out").exists()
+
+
+# What it says of its sources and of itself.
+
+
+def test_it_says_how_many_sources_were_read_with_a_check(capsys, place):
+    assert (
+        "0 of 2 source files carry a digest, they are read unchecked"
+        in merge(capsys, "m1.yml", "first")[2]
+    )
+    write_checkpoint(place / "c", random_tensors(2))
+    (place / "m3.yml").write_text(DOCUMENT.replace("model: a", "model: first"))
+    said = merge(capsys, "m3.yml", "second")[2]
+    assert "1 of 2 source files carry a digest, the others are read unchecked" in said
+    status, out, _ = merge(capsys, "m3.yml", "third", "--json")
+    assert (status, json.loads(out)["num_checked"], json.loads(out)["num_sources"]) == (0, 1, 2)
+
+
+def test_the_peak_that_it_says_is_that_of_the_process(capsys, place):
+    out = json.loads(merge(capsys, "m1.yml", "out", "--json")[1])
+    status = Path("/proc/self/status").read_text()
+    peak = int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) * 1024
+    assert 0.98 * peak <= out["peak_bytes"] <= peak

@@ -17,6 +17,10 @@ def promoted(tmp_path_factory):
     """An output with a promoted model, and one where a run was held."""
     folder = tmp_path_factory.mktemp("promoted")
     write_project(folder)
+    for candidate in (folder / "candidates").iterdir():
+        (candidate / "chat_templates").mkdir()
+        (candidate / "chat_templates" / "tool.jinja").write_text("{{ text }}")
+        (candidate / "training_args.bin").write_bytes(b"x")
     assert run_project(folder).outcome.result == "promoted"
     return folder
 
@@ -62,6 +66,13 @@ def test_a_damaged_model_does_not_answer(capsys, output, place):
     assert "The model is damaged and was not used" in err
 
 
+def test_a_model_is_pulled_with_its_files_in_folders(output, tmp_path):
+    found = bring(output, tmp_path / "model")
+    assert (tmp_path / "model" / "chat_templates" / "tool.jinja").read_text() == "{{ text }}"
+    assert found.manifest.notes == ("training_args.bin: state of the training",)
+    assert bring(output, tmp_path / "model") == found
+
+
 def test_a_failed_pull_leaves_no_model_behind_and_the_next_brings_it(output, tmp_path):
     whole = shard(output).read_bytes()
     damage(shard(output))
@@ -78,7 +89,7 @@ def test_a_failed_pull_leaves_no_model_behind_and_the_next_brings_it(output, tmp
 def test_a_failed_pull_leaves_an_earlier_one_as_it_was(output, tmp_path):
     bring(output, tmp_path / "here")
     (tmp_path / "here" / "model.safetensors").write_bytes(b"old")
-    before = {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()}
+    before = {p.name: p.read_bytes() for p in (tmp_path / "here").iterdir() if p.is_file()}
     damage(shard(output))
     with pytest.raises(ManifestError):
         bring(output, tmp_path / "here")

@@ -5,7 +5,10 @@ import shutil
 import struct
 
 import pytest
+from safetensors.torch import load_file, save_file
+from torch.nn.functional import pad
 
+from cluster.stores.seals import NUM_BLOCKS, WHOLE_BYTES
 from fusion.canonical import from_json, to_json
 from fusion.errors import NonFiniteError
 from fusion.manifests.model import ModelManifest
@@ -17,6 +20,7 @@ from jobs.errors import RecipeError, SourceChangedError
 from tests.support.calling import call
 from tests.support.near_copies import copy_changed
 from tests.support.running import run_project
+from tests.support.tiny_models import edit_config
 
 
 def test_a_better_average_is_promoted_and_told_about(project):
@@ -131,20 +135,29 @@ def test_a_candidate_cannot_take_the_name_of_a_model_of_the_run(project):
         run_project(project)
 
 
+def widen(folder):
+    """Give the model rows for words that no text has, so that its file has more than one block."""
+    tensors = load_file(folder / "model.safetensors")
+    tensors["embedding.weight"] = pad(tensors["embedding.weight"], (0, 0, 0, 20_000))
+    save_file(tensors, folder / "model.safetensors")
+    edit_config(folder, vocab_size=len(tensors["embedding.weight"]))
+
+
 def rot_after_evaluation(project):
     """A `say` that damages candidate a on the disk once its scores are there.
 
-    One element of the file becomes NaN; size, inode and modification time stay, so the pin holds
-    as it does when a disk forgets a bit.
+    One element of the file becomes NaN, between the blocks that its pin has a checksum of; size,
+    inode and modification time stay, so the pin holds as it does when a disk forgets a bit.
     """
     path = project / "candidates/a/model.safetensors"
+    for folder in (project / "candidates").iterdir():
+        widen(folder)
 
     def say(step, done, total, *_):
         if step == "evaluate on rank" and done == total:
             facts = path.stat()
-            header = int.from_bytes(path.read_bytes()[:8], "little")
             with path.open("r+b") as stream:
-                stream.seek(8 + header + 40)
+                stream.seek(WHOLE_BYTES + (facts.st_size - WHOLE_BYTES) // NUM_BLOCKS // 2 // 4 * 4)
                 stream.write(struct.pack("<f", math.nan))
             os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
