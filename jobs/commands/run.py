@@ -20,6 +20,7 @@ from jobs.outputs.open_output import look_at_output
 from jobs.recipes.recipe import Recipe, load_recipe, unattended
 from jobs.report.pages import BADGES, format_seconds
 from jobs.report.table import show_report_table
+from jobs.run.checks import check_output
 from jobs.run.cost import RunCost, plan_run
 from jobs.run.embedded_ray import LazyRay, most_at_a_time
 from jobs.run.prepare import Prepared, prepare
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 def show_plan(path: Path, *, as_json: bool) -> int:
     """`metafuse plan`."""
     recipe = load_recipe(path)
+    check_output(recipe)
     prepared = prepare(recipe, clock=time.time)
     cost = plan_run(recipe, prepared)
     promotion = look_at_output(recipe.output, single_writer=recipe.single_writer)

@@ -1,7 +1,11 @@
 """What `plan` and `run` refuse before anything is paid: `prepare` asks all of it for both."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
+from cluster.errors import AccessError, MissingPlaceError
+from cluster.stores.open_store import open_store
 from fusion.checkpoints.checkpoint import Checkpoint
 from fusion.evidence.gate import SMALLEST_EXAMPLES
 from fusion.evidence.weights import uniform_weights
@@ -11,6 +15,7 @@ from jobs.errors import DataError
 from jobs.merge.fuse import plan_wish
 from jobs.merge.memory import fit_worker
 from jobs.models.offered import check_model
+from jobs.outputs.pointer import check_owner, read_pointer
 from jobs.recipes.recipe import Recipe
 from jobs.tasks.contract import EvaluationTask
 from jobs.tasks.data import Examples, check_slices
@@ -19,6 +24,31 @@ from jobs.tasks.find_task import find_task
 
 # Truths of these sorts are single values, which a predictor of the one value would always meet.
 SINGLE = ("label", "number")
+
+
+def check_output(recipe: Recipe) -> None:
+    """Refuse an output that a run would not write to; nothing is made or written.
+
+    Raises:
+        PointerError: the pointer there is another recipe's.
+        MissingPlaceError, AccessError: a folder that cannot be made, or not be written.
+    """
+    store = open_store(recipe.output)
+    if not store.is_remote:
+        folder = Path(store.uri).absolute()
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if not there.is_dir():
+            raise MissingPlaceError(
+                f"{recipe.output}: {there} is a file; nothing was evaluated", "name a folder"
+            )
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise AccessError(
+                f"{recipe.output}: {there} cannot be written by this user; nothing was evaluated",
+                "name a folder of your own, or mend its rights",
+            )
+    seen = read_pointer(store)
+    if seen is not None:
+        check_owner(seen.pointer, recipe.name)
 
 
 def check_models(candidates: Sequence[Checkpoint], head: Head) -> None:

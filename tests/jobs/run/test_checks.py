@@ -13,6 +13,7 @@ from jobs.recipes.recipe import load_recipe
 from jobs.run.prepare import make_task
 from jobs.tasks.examples import load_examples
 from tests.support.calling import call, edit_recipe
+from tests.support.running import run_project
 from tests.support.tiny_models import edit_config, write_classifier
 
 WORDS = ("great", "fine", "lovely", "awful", "dull", "broke", "film", "book", "food", "day")
@@ -123,3 +124,19 @@ def test_a_rank_slice_of_one_class_only(capsys, bert):
 def test_a_merge_that_does_not_fit_into_its_memory(capsys, bert):
     edit_recipe(bert, "name: r", "name: r\nresources: {merge: {memory: 1MiB}}")
     assert "E-MEMORY" in refused(capsys, bert)
+
+
+def test_an_output_in_a_file(capsys, bert):
+    (bert / "taken").write_text("")
+    edit_recipe(bert, "output: merged", "output: taken/out")
+    for verb in ("plan", "run"):
+        status, _, err = call(capsys, verb, bert / "recipe.yaml")
+        assert (status, "is a file" in err) == (21, True)
+
+
+def test_an_output_of_another_recipe(capsys, project):
+    run_project(project)
+    edit_recipe(project, "name: nightly", "name: other")
+    for verb in ("plan", "run"):
+        status, _, err = call(capsys, verb, project / "recipe.yaml")
+        assert (status, "belongs to recipe 'nightly'" in err) == (11, True)
