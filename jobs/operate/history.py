@@ -16,7 +16,6 @@ from pyarrow import parquet
 
 from cluster.errors import ClusterError, NotFoundError
 from cluster.stores.store import ObjectInfo, Store
-from fusion.canonical import from_json
 from fusion.errors import FusionError, ManifestError
 from fusion.manifests.report import RunReport
 from jobs.operate.history_page import write_page
@@ -27,6 +26,7 @@ from jobs.outputs.parquet_file import read_parquet
 from jobs.outputs.pointer import read_pointer
 from jobs.outputs.run_folder import RunFolder
 from jobs.outputs.runs import read_outcome, read_plan
+from jobs.outputs.stored import read_stored
 from jobs.outputs.verify import read_removed
 
 HISTORY_KEY = "history.parquet"
@@ -155,7 +155,7 @@ def _judged(store: Store, row: HistoryRow, files: Mapping[str, ObjectInfo]) -> H
     if not number:
         return row
     folder = RunFolder(store, row.run)
-    found = from_json(RunReport, store.read(folder.key(judgement_name(REPORT_KEY, number))))
+    found = read_stored(RunReport, store, folder.key(judgement_name(REPORT_KEY, number)))
     losses = {model.role: model.gate.loss for model in found.models}
     hardest = min(found.verdict.comparisons, key=lambda c: c.lower, default=None)
     page = folder.key(judgement_name("report.html", number))

@@ -10,7 +10,6 @@ from typing import Literal
 from cluster.errors import NotFoundError
 from cluster.stores.store import ObjectInfo, Store
 from cluster.workers.patience import PATIENCE
-from fusion.canonical import from_json
 from fusion.manifests.pointer import Pointer
 from jobs.errors import NoCandidatesError, PointerError
 from jobs.merge.ledger import UNITS_KEY, PlannedUnits
@@ -22,6 +21,7 @@ from jobs.outputs.pointer import is_fresh, read_history
 from jobs.outputs.progress_note import ProgressNote, read_progress
 from jobs.outputs.run_folder import RunFolder
 from jobs.outputs.runs import Outcome, RunPlan, read_outcome, read_plan
+from jobs.outputs.stored import read_stored
 from jobs.outputs.verify import read_removed
 
 LeaseState = Literal["free", "alive", "silent", "gone"]
@@ -299,7 +299,7 @@ def _merged(
     if not plans:
         return {}, None
     try:
-        planned = from_json(PlannedUnits, store.read(plans[-1]))
+        planned = read_stored(PlannedUnits, store, plans[-1])
     except NotFoundError:
         return {}, None
     folder = plans[-1].removesuffix(UNITS_KEY)

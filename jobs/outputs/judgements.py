@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cluster.errors import PreconditionError
-from fusion.canonical import digest, from_json, to_json
+from fusion.canonical import digest, to_json
 from fusion.manifests.report import RunReport
 from fusion.manifests.run import RunManifest
 from jobs.outputs.keys import REPORT_KEY, RUN_MANIFEST
 from jobs.outputs.run_folder import RunFolder
+from jobs.outputs.stored import parse_stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +31,12 @@ class Judgement:
 def find_judgements(folder: RunFolder) -> Iterator[Judgement]:
     """All judgements of a run, in order."""
     for number in itertools.count(1):
-        content = folder.read(judgement_name(REPORT_KEY, number))
+        name = judgement_name(REPORT_KEY, number)
+        content = folder.read(name)
         if content is None:
             return
-        yield Judgement(number, from_json(RunReport, content), content)
+        report = parse_stored(RunReport, content, store=folder.store, key=folder.key(name))
+        yield Judgement(number, report, content)
 
 
 def find_judgement(folder: RunFolder, incumbent: str) -> Judgement | None:
@@ -70,6 +73,9 @@ def keep_manifest(
 
     Returns:
         sha256 of the manifest.
+
+    Raises:
+        ManifestError: the one that is there is damaged, and no pointer may name it.
     """
     key = folder.key(judgement_name(RUN_MANIFEST, judgement.number))
     content = to_json(make(digest(judgement.content)))
@@ -77,17 +83,19 @@ def keep_manifest(
         folder.store.put(key, content, if_absent=True)
     except PreconditionError:
         content = folder.store.read(key)
+        parse_stored(RunManifest, content, store=folder.store, key=key)
     return digest(content)
 
 
 def read_manifest(folder: RunFolder, sha256: str) -> RunManifest | None:
     """The manifest of a run that has this digest; None where there is none."""
     for number in itertools.count(1):
-        content = folder.read(judgement_name(RUN_MANIFEST, number))
+        name = judgement_name(RUN_MANIFEST, number)
+        content = folder.read(name)
         if content is None:
             return None
         if digest(content) == sha256:
-            return from_json(RunManifest, content)
+            return parse_stored(RunManifest, content, store=folder.store, key=folder.key(name))
     raise AssertionError("unreachable")
 
 

@@ -12,12 +12,13 @@ from typing import Literal
 from cluster.errors import PreconditionError
 from cluster.stores.settled import read_settled
 from cluster.stores.store import Store
-from fusion.canonical import from_json, to_json
+from fusion.canonical import to_json
 from fusion.manifests.pointer import Action, Pointer, PointerChange
 from jobs.errors import PointerError
 from jobs.outputs.conditional_puts import put_unless_same, read_or_none
 from jobs.outputs.keys import OUTCOME_KEY, POINTER_KEY, POINTER_LOG
 from jobs.outputs.run_folder import RunFolder
+from jobs.outputs.stored import parse_stored
 
 Moved = Literal["promoted", "held", "superseded", "lost", "already", "finished"]
 
@@ -48,7 +49,11 @@ def read_pointer(store: Store) -> SeenPointer | None:
     found = read_settled(store, POINTER_KEY)
     if found is None:
         return None
-    return SeenPointer(from_json(Pointer, found.content), found.etag, found.content)
+    return SeenPointer(
+        parse_stored(Pointer, found.content, store=store, key=POINTER_KEY),
+        found.etag,
+        found.content,
+    )
 
 
 def read_history(store: Store, seen: SeenPointer | None = None) -> Iterator[Pointer]:
@@ -66,7 +71,7 @@ def read_history(store: Store, seen: SeenPointer | None = None) -> Iterator[Poin
         content = read_or_none(store, log_key(epoch))
         if content is None:
             return
-        yield from_json(Pointer, content)
+        yield parse_stored(Pointer, content, store=store, key=log_key(epoch))
 
 
 def find_promotion(store: Store, run: str, order: tuple[str, int]) -> Pointer | None:

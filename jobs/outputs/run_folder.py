@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from cluster.stores.store import Store
 from jobs.outputs.conditional_puts import keep_first, read_or_none
+from jobs.outputs.stored import Value, parse_stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,17 @@ class RunFolder:
     def read(self, name: str) -> bytes | None:
         """An object's bytes; None where there is none."""
         return read_or_none(self.store, self.key(name))
+
+    def find(self, kind: type[Value], name: str) -> Value | None:
+        """The value of an object; None where there is none.
+
+        Raises:
+            ManifestError: the object is damaged; names it.
+        """
+        content = self.read(name)
+        if content is None:
+            return None
+        return parse_stored(kind, content, store=self.store, key=self.key(name))
 
     def keep(self, name: str, content: bytes) -> None:
         """Write an object once; what another driver of the run wrote stands."""

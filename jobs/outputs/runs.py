@@ -7,13 +7,14 @@ from typing import Literal
 
 from cluster.errors import PreconditionError
 from cluster.stores.store import Store
-from fusion.canonical import from_json, to_json
+from fusion.canonical import to_json
 from fusion.checkpoints.checkpoint import Checkpoint, LeftBehind, Pin, PinnedFile, checkpoint_digest
 from jobs.candidates.changes import is_same_pin
 from jobs.candidates.skipped import Skipped
 from jobs.outputs.keys import OUTCOME_KEY, PLAN_KEY
 from jobs.outputs.pointer import read_pointer
 from jobs.outputs.run_folder import RunFolder
+from jobs.outputs.stored import read_stored
 
 # Attempts that ended for a reason which may be gone by now: the next call starts another.
 TRIED_AGAIN = ("source_changed", "nonfinite", "too_few", "abandoned")
@@ -157,7 +158,7 @@ def identify_run(store: Store, wanted: RunPlan) -> Identity:
         try:
             store.put(key, to_json(plan), if_absent=True)
         except PreconditionError:
-            begun = from_json(RunPlan, store.read(key))
+            begun = read_stored(RunPlan, store, key)
             if begun == plan:
                 return Identity(plan, "new")  # our own first try, whose answer was lost
             if begun.recipe_digest == plan.recipe_digest:
@@ -175,19 +176,17 @@ def last_attempt(store: Store, recipe: str, logical_date: str) -> tuple[int, Run
         return 0, None
     number = max(int(match[1] or 1) for match in found)
     folder = RunFolder(store, run_name(recipe, logical_date, number))
-    return number, from_json(RunPlan, store.read(folder.key(PLAN_KEY)))
+    return number, read_stored(RunPlan, store, folder.key(PLAN_KEY))
 
 
 def read_plan(folder: RunFolder) -> RunPlan | None:
     """What a run was started with; None if there is no such run."""
-    content = folder.read(PLAN_KEY)
-    return None if content is None else from_json(RunPlan, content)
+    return folder.find(RunPlan, PLAN_KEY)
 
 
 def read_outcome(folder: RunFolder) -> Outcome | None:
     """How a run ended; None if it has not."""
-    content = folder.read(OUTCOME_KEY)
-    return None if content is None else from_json(Outcome, content)
+    return folder.find(Outcome, OUTCOME_KEY)
 
 
 def write_outcome(folder: RunFolder, outcome: Outcome) -> Outcome:
@@ -196,7 +195,7 @@ def write_outcome(folder: RunFolder, outcome: Outcome) -> Outcome:
     try:
         folder.store.put(key, to_json(outcome), if_absent=True)
     except PreconditionError:
-        return from_json(Outcome, folder.store.read(key))
+        return read_stored(Outcome, folder.store, key)
     return outcome
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from cluster.digests import RunningDigest
 from cluster.errors import NotFoundError
 from cluster.stores.store import Store
-from fusion.canonical import digest, from_json
+from fusion.canonical import digest
 from fusion.errors import ManifestError, NoManifestError
 from fusion.manifests.model import FileEntry, ModelManifest
 from fusion.manifests.run import RunManifest
@@ -17,6 +17,7 @@ from jobs.console.figures import Figures, Tell, tell_nobody
 from jobs.outputs.judgements import read_manifest
 from jobs.outputs.keys import MODEL_MANIFEST, REMOVED_KEY
 from jobs.outputs.run_folder import RunFolder
+from jobs.outputs.stored import parse_stored
 
 READ_BYTES = 8 << 20
 READERS = 4
@@ -108,7 +109,7 @@ def check_model(store: Store, folder: str) -> CheckedModel:
         content = store.read(f"{stem}{MODEL_MANIFEST}")
     except NotFoundError:
         raise NoManifestError(f"{store.uri}/{stem}{MODEL_MANIFEST} is missing") from None
-    manifest = from_json(ModelManifest, content)
+    manifest = parse_stored(ModelManifest, content, store=store, key=f"{stem}{MODEL_MANIFEST}")
     wrong = []
     for entry in manifest.files:
         found = _size(store, f"{stem}{entry.name}")

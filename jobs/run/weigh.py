@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cluster.errors import PreconditionError
-from fusion.canonical import from_json, to_json
+from fusion.canonical import to_json
 from fusion.checkpoints.checkpoint import num_bytes, num_parameters
 from fusion.evidence.selection import Choice, Measured, SelectRules, choose, describe_guess
 from fusion.evidence.weights import fixed_weights, softmax_weights, uniform_weights
@@ -11,6 +11,7 @@ from jobs.candidates.skipped import Skipped
 from jobs.evaluate.score import ScoreBook
 from jobs.outputs.keys import WEIGHTS_KEY
 from jobs.outputs.run_folder import RunFolder
+from jobs.outputs.stored import read_stored
 from jobs.recipes.blocks import Weights
 from jobs.run.context import RunContext
 from jobs.run.prepare import check_count
@@ -92,5 +93,5 @@ def _freeze(folder: RunFolder, chosen: ChosenWeights) -> ChosenWeights:
     try:
         folder.store.put(key, to_json(chosen), if_absent=True)
     except PreconditionError:
-        return from_json(ChosenWeights, folder.store.read(key))
+        return read_stored(ChosenWeights, folder.store, key)
     return chosen

@@ -13,9 +13,10 @@ from typing import Protocol
 from cluster.errors import ClusterError, NotFoundError, PreconditionError
 from cluster.stores.settled import Settled, read_settled
 from cluster.stores.store import Store
-from fusion.canonical import from_json, to_json
+from fusion.canonical import to_json
 from jobs.exits import INTERRUPTED, LOCKED
 from jobs.outputs.lease import Holder, is_gone, process_birth
+from jobs.outputs.stored import parse_stored, read_stored
 from jobs.schedule.nights import LogLine, Night, Seen, State, advance, beat, begin_state, next_wake
 from jobs.schedule.timetable import Timetable
 
@@ -204,7 +205,10 @@ class Scheduler:
         self._read_last = read_settled(self._store, self._key, known=self._read_last)
         if self._read_last is None:
             return begin_state(self._timetable, now - self._look_back), None
-        return from_json(State, self._read_last.content), self._read_last.etag
+        return (
+            parse_stored(State, self._read_last.content, store=self._store, key=self._key),
+            self._read_last.etag,
+        )
 
     def _look(self, state: State, now: float, monotonic: float, *, is_stopping: bool) -> Seen:
         alive, silent = set(), set()
@@ -307,5 +311,5 @@ def _sleep(
 def read_state(store: Store, key: str) -> State | None:
     """What the schedulers of a recipe have written; None if there never was one."""
     with suppress(NotFoundError):
-        return from_json(State, store.read(key))
+        return read_stored(State, store, key)
     return None
