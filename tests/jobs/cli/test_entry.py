@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import jobs
 
 ROOT = Path(jobs.__file__).parents[1]
@@ -22,3 +24,25 @@ def test_packages_of_another_on_the_path_do_not_stand_before_ours(tmp_path):
     )
     assert done.returncode == 13, done.stderr
     assert "not ours" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [("predict", "stopped; nothing of it is kept\nhint     the same command starts anew"),
+     ("run", "stopped; what was done is kept\nhint     the same command continues")],
+)  # fmt: skip
+def test_a_stopped_verb_promises_only_what_it_keeps(verb, words):
+    start = (
+        "import os, signal\n"
+        "from jobs.cli import signals\n"
+        "from jobs.cli.group import finish\n"
+        "signal.signal(signal.SIGTERM, signals.interrupt)\n"
+        "finish(lambda: os.kill(os.getpid(), signal.SIGTERM) or signal.pause(), as_json=False)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", start, verb], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 130
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr

@@ -94,6 +94,7 @@ def test_a_terminated_run_says_that_it_can_be_continued(project):
     _, err = process.communicate(timeout=LONG)
     assert process.returncode == 130
     assert "the same command continues" in err
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.8])
