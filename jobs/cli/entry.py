@@ -1,6 +1,7 @@
 """Where the process starts: how it is interrupted, before and after the command line is loaded."""
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -13,6 +14,9 @@ from jobs.exits import INTERRUPTED
 def main() -> None:
     """`metafuse` and `python -m jobs`."""
     _stand_first()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may not know every letter of a name
+            stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     leave_in_time()
     from jobs.cli.main import main as call

@@ -255,3 +255,29 @@ except Exception:
     pass
 print(ray.is_initialized())
 """
+
+
+@pytest.mark.slow
+def test_a_ray_that_dies_while_it_starts_is_told(tmp_path):
+    words = run_program(tmp_path, DYING)
+    assert " ".join(words).startswith("E-CLUSTER Ray did not start on this machine")
+
+
+DYING = """
+import os, signal, subprocess, threading, time
+from cluster.ray.runner import RayRunner
+
+def kill():
+    while True:
+        ask = ["pgrep", "-P", str(os.getpid()), "-f", "raylet/raylet"]
+        for found in subprocess.run(ask, capture_output=True, text=True).stdout.split():
+            os.kill(int(found), signal.SIGKILL)
+            return
+        time.sleep(0.01)
+
+threading.Thread(target=kill, daemon=True).start()
+try:
+    RayRunner()
+except Exception as error:
+    print(getattr(error, "code", type(error)), error)
+"""

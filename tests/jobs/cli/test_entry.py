@@ -46,3 +46,14 @@ def test_a_stopped_verb_promises_only_what_it_keeps(verb, words):
     assert done.returncode == 130
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_stream_that_does_not_know_a_letter_shows_its_number(tmp_path):
+    start = "from jobs.cli.entry import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", start, "resolve", str(tmp_path / "caf\u00e9")],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert done.returncode == 13
+    assert "caf\\xe9" in done.stderr

@@ -135,7 +135,7 @@ time.sleep(60)
 
 @pytest.mark.parametrize(("said", "lines"), [("", 1), ("jobs.cli.signals.SAID.set()", 0)])
 def test_what_hangs_after_a_signal_is_left_with_one_object_and_what_to_do(said, lines):
-    ask = [sys.executable, "-c", DEAF.format(said=said), "--json"]
+    ask = [sys.executable, "-c", DEAF.format(said=said), "run", "--json"]
     with subprocess.Popen(ask, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
         asked.stderr.readline()
         asked.send_signal(signal.SIGTERM)
