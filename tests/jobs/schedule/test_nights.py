@@ -363,18 +363,18 @@ def test_list_shows_what_comes_and_what_was(tmp_path, capsys):
 def test_commands_of_nights():
     from pathlib import Path
 
-    from jobs.schedule.child import Launch
+    from jobs.schedule.child import METAFUSE, Launch
 
     launch = Launch(Path("/r.yaml"), "nightly")
-    assert launch.command("2026-11-24")[4:] == [
+    assert launch.command("2026-11-24")[len(METAFUSE) :] == [
         "run", "--unattended", "/r.yaml", "--date", "2026-11-24",
     ]  # fmt: skip
     ray = replace(launch, address="auto").command("2026-11-24")
-    assert ray[4:] == [
+    assert ray[len(METAFUSE) :] == [
         "run", "--unattended", "/r.yaml", "--date", "2026-11-24", "--address", "auto",
     ]  # fmt: skip
     submitted = replace(launch, address="http://head:8265")
-    assert submitted.command("2026-11-24T0400Z")[4:] == [
+    assert submitted.command("2026-11-24T0400Z")[len(METAFUSE) :] == [
         "submit", "/r.yaml", "--date", "2026-11-24T0400Z", "--address", "http://head:8265",
     ]  # fmt: skip
     for command in (ray, submitted.command("2026-11-24")):
