@@ -75,7 +75,16 @@ def read_table(task: EvaluationTask) -> Table:
     """
     names = (*task.columns.values(), task.id, task.cluster)
     wanted = tuple(dict.fromkeys(name for name in names if name))
-    files = task.files or (DataFile(task.data, task.pin),)
+    return read_files(task.files or (DataFile(task.data, task.pin),), wanted)
+
+
+def read_files(files: Sequence[DataFile], wanted: Sequence[str]) -> Table:
+    """One table of pinned files, with the columns that all of them have.
+
+    Raises:
+        DataError: a file cannot be read as a table, or of several one lacks a wanted column.
+        SourceChangedError: a file is no longer what was pinned.
+    """
     tables = []
     for file in files:
         table = parse_table(_read(file), file.uri, wanted)

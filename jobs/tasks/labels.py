@@ -121,13 +121,25 @@ def _describe_unknown(cells: Sequence[object], keys: Sequence[str], asked: Asked
 
 def format_mapping(distinct: Mapping[str, object], labels: Sequence[str]) -> str:
     """`task: {labels: {1: "1 star", ...}}`, ready to be pasted; "?" where nothing is near."""
+    entries = (f"{key}: {meaning}" for key, meaning in write_meanings(distinct, labels))
+    return "task: {labels: {" + ", ".join(entries) + "}}"
+
+
+def write_meanings(
+    distinct: Mapping[str, object], labels: Sequence[str]
+) -> Sequence[tuple[str, str]]:
+    """(value, what it most likely means) in YAML, in order; a meaning is "?" where none is near.
+
+    Args:
+        distinct: cells by `label_key`.
+        labels: the model's labels.
+    """
     meant = _guess(distinct, labels)
     order = sorted(distinct, key=lambda key: (not _is_number(key), _number(key), key))
-    entries = (
-        f"{_yaml(key, distinct[key])}: {json.dumps(meant.get(key, '?'), ensure_ascii=False)}"
+    return [
+        (_yaml(key, distinct[key]), json.dumps(meant.get(key, "?"), ensure_ascii=False))
         for key in order
-    )
-    return "task: {labels: {" + ", ".join(entries) + "}}"
+    ]
 
 
 def _guess(distinct: Mapping[str, object], labels: Sequence[str]) -> Mapping[str, str]:
