@@ -1,5 +1,6 @@
 """How many tokens texts have and how many a model reads: by config and tokenizer file alone."""
 
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ TOKENIZER = "tokenizer.json"
 # What config.json leaves out is as the library has it.
 DEFAULT_POSITIONS = {"bert": 512, "roberta": 512, "gpt2": 1024}
 CHARACTERS_A_TOKEN = 4
+# Those with the most characters, among which the one with the most tokens is looked for.
+LONGEST_TEXTS = 32
 # Some two seconds of one core.
 MOST_CHARACTERS = 8_000_000
 LARGEST_TOKENIZER = 64 << 20
@@ -57,6 +60,22 @@ def count_lengths(checkpoint: Checkpoint, inputs: Sequence[Mapping[str, object]]
     whole = [pair[0] if len(pair) == 1 else pair for pair in chosen]
     counts = [len(found.ids) for found in tokenizer.encode_batch_fast(whole)]
     return Lengths(tuple(sorted(counts)), step, is_estimate=False)
+
+
+def count_longest(
+    checkpoint: Checkpoint, inputs: Sequence[Mapping[str, object]], max_length: int | None
+) -> int:
+    """Number of tokens that a model reads of the longest input; 0 for no inputs.
+
+    It is looked for among the inputs with the most characters.
+    """
+    if not inputs:
+        return 0
+    sizes = {index: sum(map(len, _texts(entry))) for index, entry in enumerate(inputs)}
+    longest = heapq.nlargest(LONGEST_TEXTS, sizes, key=sizes.__getitem__)
+    most = count_lengths(checkpoint, [inputs[index] for index in longest]).counts[-1]
+    limit = find_most(checkpoint.config, max_length)
+    return most if limit is None else min(most, limit)
 
 
 def find_most(config: Mapping[str, object], max_length: int | None) -> int | None:

@@ -25,6 +25,7 @@ from jobs.candidates.skipped import Skipped, settle_advice
 from jobs.candidates.tokenizers import check_tokenizer
 from jobs.errors import IncompleteError, MemoryNeedError, ModelError, RecipeError, TooFewError
 from jobs.evaluate.needs import DataSize, estimate_tokens, evaluation_memory, measure_data
+from jobs.models.lengths import count_longest
 from jobs.outputs.run_folder import runs_of
 from jobs.recipes.blocks import Select
 from jobs.recipes.recipe import Recipe
@@ -85,7 +86,7 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
     for candidate in found.candidates:
         check_tokenizer(candidate, found.vocabularies[candidate.name])
     check_merge(found.candidates, recipe)
-    data = size_of(examples, task)
+    data = size_of(examples, task, found.candidates[0])
     check_memory(found.candidates, recipe.resources.evaluate.memory_bytes, data=data)
     check_weights(found, recipe)
     num_tokens = count_tokens(examples, task)
@@ -293,13 +294,13 @@ def count_tokens(examples: Examples, task: EvaluationTask) -> int:
     )
 
 
-def size_of(examples: Examples, task: EvaluationTask) -> DataSize:
-    """How large the evaluation data is for a process that reads it."""
+def size_of(examples: Examples, task: EvaluationTask, reader: Checkpoint) -> DataSize:
+    """How large the evaluation data is for a process in which such a model reads it."""
     return measure_data(
         examples.texts,
         file_bytes=task.pin.size,
         batch_size=task.batch_size,
-        max_length=task.max_length,
+        longest=count_longest(reader, examples.inputs, task.max_length),
     )
 
 

@@ -17,6 +17,7 @@ from jobs.evaluate.needs import (
     evaluation_memory,
     measure_data,
 )
+from jobs.models.lengths import count_longest
 from tests.support.tiny_models import make_tokenizer
 
 SCORE = """
@@ -69,7 +70,8 @@ def test_a_score_takes_what_is_stated_and_at_least_half_of_it(tmp_path, kind):
     texts = write_rows(data, words=60)
     checkpoint = pin_checkpoint(str(tmp_path / "m"), name="m")[0]
     assert checkpoint.shards[0].pin.size > 200_000_000
-    size = measure_data(texts, file_bytes=data.stat().st_size, batch_size=8, max_length=None)
+    longest = count_longest(checkpoint, [{"text": text} for text in texts], None)
+    size = measure_data(texts, file_bytes=data.stat().st_size, batch_size=8, longest=longest)
     command = [sys.executable, "-c", SCORE, str(tmp_path / "m"), str(data), "8"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -91,6 +93,6 @@ def test_half_precision_counts_as_what_it_becomes():
 
 def test_a_batch_is_as_large_as_its_longest_text_and_the_data():
     texts = ["a" * 40, "b" * 400]
-    assert measure_data(texts, file_bytes=0, batch_size=8, max_length=None).batch_tokens == 2 * 102
-    assert measure_data(texts, file_bytes=0, batch_size=1, max_length=64).batch_tokens == 64
-    assert measure_data((), file_bytes=5, batch_size=1, max_length=None) == DataSize(5, 0)
+    assert measure_data(texts, file_bytes=0, batch_size=8, longest=102).batch_tokens == 2 * 102
+    assert measure_data(texts, file_bytes=0, batch_size=1, longest=64).batch_tokens == 64
+    assert measure_data((), file_bytes=5, batch_size=1, longest=0) == DataSize(5, 0)

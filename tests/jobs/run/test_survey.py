@@ -8,7 +8,7 @@ from pyarrow import parquet
 
 from jobs.candidates.pin import pin_checkpoint
 from jobs.models.families import load_model
-from jobs.models.lengths import MOST_CHARACTERS, count_lengths, find_most
+from jobs.models.lengths import MOST_CHARACTERS, count_lengths, count_longest, find_most
 from tests.support.calling import call, edit_recipe, plan
 from tests.support.tiny_lstm import write_candidates
 from tests.support.tiny_models import write_classifier
@@ -39,6 +39,9 @@ def test_as_many_texts_are_cut_as_the_loaded_model_cuts(tmp_path, kind, max_leng
     assert sum(count > limit for count in lengths.counts) == encoded.num_truncated
     assert encoded.num_truncated > 0
     assert not lengths.is_estimate
+    assert count_longest(checkpoint, inputs, max_length) == limit
+    assert count_longest(checkpoint, inputs[:2], max_length) == lengths.counts[1]
+    assert count_longest(checkpoint, [], max_length) == 0
 
 
 def test_words_of_an_lstm_are_counted_as_it_reads_them(tmp_path):
