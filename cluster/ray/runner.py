@@ -75,6 +75,7 @@ class RayRunner:
                     include_dashboard=False,
                     object_store_memory=OBJECT_STORE_BYTES,
                     _temp_dir=find_ray_folder(),
+                    _system_config={"worker_niceness": 0},  # nobody else's work is more urgent
                     **common,
                 )
                 close_token_file()

@@ -4,6 +4,7 @@ import math
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -102,14 +103,14 @@ def _score(
     wanted = recipe.resources.evaluate
     with (
         tempfile.TemporaryDirectory(prefix="metafuse-") as cache,
-        LazyRay(address, progress) as ray,
+        closing(LazyRay(address, progress)) as ray,
     ):
         return score_all(
             found.candidates,
             [slice_name],
             slice_data(make_task(recipe), slice_name, cache),
             cache=cache,
-            hands=Hands(ray.start(), wanted.workers or most_at_a_time(address), wanted.of_one),
+            hands=Hands(ray, wanted.workers or most_at_a_time(address), wanted.of_one),
             tell=progress.step("evaluate"),
         )
 

@@ -4,6 +4,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,11 +86,12 @@ def run_loaded(
     check_date(logical_date)
     progress = Progress(is_quiet=as_json)
     most = most_at_a_time(address)
-    with LazyRay(address, progress) as ray:
+    with closing(LazyRay(address, progress)) as ray:
         request = RunRequest(
             recipe=recipe,
             logical_date=logical_date,
-            make_runner=ray.start,
+            make_runner=lambda: ray,
+            is_embedded=address is None,
             eval_workers=recipe.resources.evaluate.workers or most,
             merge_workers=recipe.resources.merge.workers or most,
             say=progress,

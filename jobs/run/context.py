@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 from cluster.stores.store import Store
 from cluster.workers.hands import Hands
-from cluster.workers.runner import Resources
-from fusion.checkpoints.checkpoint import Checkpoint
+from cluster.workers.runner import Resources, Runner
+from cluster.workers.threads import ThreadRunner
+from fusion.checkpoints.checkpoint import Checkpoint, num_bytes
 from jobs.console.figures import Say
 from jobs.console.json_log import name_run
 from jobs.evaluate.score import ScoreBook, score_all
@@ -28,6 +29,8 @@ from jobs.tasks.slicing import Slices
 
 # What one merge worker moves from S3 to S3, read and written: measured 0.25 GB/s of one core.
 WORKER_BITS = 2e9
+# Candidates that are together no larger are merged sooner than a worker has started.
+SMALL_BYTES = 512 << 20
 
 log = logging.getLogger(__name__)
 
@@ -127,20 +130,22 @@ def opened(attempt: Attempt) -> Iterator[RunContext]:
     candidates = attempt.candidates or open_candidates(plan)
     task = replace(attempt.task or make_task(request.recipe, pin=plan.data), pin=plan.data)
     task, sliced = freeze_slices(attempt.folder, plan, task, attempt.slices)
-    evaluators, mergers = _hire(request)
+    evaluators, mergers = _hire(request, candidates)
     with kept_progress(run.bare, run.lease, plan.run, request.say) as say:
         context = RunContext(attempt, candidates, task, sliced, evaluators, mergers, say)
         context.folder.keep(RECIPE_KEY, request.recipe.text.encode())
         yield context
 
 
-def _hire(request: RunRequest) -> tuple[Hands, Hands]:
+def _hire(request: RunRequest, candidates: Sequence[Checkpoint]) -> tuple[Hands, Hands]:
     """Who evaluates and who merges. Of mergers a node gets as many as its network feeds."""
     runner, wanted = request.make_runner(), request.recipe.resources
     place = Resources(use_head=wanted.merge.on_head)
     if wanted.merge.nic_bits is not None:
         place = replace(place, most_a_node=max(1, round(wanted.merge.nic_bits / WORKER_BITS)))
+    is_small = sum(map(num_bytes, candidates)) <= SMALL_BYTES
+    merger: Runner = ThreadRunner() if request.is_embedded and is_small else runner
     return (
         Hands(runner, request.eval_workers, wanted.evaluate.of_one),
-        Hands(runner, request.merge_workers, place),
+        Hands(merger, request.merge_workers, place),
     )

@@ -21,10 +21,11 @@ class RunRequest:
     Attributes:
         recipe: recipe to run.
         logical_date: logical date of the run: YYYY-MM-DD, or with a time.
-        make_runner: starts workers; called only when there is work.
+        make_runner: gives the workers; called only when there may be work.
         eval_workers: number of evaluations at a time.
         merge_workers: number of merge workers.
         say: receives the progress of every step.
+        is_embedded: whether all workers are on this machine, so that small merges need none.
         clock: gives the current time in seconds since 1970.
         published: figures from elsewhere, for the report.
         patience: how long to wait for the lease and its holder.
@@ -36,6 +37,7 @@ class RunRequest:
     eval_workers: int
     merge_workers: int
     say: Say
+    is_embedded: bool = False
     clock: Callable[[], float] = time.time
     published: tuple[PublishedFigure, ...] = ()
     patience: Patience = PATIENCE

@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from fusion.plans.requests import model_request
 from fusion.plans.wish import MergeWish
 from jobs.candidates.pin import pin_checkpoint
 from jobs.merge.memory import fit_worker
-from tests.support.huge import check_average, huge_shapes, write_huge
+from tests.support.huge import check_average, huge_shapes, upload_file, write_huge
 from tests.support.limited import measure_torch, run_limited
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -103,23 +102,6 @@ def put_huge(folder, place):
         upload_file(store, f"m{index}/model.safetensors", path)
         store.put(f"m{index}/config.json", b'{"model_type": "test"}')
     return header_bytes
-
-
-def upload_file(store, key, path):
-    size, step = path.stat().st_size, 64 * MIB
-    upload = store.start_upload(key, size=size, metadata={})
-
-    def send(number):
-        start = number * step
-        with path.open("rb") as stream:
-            stream.seek(start)
-            content = stream.read(step)
-        part = upload.start_part(number + 1, offset=start, size=len(content), with_sha256=False)
-        part.append(memoryview(content))
-        return part.finish()
-
-    with ThreadPoolExecutor(3) as pool:
-        upload.complete(list(pool.map(send, range(-(-size // step)))))
 
 
 @pytest.mark.s3
