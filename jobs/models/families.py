@@ -8,9 +8,7 @@ from fusion.checkpoints.checkpoint import Checkpoint
 from fusion.scores.contract import Head
 from jobs.candidates.heads import check_head
 from jobs.models.adapted_tensors import load_tensors
-from jobs.models.classifiers import load_huggingface
 from jobs.models.contract import Model
-from jobs.models.language_models import load_decoder
 from jobs.models.lstm import MODEL_TYPE, load_lstm
 from jobs.models.offered import check_offered
 from jobs.models.side_folder import side_files
@@ -18,15 +16,30 @@ from jobs.models.unfilled import Unfilled
 
 # loader(folder of the side files, checkpoint, labels)
 Loader = Callable[[Path, Checkpoint, tuple[str, ...]], Unfilled]
+
+
+def _load_huggingface(folder: Path, checkpoint: Checkpoint, labels: tuple[str, ...]) -> Unfilled:
+    # Half of the seconds of a small evaluation is the import of the library.
+    from jobs.models.classifiers import load_huggingface
+
+    return load_huggingface(folder, checkpoint, labels)
+
+
+def _load_decoder(folder: Path, checkpoint: Checkpoint, labels: tuple[str, ...]) -> Unfilled:
+    from jobs.models.language_models import load_decoder
+
+    return load_decoder(folder, checkpoint, labels)
+
+
 MODELS: Mapping[tuple[str, Head], Loader] = {
     (MODEL_TYPE, "classes"): load_lstm,
-    ("bert", "classes"): load_huggingface,
-    ("roberta", "classes"): load_huggingface,
-    ("gpt2", "classes"): load_huggingface,
-    ("bert", "value"): load_huggingface,
-    ("roberta", "value"): load_huggingface,
-    ("gpt2", "value"): load_huggingface,
-    ("gpt2", "tokens"): load_decoder,
+    ("bert", "classes"): _load_huggingface,
+    ("roberta", "classes"): _load_huggingface,
+    ("gpt2", "classes"): _load_huggingface,
+    ("bert", "value"): _load_huggingface,
+    ("roberta", "value"): _load_huggingface,
+    ("gpt2", "value"): _load_huggingface,
+    ("gpt2", "tokens"): _load_decoder,
 }
 
 

@@ -9,10 +9,12 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from fusion.checkpoints.checkpoint import Checkpoint, model_tensors
 from fusion.dtypes import FLOATS
@@ -124,6 +126,17 @@ def save_lstm(
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+class _Unset(TorchFunctionMode):
+    """Leaves parameters without first values, which on the meta device import a compiler."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if getattr(function, "__module__", "") == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
+
+
 def load_lstm(folder: Path, checkpoint: Checkpoint, labels: tuple[str, ...]) -> Unfilled:
     """The model whose side files are in a folder. It computes on the CPU.
 
@@ -132,7 +145,7 @@ def load_lstm(folder: Path, checkpoint: Checkpoint, labels: tuple[str, ...]) -> 
     """
     sizes = _read_sizes(checkpoint.config)
     # Without memory: config.json may claim sizes that no machine could hold.
-    with torch.device("meta"):
+    with torch.device("meta"), _Unset():
         network = LSTMClassifier(**sizes, num_labels=len(labels))
     expected = network.state_dict()
     specs = {spec.name: spec for spec in model_tensors(checkpoint)}

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from pyarrow import parquet
-
 
 def read_parquet(source: Any) -> Any:
     """The table in one file.
@@ -17,4 +15,6 @@ def read_parquet(source: Any) -> Any:
     Raises:
         pyarrow.ArrowException, OSError: the source is no Parquet file.
     """
+    from pyarrow import parquet
+
     return parquet.ParquetFile(source).read(use_threads=False)
