@@ -72,6 +72,7 @@ def fit_worker(
     # A part that is sent as one request is kept whole; on a disk it is written chunk by chunk.
     whole = unit if is_sent else 0
     talking = REMOTE_LANE_BYTES if is_sent or is_read_remote else 0
+    threads = min(threads, len(plan.units))
     tables = sum(TENSOR_BYTES + SOURCE_BYTES * len(t.sources) for t in plan.request.tensors)
 
     def total(chunk: int) -> int:
