@@ -48,10 +48,12 @@ def find_judgement(folder: RunFolder, incumbent: str) -> Judgement | None:
 def keep_judgement(folder: RunFolder, report: RunReport) -> Judgement:
     """Write a report under the next number, or adopt one against the same incumbent."""
     while True:
-        known = find_judgement(folder, report.incumbent)
-        if known is not None:
-            return known
-        number = sum(1 for _ in find_judgements(folder)) + 1
+        # Looked at once: what another driver writes meanwhile has the number that is tried here.
+        known = list(find_judgements(folder))
+        for judgement in known:
+            if judgement.report.incumbent == report.incumbent:
+                return judgement
+        number = len(known) + 1
         content = to_json(report)
         key = folder.key(judgement_name(REPORT_KEY, number))
         try:
