@@ -35,6 +35,7 @@ class Look:
         left: where the axis begins.
         values: room for figures to the right of a forest plot.
         longest_name: number of characters of a name that there is room for.
+        size: size of the texts.
         row: height of a row.
         most_columns: number of columns of the health plot; neighbours share one beyond.
         is_stacked: whether names stand above their lines, not beside them.
@@ -45,14 +46,15 @@ class Look:
     left: int
     values: int
     longest_name: int
+    size: int
     row: int
     most_columns: int
     is_stacked: bool
 
 
 LOOKS = (
-    Look("wide", 900, 230, 220, 34, 30, 160, is_stacked=False),
-    Look("narrow", 350, 8, 10, 21, 46, 80, is_stacked=True),
+    Look("wide", 880, 225, 260, 26, 14, 30, 160, is_stacked=False),
+    Look("narrow", 350, 14, 10, 20, 13, 46, 80, is_stacked=True),
 )
 
 
@@ -94,7 +96,7 @@ def forest_plot(rows: Sequence[ForestRow], *, reference: str, smallest_effect: f
         for index, row in enumerate(rows):
             y = 22 + look.row * index + look.row / 2 + (8 if look.is_stacked else 0)
             yield from _forest_line(row, rows, y=y, axis=axis, look=look)
-        title = f"gain over {plain(reference, look.longest_name)} (right of zero is better)"
+        title = f"gain over {plain(reference, look.longest_name)}"
         yield from _ticks(axis, bottom, title, look)
 
     return _both(draw, lambda look: 22 + look.row * len(rows) + 46, "Gains of models")
@@ -174,11 +176,13 @@ def _both(
     draw: Callable[[Look], Iterator[Markup]], height: Callable[[Look], float], title: str
 ) -> Markup:
     frame = Markup(
-        '<svg class="{}" viewBox="0 0 {} {:g}" role="img" font-size="13" fill="var(--soft)">'
+        '<svg class="{}" viewBox="0 0 {} {:g}" role="img" font-size="{}" fill="var(--soft)">'
         "<title>{}</title>{}</svg>"
     )
     figures = (
-        frame.format(look.name, look.width, height(look), title, Markup("").join(draw(look)))
+        frame.format(
+            look.name, look.width, height(look), look.size, title, Markup("").join(draw(look))
+        )
         for look in LOOKS
     )
     return Markup("\n").join(figures)
