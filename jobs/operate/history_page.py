@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 NUM_DRAWN = 90
 HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 240, 56, 12, 30, 34
 # Class of the SVG of wide and narrow pages, its width, and the room for a name in its legend.
-WIDE, NARROW = ("wide", 960, 150), ("narrow", 380, 110)
+WIDE, NARROW = ("wide", 960, 150), ("narrow", 380, 128)
 # Attribute of a row, what it is called, how its line looks.
 LINES = (
     ("loss_best", "best candidate", "var(--faint)", "2 3"),

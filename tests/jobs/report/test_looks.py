@@ -81,7 +81,7 @@ def test_no_text_of_a_plot_leaves_it(name):
         root = ET.fromstring(svg)
         width, size = float(root.get("viewBox").split()[2]), float(root.get("font-size"))
         for text in root.iter("text"):
-            # Digits and small letters of DejaVu Sans, the widest of the fonts, are as wide on average.
+            # As wide as letters of DejaVu Sans, the widest of the fonts, are on average.
             length = (0.62 if text.get("font-weight") else 0.56) * size * len(text.text)
             x, anchor = float(text.get("x")), text.get("text-anchor") or "start"
             left = x - {"start": 0, "middle": length / 2, "end": length}[anchor]
