@@ -10,7 +10,7 @@ from jobs.models.words import MAX_LENGTH
 from jobs.run.evidence import LONGEST_TEXT
 from tests.support.html_tables import Page
 from tests.support.running import run_project
-from tests.support.tiny_lstm import GOOD, LABELS, make_sentences
+from tests.support.tiny_lstm import LABELS, make_sentences
 
 SECRET = "zebra"
 
@@ -19,7 +19,7 @@ SECRET = "zebra"
 def told(project):
     """A project whose texts are long, hostile, and all have one word."""
     texts, labels = make_sentences(600)
-    texts = [f"{text} <b>{SECRET}</b> | {'and ' * (MAX_LENGTH if i % 50 == 0 else 60)}"
+    texts = [f"{text} <b>{SECRET}</b>|{'x' * 300} {'and ' * (MAX_LENGTH if i % 50 == 0 else 0)}"
              for i, text in enumerate(texts)]  # fmt: skip
     table = pa.table({"text": texts, "label": labels, "id": [f"e{i}" for i in range(600)]})
     parquet.write_table(table, project / "data" / "eval.parquet")
@@ -55,7 +55,7 @@ def test_data_classes_and_examples_are_in_the_report(told):
     assert sum(int(row["examples"]) for row in page.tables["Class by class"]) == sum(
         row.num_examples for row in report.answers
     )
-    assert any(word in rows[0]["text"] for word in (*GOOD, "and"))
+    assert all(SECRET in row["text"] for row in rows)
 
 
 def test_a_recipe_without_examples_keeps_every_text_out(told):
