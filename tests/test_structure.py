@@ -22,7 +22,6 @@ ONLY_HERE = {
     "boto3": "cluster/stores/s3/",
     "pydantic": "jobs/recipes/",
     "click": "jobs/cli/",
-    "matplotlib": "jobs/report/plots.py",
 }
 FORBIDDEN_NAMES = ("utils", "common", "helpers", "manager", "base")
 

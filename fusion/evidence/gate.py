@@ -19,6 +19,7 @@ from fusion.evidence.differences import (
     upper_bound,
 )
 from fusion.evidence.verdict import Comparison, GuardResult, Role, Verdict
+from fusion.evidence.wording import describe_gain, format_signed
 from fusion.scores.contract import Metric
 from fusion.scores.records import SMALLEST_CLUSTERS, Records
 
@@ -42,6 +43,7 @@ class GateRules:
         margin: loss by which the model may be worse in mode "non_inferior".
         first: what happens to a passing first model, when there is no incumbent.
         guards: further metrics, all of which must pass; () for none.
+        unit: unit of the primary loss, for sentences; "" for none.
     """
 
     smallest_effect: float = 0.01
@@ -50,6 +52,7 @@ class GateRules:
     margin: float = 0.0
     first: Literal["promote", "hold"] = "promote"
     guards: Sequence[Guard] = ()
+    unit: str = ""
 
 
 SMALLEST_EXAMPLES = 100
@@ -119,26 +122,28 @@ def _decide(
         guard = failed[0]
         text = (
             f"guard {guard.metric} failed against {guard.reference}: its lower bound "
-            f"{guard.lower:+.4f} is not above {-guard.margin:+.4f}"
+            f"{format_signed(guard.lower)} is not above {format_signed(-guard.margin)}"
         )
         return Verdict("HOLD", "guard", text, comparisons, guards)
     floor = -rules.margin if rules.mode == "non_inferior" else 0.0
     if all(c.lower > floor for c in comparisons):
-        text = "; ".join(map(_describe, comparisons))
+        text = "; ".join(_describe(c, rules.unit) for c in comparisons)
         if is_first and rules.first == "hold":
             return Verdict("HOLD", "first_held", f"{text}; gate.first is hold", comparisons, guards)
         return Verdict("PROMOTE", "better", text, comparisons, guards)
     worthwhile = rules.smallest_effect if rules.mode == "superior" else floor
     hopeless = [c for c in comparisons if c.upper < worthwhile]
     if hopeless:
+        upper = format_signed(hopeless[0].upper)
+        bar = "the smallest effect worth having" if rules.mode == "superior" else "the margin"
         text = (
-            f"{_describe(hopeless[0])}; the one-sided {100 * (1 - rules.alpha):g} % upper bound, "
-            f"{hopeless[0].upper:+.4f}, is below {worthwhile:g}, the smallest effect worth having"
+            f"{_describe(hopeless[0], rules.unit)}; the one-sided {100 * (1 - rules.alpha):g} % "
+            f"upper bound, {upper}, is below {worthwhile:g}, {bar}"
         )
         return Verdict("HOLD", "not_better", text, comparisons, guards)
     weakest = min(comparisons, key=lambda c: c.lower)
     needed = _examples_needed(weakest, rules)
-    text = f"{_describe(weakest)}; needs about {needed:,} examples"
+    text = f"{_describe(weakest, rules.unit)}; needs about {needed:,} examples"
     return Verdict("REFUSE", "undecided", text, comparisons, guards, needed)
 
 
@@ -266,11 +271,10 @@ def _examples_needed(weakest: Comparison, rules: GateRules) -> int:
     return int(min(max(needed, weakest.num_examples + 1), LARGEST_NEED))
 
 
-def _describe(comparison: Comparison) -> str:
+def _describe(comparison: Comparison, unit: str) -> str:
     what = "the best candidate" if comparison.role == "best_candidate" else "the incumbent"
-    better = "lower" if comparison.mean >= 0 else "higher"
+    low, high = format_signed(comparison.low95), format_signed(comparison.high95)
     return (
-        f"loss {abs(comparison.mean):.4f} {better} than {what} {comparison.reference} (95 % CI of "
-        f"the gain {comparison.low95:+.4f} to {comparison.high95:+.4f}, n = "
-        f"{comparison.num_examples})"
+        f"loss {describe_gain(comparison.mean, unit, than=f'{what} {comparison.reference}')} (95 % "
+        f"CI of the gain {low} to {high}, n = {comparison.num_examples})"
     )

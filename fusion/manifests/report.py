@@ -7,7 +7,9 @@ from typing import Literal
 from fusion.canonical import SCHEMA
 from fusion.evidence.verdict import AccuracyChange, Verdict
 from fusion.manifests.model import MergeFigures, SourceEntry
+from fusion.manifests.survey import ExampleRow, Survey
 from fusion.plans.health import ModelHealth
+from fusion.scores.confusion import Answers
 from fusion.scores.records import Score
 
 CandidateStatus = Literal["kept", "dropped", "skipped", "failed"]
@@ -148,6 +150,14 @@ class RunReport:
         accuracies: accuracy of the fused model against each reference; no part of the verdict.
         shown: metrics in the tables; where there is room for only one, the first.
         loss: what the loss is, for people.
+        measure: what the loss is called in a sentence.
+        unit: unit of the loss; "" for none.
+        floor: what every lower bound had to exceed for a promotion.
+        data: evaluation data in figures; None in reports of older releases.
+        answers: answers of the fused model by true class, on the gate slice, with the recalls of
+            fused model, best candidate and incumbent; () where no model chooses a class.
+        examples: examples that changed most between best candidate and fused model; () where the
+            recipe wants none.
     """
 
     run: str
@@ -180,4 +190,10 @@ class RunReport:
     health: ModelHealth | None = None
     shown: tuple[ShownMetric, ...] = OLDER_SHOWN
     loss: str = "mean log loss, in nats"
+    measure: str = "loss"
+    unit: str = ""
+    floor: float = 0.0
+    data: Survey | None = None
+    answers: tuple[Answers, ...] = ()
+    examples: tuple[ExampleRow, ...] = ()
     schema: int = SCHEMA

@@ -55,6 +55,8 @@ class TaskSpec:
         metrics: metrics by name.
         shown: names of the metrics that tables show; where there is room for only one, the first.
         loss: what the loss is, for people.
+        measure: what the loss is called in a sentence.
+        unit: unit of the loss; "" for none.
         optional: roles that a recipe may leave out; each other role defaults to a column of its own
             name.
         answers: gives losses and columns from outputs [n, c] and columns (of which "truth" is
@@ -71,6 +73,8 @@ class TaskSpec:
     metrics: Mapping[str, Metric]
     shown: tuple[str, ...] = ()
     loss: str = "mean loss"
+    measure: str = "loss"
+    unit: str = ""
     optional: frozenset[str] = frozenset()
     answers: Callable[[Floats, Mapping[str, Floats]], Mapping[str, Floats]] | None = None
     floor: str = "the truths' distribution"

@@ -74,6 +74,7 @@ REGRESSION = TaskSpec(
     },
     shown=("pearson", "spearman", "mae"),
     loss="mean squared error",
+    measure="mean squared error",
     optional=frozenset({"text_pair"}),
     answers=answers,
     floor="the truths' mean",

@@ -107,6 +107,7 @@ TEXT_CLASSIFICATION = TaskSpec(
     },
     shown=("accuracy", "macro_f1"),
     loss="mean log loss, in nats",
+    unit="nats",
     answers=answers,
     floor="class shares",
     knows=beats_majority,

@@ -1,6 +1,7 @@
 """What each verb of the command line does, in order."""
 
 import logging
+import shlex
 import tempfile
 import time
 from collections.abc import Mapping
@@ -8,7 +9,9 @@ from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from cluster.stores.open_store import open_store
 from fusion.manifests.model import describe_checks
 from fusion.manifests.report import PublishedFigure, RunReport
 from jobs.candidates.doubts import describe_left_behind, find_doubts
@@ -18,14 +21,20 @@ from jobs.exits import NOTHING_NEW
 from jobs.notify.follow_up import follow_up
 from jobs.notify.notify import look_at_webhook
 from jobs.outputs.open_output import look_at_output
+from jobs.outputs.pointer import read_pointer
 from jobs.recipes.recipe import Recipe, load_recipe, unattended
+from jobs.report.advice import advise, advise_unchanged
+from jobs.report.data_lines import describe_survey
 from jobs.report.pages import BADGES, format_seconds
 from jobs.report.table import show_report_table
 from jobs.run.checks import check_output
 from jobs.run.cost import RunCost, plan_run
 from jobs.run.embedded_ray import LazyRay, most_at_a_time
 from jobs.run.prepare import Prepared, prepare
-from jobs.run.survey import describe_survey, survey
+from jobs.run.survey import survey
+
+if TYPE_CHECKING:
+    from jobs.run.request import RunResult
 
 GB = 1e9
 
@@ -109,6 +118,9 @@ def run_loaded(
     follow_up(recipe, logical_date, result)
     _show_result(result.run, asdict(result.outcome), result.report, result.output, as_json=as_json,
                  status=result.exit_status)  # fmt: skip
+    if not as_json:
+        for what, command in find_commands(recipe, result):
+            show(f"next     {command}   # {what}")
     return result.exit_status
 
 
@@ -130,11 +142,23 @@ def run_demo(folder: Path | None, *, seed: int, as_json: bool) -> int:
     date = datetime.now(UTC).date().isoformat()
     run_loaded(load_recipe(recipe), date, address=None, as_json=as_json, published=PUBLISHED)
     if not as_json:
-        show(f"\n{time.monotonic() - started:.0f} s in all. Next:")
-        show(f"  metafuse run {recipe}        # nothing new: exit status 3")
-        show(f"  metafuse plan {recipe}       # what it reads, writes and costs")
-        show(f"  metafuse predict {place / 'merged'} --text 'What a lovely phone!'")
+        name = shlex.quote(str(recipe))
+        show(f"next     metafuse run {name}   # nothing new: exit status 3")
+        show(f"next     metafuse plan {name}   # what it reads, writes and costs")
+        show(f"{time.monotonic() - started:.0f} s in all")
     return 0
+
+
+def find_commands(recipe: Recipe, result: "RunResult") -> tuple[tuple[str, str], ...]:
+    """(purpose, command) of each command that works after a run, whatever became of its model."""
+    from jobs.run.report_value import find_place
+
+    has_promoted = read_pointer(open_store(result.output)) is not None
+    if result.report is None:
+        return advise_unchanged(result.output, has_promoted=has_promoted)
+    place = find_place(recipe, result.output, run=result.run, model=result.report.model)
+    is_taken = result.outcome.result == "promoted"
+    return advise(place, is_taken=is_taken, has_promoted=has_promoted)
 
 
 def check_date(text: str) -> None:

@@ -94,7 +94,8 @@ def find_most(config: Mapping[str, object], max_length: int | None) -> int | Non
 
 
 def _texts(entry: Mapping[str, object]) -> tuple[str, ...]:
-    return tuple(str(entry[role]) for role in ("text", "text_pair") if role in entry)
+    named = tuple(str(entry[role]) for role in ("text", "text_pair") if role in entry)
+    return named or (" ".join(value for value in entry.values() if isinstance(value, str)),)
 
 
 def _load_tokenizer(checkpoint: Checkpoint) -> Any:

@@ -178,6 +178,17 @@ class Gate(Block):
     ] = 0.0
 
 
+class Report(Block):
+    """What the report of a run shows of the evaluation data."""
+
+    examples: Annotated[
+        Whole,
+        told("How many examples the report shows with their texts: those whose loss changed most "
+             "between the best candidate and the fused model. 0 keeps all texts out of it.",
+             0, ge=0, le=1000),
+    ] = 20  # fmt: skip
+
+
 class Schedule(Block):
     """When the recipe runs by itself."""
 

@@ -15,7 +15,16 @@ from fusion.canonical import digest, to_json
 from fusion.scores.specs import TASK_SPECS
 from jobs.console.secret_texts import check_no_secrets
 from jobs.errors import RecipeError
-from jobs.recipes.blocks import Gate, Merge, Notify, Retention, Schedule, Select, Weights
+from jobs.recipes.blocks import (
+    Gate,
+    Merge,
+    Notify,
+    Report,
+    Retention,
+    Schedule,
+    Select,
+    Weights,
+)
 from jobs.recipes.fields import (
     Block,
     Several,
@@ -40,6 +49,7 @@ WITHOUT_EFFECT: Any = {
     "single_writer": True,
     "notify": True,
     "retention": True,
+    "report": True,
     "merge": {"health"},
 }
 
@@ -90,6 +100,11 @@ class Recipe(Block):
     gate: Annotated[
         Gate, told("How much evidence a promotion needs.", {"smallest_effect": 0.02})
     ] = Gate()
+    report: Annotated[
+        Report,
+        told("What the report of a run shows of the evaluation data; never changes the result.",
+             {"examples": 0}),
+    ] = Report()  # fmt: skip
     schedule: Annotated[
         Schedule | None,
         told("When the recipe runs by itself.", {"cron": "0 4 * * *", "zone": "Europe/Paris"}),

@@ -9,8 +9,11 @@ from markupsafe import Markup
 
 from fusion.canonical import to_json
 from fusion.evidence.verdict import AccuracyChange
+from fusion.evidence.wording import format_signed
 from fusion.manifests.report import RunReport, ShownMetric
+from jobs.console.figures import plural
 from jobs.console.sizes import format_size
+from jobs.report.data_lines import describe_survey
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 BADGES = {"PROMOTE": "PROMOTE", "HOLD": "HOLD", "REFUSE": "NOT DECIDED"}
@@ -36,8 +39,12 @@ def write_report(report: RunReport) -> Mapping[str, bytes]:
     page = environment.get_template("page.html.j2")
     note = environment.get_template("page.md.j2")
     badge = BADGES[report.verdict.decision]
+    facts = {
+        "num_answers": max(1, sum(row.num_examples for row in report.answers)),
+        "rivals_shown": max((len(row.recalls) for row in report.answers), default=1) - 1,
+    }
     return {
-        "report.html": page.render(r=report, badge=badge, figures=figures).encode(),
+        "report.html": page.render(r=report, badge=badge, figures=figures, **facts).encode(),
         "report.md": note.render(r=report, badge=badge).encode(),
         "report.json": to_json(report),
     }
@@ -53,9 +60,10 @@ def page_environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         finalize=lambda value: clean(value) if isinstance(value, str) else value,
     )
-    filters: dict[str, Callable[..., str]] = {
+    filters: dict[str, Callable[..., object]] = {
         "loss": format_loss,
         "gain": format_gain,
+        "floor": lambda value: f"{value:g}",
         "percent": format_percent,
         "metric": format_metric,
         "cosine": format_cosine,
@@ -63,6 +71,9 @@ def page_environment() -> jinja2.Environment:
         "count": format_count,
         "seconds": format_seconds,
         "cell": markdown_cell,
+        "oneline": lambda text: " ".join(clean(text).split()),
+        "plural": plural,
+        "data_lines": describe_survey,
         "points": format_points,
         "reading": describe_change,
     }
@@ -90,7 +101,7 @@ def format_loss(value: float | None) -> str:
 
 def format_gain(value: float) -> str:
     """Four digits with a sign."""
-    return _finite(value, "+.4f")
+    return format_signed(value)
 
 
 def format_percent(value: float) -> str:
@@ -115,7 +126,7 @@ def format_cosine(value: float | None) -> str:
 
 def format_points(value: float) -> str:
     """-0.025 -> -2.5 points."""
-    return _finite(100 * value, "+.1f") + " points"
+    return format_signed(100 * value, 1) + " points"
 
 
 def describe_change(change: AccuracyChange) -> str:
@@ -154,4 +165,8 @@ def _scaled(value: float, units: tuple[str, ...]) -> str:
 
 
 def _finite(value: float, spec: str) -> str:
-    return format(value, spec) if math.isfinite(value) else str(value)
+    """A figure without a sign where it is printed as zero."""
+    if not math.isfinite(value):
+        return str(value)
+    text = format(value, spec)
+    return text if text.strip("-0.") else text.lstrip("-")

@@ -1,138 +1,236 @@
-"""The figures of the report, as SVG text that is the same for the same values."""
+"""The figures of the report, as SVG text that is the same for the same values.
 
-import io
+Each is drawn twice, for wide and for narrow pages; the page shows one. Colours are the variables of
+the page's style, so that they are readable in light and in dark.
+"""
+
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
-import matplotlib as mpl
+from markupsafe import Markup
 
-mpl.use("svg")
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
-
+from fusion.evidence.wording import format_signed
 from fusion.manifests.report import CandidateRow, ForestRow
 from fusion.plans.health import ModelHealth
 
-INK = "#64748b"  # readable on white and on near-black
-FAINT = "#94a3b8"
 COLOURS = {
-    "fused": "#0f766e", "candidate": "#64748b", "uniform": "#2563eb", "ensemble": "#9333ea",
-    "incumbent": "#b45309",
+    "fused": "var(--good)", "candidate": "var(--soft)", "uniform": "var(--uniform)",
+    "ensemble": "var(--ensemble)", "incumbent": "var(--warn)",
 }  # fmt: skip
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-LONGEST_NAME = 34
-MOST_COLUMNS = 160
-# Readable on white and on near-black: from a pale to the dark tone of the fused model's colour.
-ANGLES = LinearSegmentedColormap.from_list("angles", ["#ccfbf1", "#14b8a6", "#134e4a"])
-WIDTH = 9.4
-STYLE = {
-    "svg.hashsalt": "metafuse", "svg.fonttype": "none", "font.family": "sans-serif",
-    "font.sans-serif": ["Inter", "Segoe UI", "Helvetica Neue", "Arial", "DejaVu Sans"],
-    "font.size": 11, "text.parse_math": False, "text.color": INK, "axes.labelcolor": INK,
-    "axes.edgecolor": FAINT, "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.spines.left": False, "savefig.transparent": True,
-}  # fmt: skip
+# From a pale to a dark tone of the fused model's colour, seen on white and on near-black.
+TONES = ((204, 251, 241), (20, 184, 166), (19, 78, 74))
+LEVELS = 24
 
 
-def plain(text: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How figures are laid out, in units of about a pixel.
+
+    Attributes:
+        name: class of the SVG.
+        width: width of the figure.
+        left: where the axis begins.
+        values: room for figures to the right of a forest plot.
+        longest_name: number of characters of a name that there is room for.
+        size: size of the texts.
+        row: height of a row.
+        most_columns: number of columns of the health plot; neighbours share one beyond.
+        is_stacked: whether names stand above their lines, not beside them.
+    """
+
+    name: str
+    width: int
+    left: int
+    values: int
+    longest_name: int
+    size: int
+    row: int
+    most_columns: int
+    is_stacked: bool
+
+
+LOOKS = (
+    Look("wide", 880, 225, 260, 26, 14, 30, 160, is_stacked=False),
+    Look("narrow", 350, 14, 10, 20, 13, 46, 80, is_stacked=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Values on a line: `low` is drawn at `left`, `high` at `right`."""
+
+    low: float
+    high: float
+    left: float
+    right: float
+
+    def place(self, value: float) -> float:
+        """Where a value is drawn."""
+        return self.left + (value - self.low) / (self.high - self.low) * (self.right - self.left)
+
+
+def plain(text: str, longest: int) -> str:
     """A name for a figure: no control characters, not too long."""
     clean = CONTROL.sub("\ufffd", text)
-    return clean if len(clean) <= LONGEST_NAME else clean[: LONGEST_NAME - 1] + "…"
+    return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 
 
-def forest_plot(rows: Sequence[ForestRow], *, reference: str, smallest_effect: float) -> str:
+def forest_plot(rows: Sequence[ForestRow], *, reference: str, smallest_effect: float) -> Markup:
     """Differences to the reference with 95 % intervals, one line a model.
 
     Squares grow with the weight of evidence; the fused model is a diamond. Intervals that leave
     the frame end in arrows.
     """
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.42 * len(rows) + 1.1))
-        axes = figure.subplots()
-        left, right = _frame(rows, smallest_effect)
-        for place, row in enumerate(rows):
-            _forest_line(axes, len(rows) - 1 - place, row, rows, left, right)
-        axes.axvline(0, color=FAINT, linewidth=1)
-        top = 1 - 0.5 / (len(rows) + 0.6)  # the dotted line ends below its name
-        axes.axvline(smallest_effect, ymax=top, color=FAINT, linewidth=1, linestyle=(0, (2, 3)))
-        axes.annotate(
-            "smallest effect", (smallest_effect, len(rows) - 0.35), xytext=(4, 0),
-            textcoords="offset points", color=FAINT, fontsize=9,
-        )  # fmt: skip
-        axes.set_xlim(left, right)
-        axes.set_ylim(-0.7, len(rows) - 0.1)
-        axes.set_yticks(range(len(rows)), [plain(row.name) for row in reversed(rows)])
-        axes.tick_params(axis="y", length=0)
-        axes.set_xlabel(f"gain in loss over {plain(reference)}  (right of zero is better)")
-        figure.subplots_adjust(
-            left=0.27, right=0.74, top=0.97, bottom=0.6 / (0.42 * len(rows) + 1.1)
-        )
-        return _svg(figure)
+    low, high = _frame(rows, smallest_effect)
+
+    def draw(look: Look) -> Iterator[Markup]:
+        axis = Axis(low, high, look.left, look.width - look.values)
+        bottom = 22 + look.row * len(rows)
+        yield _rule(axis.place(0), 18, bottom)
+        yield _rule(axis.place(smallest_effect), 18, bottom, is_dotted=True)
+        at = axis.place(smallest_effect)
+        yield _text(at, 12, "smallest effect", "middle" if at < look.width - 60 else "end")
+        for index, row in enumerate(rows):
+            y = 22 + look.row * index + look.row / 2 + (8 if look.is_stacked else 0)
+            yield from _forest_line(row, rows, y=y, axis=axis, look=look)
+        title = f"gain over {plain(reference, look.longest_name)}"
+        yield from _ticks(axis, bottom, title, look)
+
+    return _both(draw, lambda look: 22 + look.row * len(rows) + 46, "Gains of models")
 
 
-def weights_plot(rows: Sequence[CandidateRow]) -> str:
+def weights_plot(rows: Sequence[CandidateRow]) -> Markup:
     """One bar a candidate that is in the average."""
-    kept = [row for row in rows if row.weight is not None]
-    with mpl.rc_context(STYLE):
-        height = 0.36 * len(kept) + 0.7
-        figure = Figure(figsize=(WIDTH, height))
-        axes = figure.subplots()
-        values = [row.weight or 0.0 for row in reversed(kept)]
-        axes.barh(range(len(kept)), values, height=0.55, color=COLOURS["fused"], alpha=0.85)
-        for place, value in enumerate(values):
-            if value > 0.2 * max(values):  # inside the bar, where no line crosses it
-                _beside(axes, value, place, f"{value:.3f}", is_inside=True)
-            else:
-                _beside(axes, value, place, f"{value:.3f}")
-        axes.axvline(
-            1 / max(1, len(kept)), color=FAINT, linewidth=1, linestyle=(0, (2, 3)), zorder=0
-        )
-        axes.set_yticks(range(len(kept)), [plain(row.name) for row in reversed(kept)])
-        axes.tick_params(axis="y", length=0)
-        axes.set_xlim(min(0.0, *values) if values else 0, max([*values, 0.01]) * 1.15)
-        axes.set_xlabel("weight  (dotted: equal weights)")
-        figure.subplots_adjust(left=0.27, right=0.94, top=0.98, bottom=0.55 / height)
-        return _svg(figure)
+    kept = [(row.name, row.weight) for row in rows if row.weight is not None]
+    return _bars(kept, "weight (dotted: equal weights)", _three, mark=1 / max(1, len(kept)))
 
 
-def health_plot(health: ModelHealth) -> str:
+def timings_plot(timings: Sequence[tuple[str, float]]) -> Markup:
+    """Seconds a step, one bar each."""
+    return _bars(timings, "seconds", lambda seconds: f"{seconds:.1f} s", mark=None)
+
+
+def health_plot(health: ModelHealth) -> Markup:
     """Angle between every candidate and the result, tensor by tensor in file order.
 
-    A row a candidate; the darker, the further. Of more than 160 tensors neighbours share a column,
-    which shows the furthest of them.
+    A row a candidate; the darker, the further. Of more tensors than columns, neighbours share a
+    column, which shows the furthest of them.
     """
     names = [candidate.name for candidate in health.summary.candidates]
-    angles = _angles(health)
-    with mpl.rc_context(STYLE):
-        height = 0.34 * len(names) + 0.75
-        figure = Figure(figsize=(WIDTH, height))
-        axes = figure.subplots()
-        known = [angle for row in angles for angle in row if not math.isnan(angle)]
-        image = axes.imshow(
-            angles, aspect="auto", interpolation="none", cmap=ANGLES, vmin=0,
-            vmax=max([*known, 1.0]),
-        )  # fmt: skip
-        for between in range(1, len(names)):
-            axes.axhline(between - 0.5, color="white", linewidth=3)
-        axes.set_yticks(range(len(names)), [plain(name) for name in names])
-        axes.set_xticks([])
-        axes.tick_params(axis="y", length=0)
-        axes.spines["bottom"].set_visible(False)
-        axes.set_xlabel(f"{len(health.tensors)} tensors in file order")
-        bottom = 0.45 / height
-        figure.subplots_adjust(left=0.27, right=0.84, top=0.97, bottom=bottom)
-        scale = figure.colorbar(image, cax=figure.add_axes((0.86, bottom, 0.015, 0.97 - bottom)))
-        scale.outline.set_visible(False)
-        scale.ax.tick_params(length=0)
-        scale.set_label("degrees")
-        return _svg(figure)
+
+    def draw(look: Look) -> Iterator[Markup]:
+        angles = _angles(health, look.most_columns)
+        most = max([*(a for row in angles for a in row if not math.isnan(a)), 1.0])
+        right = look.width - 10
+        step = (right - look.left) / max(1, len(angles[0]) if angles else 1)
+        cells: dict[int, list[str]] = {}
+        for index, (name, row) in enumerate(zip(names, angles, strict=True)):
+            top = 4 + look.row * index
+            yield _name(name, top + (14 if look.is_stacked else look.row / 2), look)
+            top, height = (top + 19, look.row - 22) if look.is_stacked else (top, look.row - 3)
+            for column, angle in enumerate(row):
+                if not math.isnan(angle):
+                    level = round(angle / most * (LEVELS - 1))
+                    cell = (
+                        f"M{look.left + column * step:.1f} {top}h{step:.1f}v{height}h-{step:.1f}z"
+                    )
+                    cells.setdefault(level, []).append(cell)
+        for level, shapes in sorted(cells.items()):
+            path = Markup('<path fill="{}" d="{}"/>')
+            yield path.format(_tone(level / (LEVELS - 1)), "".join(shapes))
+        yield from _scale(look, most, 4 + look.row * len(names), len(health.tensors))
+
+    return _both(draw, lambda look: look.row * len(names) + 34, "Angles of candidates")
 
 
-def _angles(health: ModelHealth) -> list[list[float]]:
+def _bars(
+    bars: Sequence[tuple[str, float]], title: str, write: Callable[[float], str], *,
+    mark: float | None,
+) -> Markup:  # fmt: skip
+    """Bars from the left edge, with their figures at the ends."""
+    values = [value for _, value in bars]
+    low, high = min([0.0, *values]), max([0.01, *values])
+
+    def draw(look: Look) -> Iterator[Markup]:
+        axis = Axis(low, high, look.left, look.width - 70)
+        bottom, thick = 4 + look.row * len(bars), 14 if look.is_stacked else 18
+        if mark is not None:
+            yield _rule(axis.place(mark), 2, bottom, is_dotted=True)
+        for index, (name, value) in enumerate(bars):
+            y = 4 + look.row * index + look.row / 2 + (8 if look.is_stacked else 0)
+            yield _name(name, y - (16 if look.is_stacked else 0), look)
+            start, end = sorted((axis.place(0), axis.place(value)))
+            yield Markup(
+                '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{}" fill="{}"/>'
+            ).format(start, y - thick / 2, max(end - start, 1), thick, COLOURS["fused"])
+            yield _text(end + 7, y + 4.5, write(value))
+        yield from _ticks(axis, bottom, title, look)
+
+    return _both(draw, lambda look: 4 + look.row * len(bars) + 46, title)
+
+
+def _both(
+    draw: Callable[[Look], Iterator[Markup]], height: Callable[[Look], float], title: str
+) -> Markup:
+    frame = Markup(
+        '<svg class="{}" viewBox="0 0 {} {:g}" role="img" font-size="{}" fill="var(--soft)">'
+        "<title>{}</title>{}</svg>"
+    )
+    figures = (
+        frame.format(
+            look.name, look.width, height(look), look.size, title, Markup("").join(draw(look))
+        )
+        for look in LOOKS
+    )
+    return Markup("\n").join(figures)
+
+
+def _three(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _text(x: float, y: float, text: str, anchor: str = "start", *, is_bold: bool = False) -> Markup:
+    return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}"{}>{}</text>').format(
+        x, y, anchor, Markup(' font-weight="600" fill="var(--ink)"') if is_bold else "", text
+    )
+
+
+def _name(name: str, y: float, look: Look, *, is_bold: bool = False) -> Markup:
+    """The name of a row: to the left of the axis, or above it where there is little room."""
+    text = plain(name, look.longest_name)
+    if look.is_stacked:
+        return _text(look.left, y, text, is_bold=is_bold)
+    return _text(look.left - 12, y + 4.5, text, "end", is_bold=is_bold)
+
+
+def _rule(x: float, top: float, bottom: float, *, is_dotted: bool = False) -> Markup:
+    return Markup(
+        '<line x1="{0:.1f}" x2="{0:.1f}" y1="{1:g}" y2="{2:g}" stroke="var(--faint)"{3}/>'
+    ).format(x, top, bottom, Markup(' stroke-dasharray="2 3"') if is_dotted else "")
+
+
+def _ticks(axis: Axis, y: float, title: str, look: Look) -> Iterator[Markup]:
+    """The axis below a figure: a line, a figure at each of a few round values, a title."""
+    yield Markup(
+        '<line x1="{:.1f}" x2="{:.1f}" y1="{:g}" y2="{:g}" stroke="var(--faint)"/>'
+    ).format(axis.left, axis.right, y, y)
+    rough = (axis.high - axis.low) / (4 if look.is_stacked else 7)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = power * next(size for size in (1, 2, 5, 10) if size * power >= rough)
+    digits = max(0, -math.floor(math.log10(step)))
+    for number in range(math.ceil(axis.low / step), math.floor(axis.high / step) + 1):
+        x = axis.place(number * step)
+        yield _rule(x, y, y + 4)
+        yield _text(x, y + 17, f"{number * step:.{digits}f}", "middle")
+    yield _text((axis.left + axis.right) / 2, y + 38, title, "middle")
+
+
+def _angles(health: ModelHealth, most_columns: int) -> list[list[float]]:
     """Degrees by candidate and column; nan where a candidate has no cosine."""
-    step = math.ceil(len(health.tensors) / MOST_COLUMNS)
+    step = math.ceil(len(health.tensors) / most_columns)
     rows = []
     for index in range(len(health.summary.candidates)):
         cosines = [tensor.cosines[index] for tensor in health.tensors]
@@ -142,23 +240,25 @@ def _angles(health: ModelHealth) -> list[list[float]]:
     return rows
 
 
-def timings_plot(timings: Sequence[tuple[str, float]]) -> str:
-    """Seconds a step, one bar each."""
-    with mpl.rc_context(STYLE):
-        height = 0.3 * len(timings) + 0.7
-        figure = Figure(figsize=(WIDTH, height))
-        axes = figure.subplots()
-        names = [plain(name) for name, _ in reversed(timings)]
-        values = [seconds for _, seconds in reversed(timings)]
-        axes.barh(range(len(values)), values, height=0.5, color=FAINT)
-        for place, value in enumerate(values):
-            _beside(axes, value, place, f"{value:.1f} s")
-        axes.set_yticks(range(len(values)), names)
-        axes.tick_params(axis="y", length=0)
-        axes.set_xlim(0, max([*values, 0.1]) * 1.15)
-        axes.set_xlabel("seconds")
-        figure.subplots_adjust(left=0.27, right=0.94, top=0.98, bottom=0.55 / height)
-        return _svg(figure)
+def _tone(share: float) -> str:
+    """The colour between the tones at a share of the way."""
+    first, second = (TONES[:2], TONES[1:])[share > 0.5]
+    part = 2 * share - (share > 0.5)
+    mixed = (round(a + part * (b - a)) for a, b in zip(first, second, strict=True))
+    return "#" + "".join(f"{channel:02x}" for channel in mixed)
+
+
+def _scale(look: Look, most: float, y: float, num_tensors: int) -> Iterator[Markup]:
+    """What the tones mean, below a health plot."""
+    yield _text(look.left, y + 20, f"{num_tensors} tensors in file order")
+    right, width = look.width - 10, 4
+    start = right - 52 - width * LEVELS
+    yield _text(start - 6, y + 20, "0°", "end")
+    for level in range(LEVELS):
+        yield Markup('<rect x="{}" y="{:g}" width="{}" height="10" fill="{}"/>').format(
+            start + width * level, y + 11, width, _tone(level / (LEVELS - 1))
+        )
+    yield _text(start + width * LEVELS + 6, y + 20, f"{most:.1f}°")
 
 
 def _frame(rows: Sequence[ForestRow], smallest_effect: float) -> tuple[float, float]:
@@ -179,32 +279,37 @@ def _frame(rows: Sequence[ForestRow], smallest_effect: float) -> tuple[float, fl
 
 
 def _forest_line(
-    axes: Axes, y: int, row: ForestRow, rows: Sequence[ForestRow], left: float, right: float
-) -> None:
-    text = f"{row.mean:+.4f}  [{row.low95:+.4f}, {row.high95:+.4f}]"
-    bold = "bold" if row.role == "fused" else "normal"
-    axes.annotate(
-        text, (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=10,
-        fontweight=bold, annotation_clip=False,
-    )  # fmt: skip
+    row: ForestRow, rows: Sequence[ForestRow], *, y: float, axis: Axis, look: Look
+) -> Iterator[Markup]:
+    """A name, an interval with its mean, and the figures."""
+    is_bold = row.role == "fused"
+    mean, low95, high95 = (format_signed(v) for v in (row.mean, row.low95, row.high95))
+    figures = f"{mean}  [{low95}, {high95}]"
+    above = y - 16
+    yield _name(row.name, above if look.is_stacked else y, look, is_bold=is_bold)
+    place = (
+        (look.width - 8, above, "end") if look.is_stacked else (axis.right + 16, y + 4.5, "start")
+    )
+    yield _text(place[0], place[1], figures, place[2], is_bold=is_bold)
     if not all(map(math.isfinite, (row.mean, row.low95, row.high95))):
         return
     colour = COLOURS[row.role]
-    axes.plot([max(row.low95, left), min(row.high95, right)], [y, y], color=colour, linewidth=1.6)
-    for end, edge, marker in ((row.low95, left, "<"), (row.high95, right, ">")):
-        if (end < edge) if marker == "<" else (end > edge):
-            axes.plot([edge], [y], marker=marker, color=colour, markersize=6, clip_on=False)
-    if left <= row.mean <= right:
-        marker, size = ("D", 9.0) if row.role == "fused" else ("s", _square(row, rows))
-        axes.plot([row.mean], [y], marker=marker, color=colour, markersize=size)
-
-
-def _beside(axes: Axes, x: float, y: float, text: str, *, is_inside: bool = False) -> None:
-    """Text just right of a point, or just left of it, inside a bar."""
-    axes.annotate(
-        text, (x, y), xytext=(-6 if is_inside else 6, 0), textcoords="offset points", va="center",
-        ha="right" if is_inside else "left", color="#ffffff" if is_inside else INK, fontsize=10,
-    )  # fmt: skip
+    start, end = axis.place(max(row.low95, axis.low)), axis.place(min(row.high95, axis.high))
+    yield Markup(
+        '<line x1="{:.1f}" x2="{:.1f}" y1="{:g}" y2="{:g}" stroke="{}" stroke-width="2"/>'
+    ).format(start, end, y, y, colour)
+    arrow = Markup('<path d="M{:.1f} {:g}l{} -5v10z" fill="{}"/>')
+    if row.low95 < axis.low:
+        yield arrow.format(axis.left, y, 8, colour)
+    if row.high95 > axis.high:
+        yield arrow.format(axis.right, y, -8, colour)
+    if axis.low <= row.mean <= axis.high:
+        size = 6.5 if is_bold else _square(row, rows) / 2
+        turn = Markup(' transform="rotate(45 {0:.1f} {1:g})"').format(axis.place(row.mean), y)
+        yield Markup(
+            '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" fill="{}"{}/>'
+        ).format(axis.place(row.mean) - size, y - size, 2 * size, 2 * size, colour,
+                 turn if is_bold else "")  # fmt: skip
 
 
 def _square(row: ForestRow, rows: Sequence[ForestRow]) -> float:
@@ -212,14 +317,5 @@ def _square(row: ForestRow, rows: Sequence[ForestRow]) -> float:
     widths = [r.high95 - r.low95 for r in rows if r.high95 > r.low95]
     width = row.high95 - row.low95
     if not widths or width <= 0:
-        return 6.0
-    return 4.5 + 4.0 * min(widths) / width
-
-
-def _svg(figure: Figure) -> str:
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    text = stream.getvalue()
-    text = text[text.index("<svg") :]
-    # A fixed size in points would not shrink on a phone.
-    return re.sub(r'(<svg[^>]*?) (?:width="[^"]*" |height="[^"]*" ){1,2}', r"\1 ", text, count=1)
+        return 7.0
+    return 6.0 + 6.0 * min(widths) / width

@@ -11,7 +11,7 @@ from fusion.checkpoints.names import align_names
 from fusion.errors import NonFiniteError
 from jobs.candidates.find import find_places
 from jobs.candidates.pin import open_pinned
-from jobs.console.figures import Figures
+from jobs.console.figures import Figures, plural
 from jobs.errors import SourceChangedError, TooFewError
 from jobs.exits import EXIT_STATUSES, NOTHING_NEW
 from jobs.outputs.baselines import delete_baselines
@@ -127,7 +127,7 @@ def open_attempts(run: OpenRun) -> Iterator[Attempt]:
     """The unfinished attempt, else a new one; then one without the candidates found damaged."""
     attempt = _take_up(run) or _begin(run, ())
     while True:
-        count = f"{len(attempt.plan.candidates)} candidates"
+        count = plural(len(attempt.plan.candidates), "candidate")
         run.request.say.step("find and pin")(1, 1, Figures(unit=count))
         yield attempt
         attempt = _begin(run, (*attempt.plan.excluded, *attempt.damaged))

@@ -80,7 +80,7 @@ def judge_fused(
         records[fused.checkpoint.name],
         best_candidate=(chosen.best, records[chosen.best]),
         incumbent=(incumbent.run, records[INCUMBENT]) if incumbent else None,
-        rules=_rules(context),
+        rules=_rules(context, spec.unit),
         metrics=spec.metrics,
         problems=_problems(context, fused.checkpoint, records),
     )
@@ -104,7 +104,7 @@ def open_incumbent(context: RunContext, incumbent: Incumbent) -> Checkpoint:
     return checkpoint
 
 
-def _rules(context: RunContext) -> GateRules:
+def _rules(context: RunContext, unit: str) -> GateRules:
     gate = context.recipe.gate
     return GateRules(
         smallest_effect=gate.smallest_effect,
@@ -113,6 +113,7 @@ def _rules(context: RunContext) -> GateRules:
         margin=gate.margin,
         first=gate.first,
         guards=tuple(Guard(guard.metric, guard.margin) for guard in gate.guards),
+        unit=unit,
     )
 
 

@@ -23,6 +23,7 @@ from jobs.candidates.heads import check_head
 from jobs.candidates.links import is_inside
 from jobs.candidates.skipped import Skipped, settle_advice
 from jobs.candidates.tokenizers import check_tokenizer
+from jobs.console.figures import plural
 from jobs.errors import IncompleteError, MemoryNeedError, ModelError, RecipeError, TooFewError
 from jobs.evaluate.needs import DataSize, estimate_tokens, evaluation_memory, measure_data
 from jobs.models.lengths import count_longest
@@ -253,7 +254,7 @@ def check_count(names: Sequence[str], left_out: Sequence[Skipped], needed: int) 
         return
     lines = [f"  {entry.name}: {entry.code} {entry.reason}" for entry in left_out]
     raise TooFewError(
-        f"{len(names)} usable candidates, min_candidates is {needed}\n"
+        f"{plural(len(names), 'usable candidate')}, min_candidates is {needed}\n"
         + "\n".join(lines)
         + ("\n" if lines else "")
         + "Nothing was merged.",

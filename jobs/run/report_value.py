@@ -7,7 +7,8 @@ from typing import Literal
 
 from fusion.checkpoints.checkpoint import Checkpoint, num_bytes, num_parameters
 from fusion.evidence.differences import accuracy_change, interval, paired_difference
-from fusion.evidence.verdict import Comparison, Role, Verdict
+from fusion.evidence.headline import Terms, write_headline
+from fusion.evidence.verdict import Role
 from fusion.evidence.weights import effective_models
 from fusion.manifests.report import (
     AccuracyRow,
@@ -22,13 +23,18 @@ from fusion.scores.records import Records, Score
 from jobs.candidates.doubts import find_doubts
 from jobs.evaluate.score import ScoreBook
 from jobs.merge.fuse import FusedModel
+from jobs.recipes.recipe import Recipe
+from jobs.report.advice import Place, advise
 from jobs.run.context import RunContext
+from jobs.run.evidence import find_evidence
 from jobs.run.judge import Judged
 from jobs.run.names import INCUMBENT, UNIFORM
 from jobs.run.weigh import ChosenWeights
 from jobs.run.witness import Witness
 from jobs.tasks.find_task import find_task
 
+# Heads that `metafuse predict` gives an answer of.
+ASKED = ("classes", "value", "tokens")
 Line = Literal["candidate", "fused", "uniform", "ensemble", "incumbent"]
 
 
@@ -36,34 +42,39 @@ def make_report(context: RunContext, witness: Witness, judged: Judged) -> RunRep
     """The report of a judged run."""
     incumbent = judged.incumbent.run if judged.incumbent else ""
     plan, ranked, chosen, fused = context.plan, witness.ranked, witness.chosen, witness.fused
-    spec = find_task(context.task.kind).spec
+    spec, gate = find_task(context.task.kind).spec, context.recipe.gate
+    found = find_evidence(context, witness, judged)
     return RunReport(
         run=plan.run, recipe=plan.recipe, logical_date=plan.logical_date, attempt=plan.attempt,
-        created=_now(),
-        version=version("metafuse"),
-        incumbent=incumbent,
+        created=_now(), version=version("metafuse"), incumbent=incumbent,
         output=context.store.uri,
         model=f"{context.store.uri}/{fused.folder}",
         verdict=judged.verdict,
-        headline=headline(judged.verdict),
+        headline=write_headline(judged.verdict, _terms(context, spec, chosen, incumbent)),
         task=_describe_task(context),
         slices=context.slices.counts,
         rule=chosen.rule,
         effective_models=effective_models(chosen.weights),
         reference=_forest_reference(chosen, judged)[0],
-        smallest_effect=context.recipe.gate.smallest_effect,
+        smallest_effect=gate.smallest_effect,
         candidates=_candidate_rows(context, ranked, chosen, judged.book),
         models=_model_rows(spec, chosen, fused, judged),
         forest=_forest_rows(chosen, fused, judged),
-        merge=fused.figures,
-        health=fused.manifest.health,
+        merge=fused.figures, health=fused.manifest.health,
         timings=tuple(context.timings.items()),
         published=context.attempt.run.request.published,
         sources=fused.manifest.sources, notes=_notes(context),
-        commands=_commands(context.store.uri, fused.folder, spec),
+        commands=_commands(context, fused, judged),
         accuracies=_accuracy_rows(spec, chosen, fused, judged),
-        shown=_shown(spec), loss=spec.loss,
+        shown=_shown(spec), loss=spec.loss, measure=spec.measure, unit=spec.unit,
+        floor=-gate.margin if gate.mode == "non_inferior" else 0.0,
+        data=found.survey, answers=found.answers, examples=found.examples,
     )  # fmt: skip
+
+
+def _terms(context: RunContext, spec: TaskSpec, chosen: ChosenWeights, incumbent: str) -> Terms:
+    gate = context.recipe.gate
+    return Terms(gate.mode, gate.margin, spec.measure, spec.unit, chosen.best, incumbent)
 
 
 def _notes(context: RunContext) -> tuple[str, ...]:
@@ -102,38 +113,6 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def headline(verdict: Verdict) -> str:
-    """One short sentence for the top of the report, beside the badge that says the decision."""
-    parts = [f"than that of {_words(c)} by {c.mean:.4f}" for c in verdict.comparisons]
-    better = "The fused model's loss is lower " + " and ".join(parts)
-    if verdict.decision == "PROMOTE":
-        return better
-    if not verdict.comparisons:
-        return verdict.sentence[:1].upper() + verdict.sentence[1:]
-    match verdict.reason:
-        case "first_held":
-            return f"{better}; gate.first is hold"
-        case "guard":
-            failed = next(guard for guard in verdict.guards if not guard.passed)
-            return f"Guard {failed.metric} failed against {failed.reference}"
-        case "not_better":
-            worst = min(verdict.comparisons, key=lambda c: c.upper)
-            if worst.mean < 0:
-                return f"Worse than {_words(worst)} by {-worst.mean:.4f}"
-            return f"Its gain over {_words(worst)}, {worst.mean:.4f}, is too small to matter"
-        case "undecided":
-            weakest = min(verdict.comparisons, key=lambda c: c.lower)
-            return (
-                f"Too few examples to tell its gain over {_words(weakest)}, {weakest.mean:+.4f}, "
-                f"from nothing: about {verdict.examples_needed or 0:,} are needed"
-            )
-    return verdict.sentence[:1].upper() + verdict.sentence[1:]
-
-
-def _words(comparison: Comparison) -> str:
-    return "the incumbent" if comparison.role == "incumbent" else "the best candidate"
-
-
 def _accuracy_rows(
     spec: TaskSpec, chosen: ChosenWeights, fused: FusedModel, judged: Judged
 ) -> tuple[AccuracyRow, ...]:
@@ -154,14 +133,24 @@ def _accuracy_rows(
     )
 
 
-def _commands(output: str, folder: str, spec: TaskSpec) -> tuple[tuple[str, str], ...]:
-    texts = [role for role, sort in spec.columns.items() if sort == "text"]
-    ask = ("ask it", f"metafuse predict {output}/{folder} --text 'What a lovely phone!'")
-    return (
-        ("use the promoted model", f"metafuse resolve {output}"),
-        ("bring it to a disk", f"metafuse pull {output} ./model"),
-        *((ask,) if "text" in texts else ()),
+def find_place(recipe: Recipe, output: str, *, run: str, model: str) -> Place:
+    """Where a run's model stands and how it is used."""
+    spec = find_task(recipe.task.kind).spec
+    takes_text = spec.head in ASKED and spec.columns.get("text") == "text"
+    takes_text = takes_text and not recipe.task.columns.get("text_pair")
+    base = recipe.base if recipe.merge.output == "adapter" and recipe.base else ""
+    return Place(output, run, model, base, takes_text, recipe.single_writer)
+
+
+def _commands(
+    context: RunContext, fused: FusedModel, judged: Judged
+) -> tuple[tuple[str, str], ...]:
+    output = context.store.uri
+    place = find_place(
+        context.recipe, output, run=context.plan.run, model=f"{output}/{fused.folder}"
     )
+    is_taken = judged.verdict.decision == "PROMOTE"
+    return advise(place, is_taken=is_taken, has_promoted=is_taken or judged.incumbent is not None)
 
 
 def _candidate_rows(

@@ -3,8 +3,11 @@
 from fusion.evidence.verdict import Comparison, Verdict
 from fusion.manifests.model import MergeFigures, SourceEntry
 from fusion.manifests.report import CandidateRow, ForestRow, ModelRow, PublishedFigure, RunReport
+from fusion.manifests.survey import ExampleRow, Survey
 from fusion.plans.health import CandidateHealth, HealthSummary, ModelHealth, TensorHealth
+from fusion.scores.confusion import Answers
 from fusion.scores.records import Score
+from jobs.report.advice import Place, advise
 
 
 def make_score(name, loss, accuracy, slice_name="gate", n=480):
@@ -92,11 +95,12 @@ def make_report(**changes):
         "model": "s3://bucket/merged/runs/night-2026-11-24/model-0123456789ab",
         "verdict": Verdict(
             "PROMOTE", "better",
-            "loss 0.0452 lower than the incumbent night-2026-11-23 (95 % CI of the gain +0.0214 to "
-            "+0.0690, n = 480)", comparisons,
+            "loss 0.0452 nats lower than that of the incumbent night-2026-11-23 (95 % CI of the "
+            "gain +0.0214 to +0.0690, n = 480)", comparisons,
         ),
-        "headline": "The fused model is better than the incumbent by 0.0452 and than the best "
-        "candidate by 0.0813",
+        "headline": "Use the fused model: its loss is 0.0452 nats lower than that of the incumbent "
+        "night-2026-11-23 and 0.0813 nats lower than that of the best candidate seed-1",
+        "unit": "nats",
         "task": "text-classification on reviews.parquet",
         "slices": {"rank": 300, "select": 101, "gate": 480, "audit": 99},
         "rule": "softmax of minus the loss, temperature 1",
@@ -132,7 +136,21 @@ def make_report(**changes):
             for c in kept
         ),
         "notes": ("3 near-duplicates were dropped from the rank slice",),
-        "commands": (("use the promoted model", "metafuse resolve s3://bucket/merged"),),
     }  # fmt: skip
     values["health"] = make_health()
+    values["data"] = Survey(
+        980, 980, values["slices"], 3, 0, {"negative": 510, "positive": 470}, 14, 41, 188, 128, 6,
+        is_estimate=False,
+    )  # fmt: skip
+    values["answers"] = (
+        Answers("negative", 250, (0.84, 0.81, 0.82), (210, 40)),
+        Answers("positive", 230, (175 / 230, 0.75, 0.76), (55, 175)),
+    )
+    values["examples"] = (
+        ExampleRow("e17", "positive", 4.2101, 0.3022, "not the worst phone, if you ask me"),
+        ExampleRow("e4", "negative", 0.0211, 1.8432, "great, it broke again | on day one"),
+    )
+    values["commands"] = advise(
+        Place(values["output"], values["run"], values["model"]), is_taken=True, has_promoted=True
+    )
     return RunReport(**{**values, **changes})

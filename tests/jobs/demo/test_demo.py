@@ -34,7 +34,7 @@ def check_demo(capsys, folder, seed):
     assert report.published[0].loss == 0.9264
     models = {row.role: row.gate.loss for row in report.models}
     assert models["fused"] < models["best_single"]
-    (command,) = [command for what, command in report.commands if what == "ask it"]
+    (command,) = [command for what, command in report.commands if what == "ask the fused model"]
     assert ask_as_told(capsys, command)[0]["answer"] == "positive"
 
 

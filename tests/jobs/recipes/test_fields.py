@@ -60,13 +60,14 @@ OTHERS = {
     "resources.evaluate.memory": 2**31,
     "resources.evaluate.time_limit": 60,
     "notify": {"url_env": "METAFUSE_WEBHOOK_TWO"},
+    "report.examples": 0,
     "retention.keep": 9,
     "retention.older_than": 60,
     "single_writer": True,
 }
 NO_EFFECT = {
     "schedule", "notify", "single_writer", "merge.health",
-    *(name for name in OTHERS if name.startswith(("resources.", "retention."))),
+    *(name for name in OTHERS if name.startswith(("report.", "resources.", "retention."))),
 }  # fmt: skip
 WHOLE = ("schedule", "notify")
 

@@ -1,0 +1,97 @@
+"""What a report shows of the evaluation data: figures, classes, the examples that changed most."""
+
+from dataclasses import dataclass
+
+from fusion.evidence.changes import find_changes
+from fusion.manifests.survey import ExampleRow, Survey
+from fusion.scores.confusion import Answers, count_answers
+from jobs.candidates.heads import check_head
+from jobs.run.context import RunContext
+from jobs.run.judge import Judged
+from jobs.run.names import INCUMBENT
+from jobs.run.survey import survey
+from jobs.run.witness import Witness
+from jobs.tasks.data import Examples
+from jobs.tasks.examples import load_examples, read_truths
+from jobs.tasks.find_task import find_task
+
+MOST_CLASSES = 12
+LONGEST_TEXT = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The evaluation data as a report shows it.
+
+    Attributes:
+        survey: the data in figures.
+        answers: answers of the fused model by true class, with the recalls of fused model, best
+            candidate and incumbent; () where no model chooses a class.
+        examples: examples that changed most between best candidate and fused model.
+    """
+
+    survey: Survey
+    answers: tuple[Answers, ...]
+    examples: tuple[ExampleRow, ...]
+
+
+def find_evidence(context: RunContext, witness: Witness, judged: Judged) -> Evidence:
+    """Read the data once more, and what the models said of it.
+
+    Raises:
+        SourceChangedError: the data is no longer the pinned one.
+    """
+    examples, first = load_examples(context.task), context.candidates[0]
+    labels = check_head(first, find_task(context.task.kind).spec.head)
+    return Evidence(
+        survey(first, examples, context.task),
+        _count(context, witness, judged, labels),
+        _changed(context, witness, judged, examples, labels),
+    )
+
+
+def _count(
+    context: RunContext, witness: Witness, judged: Judged, labels: tuple[str, ...]
+) -> tuple[Answers, ...]:
+    records = {name: found for (name, _), found in judged.book.records.items()}
+    models = [records[witness.fused.checkpoint.name], records[witness.chosen.best]]
+    models += [records[INCUMBENT]] if INCUMBENT in records else []
+    is_chosen = find_task(context.task.kind).spec.head == "classes"
+    is_told = all({"truth", "prediction"} <= found.columns.keys() for found in models)
+    if not is_chosen or not is_told or any(m.ids != models[0].ids for m in models):
+        return ()
+    return count_answers(models, labels, most=MOST_CLASSES)
+
+
+def _changed(
+    context: RunContext, witness: Witness, judged: Judged, examples: Examples,
+    labels: tuple[str, ...],
+) -> tuple[ExampleRow, ...]:  # fmt: skip
+    most = context.recipe.report.examples
+    if not most:
+        return ()
+    records = {name: found for (name, _), found in judged.book.records.items()}
+    changes = find_changes(
+        records[witness.chosen.best], records[witness.fused.checkpoint.name], most=most
+    )
+    row = {name: place for place, name in enumerate(examples.ids)}
+    truths: tuple[object, ...] = examples.cells
+    if find_task(context.task.kind).spec.head == "classes":
+        numbers = read_truths(examples, context.task, labels)
+        truths = tuple(labels[n] if isinstance(n, int) else n for n in numbers)
+    return tuple(
+        ExampleRow(
+            change.id,
+            _shorten(str(truths[row[change.id]])),
+            change.loss_reference,
+            change.loss_model,
+            _shorten(examples.texts[row[change.id]]),
+        )
+        for change in changes
+        if change.id in row
+    )
+
+
+def _shorten(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 1] + "…"
