@@ -99,7 +99,7 @@ def _find_models(models: Sequence[str], base: str | None) -> tuple[Checkpoint, .
         base = base or (written.checkpoint.uri if written is not None else None)
     found = find_candidates(uris, settle_seconds=0, now=time.time(), base=base)
     if found.skipped:
-        lines = [f"  {entry.name}: {entry.code} {entry.reason}" for entry in found.skipped]
+        lines = [f"  {entry.name}: {describe_skipped(entry)}" for entry in found.skipped]
         count = len(found.skipped) + len(found.candidates)
         raise IncompleteError(
             f"{len(found.skipped)} of {count} models cannot be asked:\n" + "\n".join(lines),

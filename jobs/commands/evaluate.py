@@ -47,7 +47,7 @@ def run_evaluate(
     ]
     scores.sort(key=lambda entry: entry.loss)
     failures = [(f.name, f.code, f.message) for f in book.failures]
-    failures += [(s.name, s.code, s.reason) for s in found.skipped]
+    failures += [(s.name, s.code, f"{s.reason}; {s.hint}") for s in found.skipped]
     if as_json:
         lost = [dict(zip(("name", "code", "message"), entry, strict=True)) for entry in failures]
         show_json({"scores": [_plain(entry) for entry in scores], "failures": lost})

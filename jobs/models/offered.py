@@ -58,7 +58,7 @@ def check_model(checkpoint: Checkpoint, head: Head) -> tuple[str, ...]:
     if not name:
         return labels
     if kind in HUGGINGFACE:
-        check_architecture(kind, checkpoint.config.get("architectures"))
+        check_architecture(checkpoint, kind)
     rows = {
         spec.shape[0]
         for spec in model_tensors(checkpoint)
@@ -80,16 +80,18 @@ def check_model(checkpoint: Checkpoint, head: Head) -> tuple[str, ...]:
     return labels
 
 
-def check_architecture(kind: str, architectures: object) -> None:
+def check_architecture(checkpoint: Checkpoint, kind: str) -> None:
     """Refuse a model of transformers that has no head for texts.
 
     Raises:
         ModelError: names the class that is expected.
     """
+    architectures = checkpoint.config.get("architectures")
     names = architectures if isinstance(architectures, list) else []
     if not any(str(name).endswith(SUFFIX) for name in names):
         raise ModelError(
-            f"a {kind} checkpoint of architecture {names} has no classification head; "
+            f"{checkpoint.name}, a {kind} checkpoint of architecture {names}, has no "
+            "classification head; "
             f"{kind.capitalize()}{SUFFIX} is expected",
             "fine-tune it for the task first",
         )

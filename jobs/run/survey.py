@@ -34,6 +34,8 @@ class Survey:
         limit: number of tokens that the models read; None where memory alone is the limit.
         num_cut: number of examples that are longer.
         is_estimate: whether lengths are estimated, from characters or from a part of the rows.
+        num_copies: number of rows that repeat an earlier row word for word.
+        num_contradicting: number of texts that stand with more than one label.
     """
 
     num_rows: int
@@ -48,6 +50,8 @@ class Survey:
     limit: int | None
     num_cut: int
     is_estimate: bool
+    num_copies: int
+    num_contradicting: int
 
 
 def survey(checkpoint: Checkpoint, examples: Examples, task: EvaluationTask) -> Survey:
@@ -61,6 +65,7 @@ def survey(checkpoint: Checkpoint, examples: Examples, task: EvaluationTask) -> 
     kind = find_task(task.kind)
     labels = check_head(checkpoint, kind.spec.head)
     classes: dict[str, int] = {}
+    pairs = list(zip(examples.texts, map(repr, examples.cells), strict=True))
     if kind.spec.head == "classes":
         found = Counter(read_truths(examples, task, labels))
         classes = {label: found[number] for number, label in enumerate(labels)}
@@ -82,7 +87,15 @@ def survey(checkpoint: Checkpoint, examples: Examples, task: EvaluationTask) -> 
         limit=limit,
         num_cut=num_cut,
         is_estimate=lengths.is_estimate or lengths.step > 1,
+        num_copies=len(pairs) - len({*pairs}),
+        num_contradicting=_count_several(pairs) if kind.spec.head == "classes" else 0,
     )
+
+
+def _count_several(pairs: Sequence[tuple[str, str]]) -> int:
+    """Number of texts that stand with more than one truth."""
+    texts = Counter(text for text, _ in {*pairs})
+    return sum(count > 1 for count in texts.values())
 
 
 def describe_survey(found: Survey) -> Sequence[tuple[str, str]]:
@@ -96,6 +109,13 @@ def describe_survey(found: Survey) -> Sequence[tuple[str, str]]:
     lines = [
         ("data", f"{found.num_rows:,} rows in {found.num_clusters:,} clusters: {slices}{near}")
     ]
+    if found.num_copies:
+        lines.append(
+            ("repeats", f"{found.num_copies:,} of {found.num_rows:,} rows repeat an earlier one "
+                        f"word for word: {found.num_rows - found.num_copies:,} are different")
+        )  # fmt: skip
+    if found.num_contradicting:
+        lines.append(("labels", f"{found.num_contradicting:,} texts stand with more than one label"))
     if found.classes:
         lines.append(("classes", _describe_classes(found)))
     about = "about " if found.is_estimate else ""

@@ -1,14 +1,23 @@
 """A row of the list: the mistake, the command, and what must come of it."""
 
+import contextlib
+import ctypes
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import pytest
+
+from cluster.workers.runner import SerialRunner
+from jobs.cli.group import finish
+from jobs.console.show import show, show_json
 from tests.support.calling import call
+from tests.support.running import run_project
 
 LIST = Path(__file__).parent / "list.md"
 PLAN = ("plan", "recipe.yaml")
+RUN = ("run", "recipe.yaml")
 # In each of these something is refused or left undone, and the next step is told.
 REFUSALS = (10, 11, 12, 13, 20, 21)
 
@@ -45,7 +54,8 @@ def judge(row: Row, folder: Path, capsys) -> None:
     """
     row.make(folder)
     before = read_all(folder)
-    status, out, err = call(capsys, *row.words)
+    with obeying_modes():
+        status, out, err = run(folder, capsys) if row.words == RUN else call(capsys, *row.words)
     told = " ".join(f"{out} {err}".split())
     context = f"{row.id}: exit status {status}\n{out}\n{err}"
     assert status in row.statuses, context
@@ -59,6 +69,41 @@ def judge(row: Row, folder: Path, capsys) -> None:
         assert read_all(folder) == before, context
     if row.after is not None:
         row.after(folder)
+
+
+def run(folder: Path, capsys) -> tuple[int, str, str]:
+    """`metafuse run recipe.yaml` in this process, without Ray; says its report as well."""
+
+    def work() -> int:
+        result = run_project(folder, runner=SerialRunner())
+        show(f"{result.outcome.result}: {result.outcome.reason}")
+        if result.report is not None:
+            show_json(asdict(result.report))
+        return result.exit_status
+
+    with pytest.raises(SystemExit) as left:
+        finish(work, as_json=False)
+    captured = capsys.readouterr()
+    return left.value.code, captured.out, captured.err
+
+
+@contextlib.contextmanager
+def obeying_modes() -> Iterator[None]:
+    """This thread, and those that it starts, may not read what a file's mode forbids, as root may.
+
+    The two capabilities by which root may are taken out of the effective set for the while
+    (capabilities(7), capset(2), version 3 of its structures).
+    """
+    libc, header = ctypes.CDLL(None, use_errno=True), (ctypes.c_uint32 * 2)(0x20080522, 0)
+    before, now = (ctypes.c_uint32 * 6)(), (ctypes.c_uint32 * 6)()
+    for sets in (before, now):
+        assert libc.capget(header, sets) == 0
+    now[0] &= ~0b110  # CAP_DAC_OVERRIDE is 1, CAP_DAC_READ_SEARCH 2
+    assert libc.capset(header, now) == 0
+    try:
+        yield
+    finally:
+        assert libc.capset(header, before) == 0
 
 
 def read_all(folder: Path) -> dict[str, bytes]:

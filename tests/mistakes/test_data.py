@@ -117,7 +117,8 @@ ROWS = (
     Row("D023", lines(lambda old: old[:1]), ("eval.csv has no rows",), REFUSED),
     Row("D024", lines(lambda old: old[:4]), ("eval.csv", "3 clusters", "needs at least"), REFUSED),
     Row("D025", content(lambda b: b""), ("eval.csv", "is empty"), REFUSED),
-    Row("D026", rows(lambda old: old[:8] * 50), ("eval.csv", "8 clusters"), (0, 10)),
+    Row("D026", rows(lambda old: old[:8] * 50), ("8 clusters", "392 of 400 rows repeat",
+        "8 are different")),
     Row("D027", rows(contradictions), ("20 texts", "more than one label")),
     Row("D028", both(rows(lambda old: [(i % 200 + 1, *row) for i, row in enumerate(old)],
         header=("id", "text", "label")), named("{id: id, text: text, label: label}")),
@@ -152,7 +153,7 @@ ROWS = (
     Row("D046", rows(number_texts), ("400 rows",), after=first_texts("007", "1.50", "12345")),
     Row("D047", rows(missing_words), ("400 rows",), after=texts("NA", "null", "None", "nan")),
     Row("D048", content(gzipped), ALL, after=SAME),
-    Row("D049", rows(sorted_labels), ("400 rows", "positive 50.0 %, negative 50.0 %"),
+    Row("D049", rows(sorted_labels), ("400 rows", "negative 50.0 %, positive 50.0 %"),
         after=both_classes),
     Row("D050", bare_quotes, ALL),
 )  # fmt: skip
