@@ -195,7 +195,10 @@ def _find_passed(
     for key in keys:
         place = "/".join(key.split("/")[:depth])
         said[place] = "a file" if place == key else "a folder without a model"
-    said |= {key: f"a link to {to}, which leads nowhere" for key, to in find_dead_links(store, depth=depth)}
+    said |= {
+        key: f"a link to {to}, which leads nowhere"
+        for key, to in find_dead_links(store, depth=depth)
+    }
     return tuple(
         f"{place} ({what})"
         for place, what in sorted(said.items())

@@ -88,6 +88,7 @@ def _find_questions(texts: Sequence[str], place: Exchange) -> Iterable[str | Non
 
 def _find_models(models: Sequence[str], base: str | None) -> tuple[Checkpoint, ...]:
     from jobs.candidates.find import find_candidates
+    from jobs.candidates.skipped import describe_skipped
     from jobs.candidates.written_adapters import find_written_base
     from jobs.consume.predict import find_asked
 

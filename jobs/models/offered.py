@@ -1,5 +1,6 @@
 """Which kinds of models are offered, and what of a checkpoint must fit: known without torch."""
 
+import re
 from collections.abc import Mapping
 
 from fusion.checkpoints.checkpoint import Checkpoint, model_tensors
@@ -19,6 +20,7 @@ OFFERED: Mapping[tuple[str, Head], str] = {
     ("gpt2", "value"): "score.weight",
     ("gpt2", "tokens"): "",
 }
+LAYER = re.compile(r"(?:^|\.)(?:encoder\.layer|h)\.(\d+)\.")
 SUFFIX = "ForSequenceClassification"
 HUGGINGFACE = ("bert", "roberta", "gpt2")
 
@@ -70,6 +72,8 @@ def check_model(checkpoint: Checkpoint, head: Head) -> tuple[str, ...]:
             "evaluated",
             "save the fine-tuned model whole, with save_pretrained",
         )
+    if kind in HUGGINGFACE:
+        check_layers(checkpoint)
     count = count_labels(checkpoint.config)
     if rows != {count}:
         raise ModelError(
@@ -78,6 +82,28 @@ def check_model(checkpoint: Checkpoint, head: Head) -> tuple[str, ...]:
             "name all of them in id2label of config.json",
         )
     return labels
+
+
+def check_layers(checkpoint: Checkpoint) -> None:
+    """Refuse a config that names other layers than there are: a library would make them up.
+
+    Raises:
+        ModelError: names both numbers and the first layer that one has and the other lacks.
+    """
+    config = checkpoint.config
+    named = config.get("num_hidden_layers", config.get("n_layer"))
+    numbers = {
+        int(found[1]) for spec in model_tensors(checkpoint) if (found := LAYER.search(spec.name))
+    }
+    if not isinstance(named, int) or numbers == set(range(named)):
+        return
+    odd = min(numbers ^ set(range(named)))
+    lacking = "have no" if odd < named else "have a"
+    raise ModelError(
+        f"{checkpoint.name}: config.json names {named} layers, and the tensors {lacking} layer "
+        f"{odd} (counted from 0). Nothing was evaluated.",
+        "bring the config.json that was saved with these tensors",
+    )
 
 
 def check_architecture(checkpoint: Checkpoint, kind: str) -> None:

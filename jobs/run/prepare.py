@@ -109,8 +109,8 @@ def describe_passed(recipe: Recipe) -> tuple[str, ...]:
     if not passed:
         return ()
     more = f" and {len(passed) - MOST_PASSED} more" if len(passed) > MOST_PASSED else ""
-    return (f"task.data: not read, as no data by their names: {', '.join(passed[:MOST_PASSED])}"
-            f"{more}",)  # fmt: skip
+    listed = ", ".join(passed[:MOST_PASSED]) + more
+    return (f"task.data: not read, as no data by their names: {listed}",)
 
 
 def find_usable(recipe: Recipe, *, clock: Callable[[], float]) -> Found:

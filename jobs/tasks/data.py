@@ -126,9 +126,7 @@ def read_column(table: Table, task: EvaluationTask, role: str, spec: TaskSpec) -
     wrong = [row for row, value in enumerate(values) if is_text and not isinstance(value, str)]
     for rows, what in ((empty, "empty"), (wrong, "not text")):
         if rows:
-            shown = count_wrong(
-                rows, len(values), place=table.place, first_line=table.first_line
-            )
+            shown = count_wrong(rows, len(values), place=table.place, first_line=table.first_line)
             found = "" if rows is empty else f"; {_describe_kind(values[rows[0]])} stands there"
             hint = COLUMNS_HINT if len(values) == 1 and isinstance(values[0], Mapping) else HINT
             raise DataError(f"{task.data}: column {name!r} is {what} in row {shown}{found}", hint)

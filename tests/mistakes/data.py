@@ -87,7 +87,9 @@ def arrow(change: Callable[[dict[str, list[str]]], pa.Table], *, cut: int = 0) -
     """eval.parquet of what `change` makes of the columns, the last bytes cut off."""
 
     def make(folder: Path) -> None:
-        columns = dict(zip(("text", "label"), map(list, zip(*examples(), strict=True)), strict=True))
+        columns = dict(
+            zip(("text", "label"), map(list, zip(*examples(), strict=True)), strict=True)
+        )
         path = folder / "eval.parquet"
         parquet.write_table(change(columns), path)
         path.write_bytes(path.read_bytes()[: path.stat().st_size - cut])

@@ -56,9 +56,7 @@ def both(*makes: Make) -> Make:
     return make
 
 
-def files(
-    name: str, contents: Mapping[str, bytes | str], *, without: tuple[str, ...] = ()
-) -> Make:
+def files(name: str, contents: Mapping[str, bytes | str], *, without: tuple[str, ...] = ()) -> Make:
     """Put files below a candidate, and take others away."""
 
     def make(folder: Path) -> None:
@@ -181,8 +179,14 @@ def adapters(*names: str, hidden: int = 32) -> Make:
                 for key, shape in shapes.items()
             }
             save(place / "adapter_model.safetensors", factors)
-            settings = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "bias": "none",
-                        "target_modules": ["query"], "base_model_name_or_path": "org/base-model"}  # fmt: skip
+            settings = {
+                "peft_type": "LORA",
+                "r": 4,
+                "lora_alpha": 8,
+                "bias": "none",
+                "target_modules": ["query"],
+                "base_model_name_or_path": "org/base-model",
+            }
             (place / "adapter_config.json").write_text(json.dumps(settings))
 
     return make

@@ -1,7 +1,5 @@
 """What people do to folders of candidates, F001 to F050 of `list.md`: each ends as it should."""
 
-import json
-import os
 import shutil
 from pathlib import Path
 
@@ -154,7 +152,7 @@ ROWS = (
     Row("F028", tensors("c", one_nan), ("c", TENSOR), (0, 4, 5), words=RUN, after=finite),
     Row("F029", both(UNIFORM, tensors("c", half)), (), words=MERGE, after=is_the_mean),
     Row("F030", tensors("c", without_head), ("0.6931",), (0, 4, 5), words=RUN, after=finite),
-    Row("F031", copied("a", "a (1)"), (*ALL, "skip a (1): ", "same bytes", "as a")),
+    Row("F031", copied("a", "a (1)"), (*ALL, "skip 'a (1)': ", "same bytes", "as a")),
     Row("F032", strange_names, ("3 candidates", "use 'b '", "use 'seed 7'", "use best[1]")),
     Row("F033", renamed("c", "config.json", "Config.json"),
         (*NO_C, "config.json", "Config.json")),
@@ -165,8 +163,8 @@ ROWS = (
     Row("F038", lambda f: (f / "ckpts/b" / SINGLE).chmod(0), ("b", SINGLE, "ermission"), (0, 21)),
     Row("F039", spoilt_json, (*NO_B, "b/config.json is not JSON", "line", "column")),
     Row("F040", config("b", num_hidden_layers=4), ("num_hidden_layers is 4 in b",), (0, 12)),
-    Row("F041", masked, ("a, a bert", "b, a bert", "c, a bert", "BertForMaskedLM", "BertForSequenceClassification"),
-        (10, 12)),
+    Row("F041", masked, ("a, a bert", "b, a bert", "c, a bert", "BertForMaskedLM",
+        "BertForSequenceClassification"), (10, 12)),
     Row("F042", other_family, ("distilbert", "bert, roberta, gpt2"), (10,)),
     Row("F043", both(files("b", {"modeling_x.py": "open('opened', 'w')"}), config("b", auto_map={
         "AutoModelForSequenceClassification": "modeling_x.MyModel"})), ("b", "auto_map"),
