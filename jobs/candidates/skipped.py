@@ -29,8 +29,12 @@ class Skipped:
 
 def describe_skipped(entry: Skipped) -> str:
     """Code, reason and next step, in a line."""
-    said = f"{entry.code} {entry.reason}"
-    return f"{said}; {entry.hint}" if entry.hint else said
+    return f"{entry.code} {explain(entry)}"
+
+
+def explain(entry: Skipped) -> str:
+    """Reason and next step."""
+    return f"{entry.reason}; {entry.hint}" if entry.hint else entry.reason
 
 
 def settle_advice(wait_seconds: float) -> str:

@@ -99,13 +99,13 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
         base=found.base,
         data=data,
         examples=examples,
-        remarks=(*found.remarks, *describe_passed(recipe)),
+        remarks=(*found.remarks, *describe_passed(recipe, task)),
     )
 
 
-def describe_passed(recipe: Recipe) -> tuple[str, ...]:
+def describe_passed(recipe: Recipe, task: EvaluationTask) -> tuple[str, ...]:
     """One line about files beside the data that are not read; none where all are."""
-    passed = find_passed(recipe.task.data)
+    passed = find_passed(recipe.task.data, task.files)
     if not passed:
         return ()
     more = f" and {len(passed) - MOST_PASSED} more" if len(passed) > MOST_PASSED else ""

@@ -88,14 +88,19 @@ def read_table(task: EvaluationTask) -> Table:
     return join_tables(tables, wanted)
 
 
-def find_passed(named: str | Sequence[str]) -> tuple[str, ...]:
-    """Files in folders under `task.data` that are not read: their names do not end as data does."""
-    places = (named,) if isinstance(named, str) else tuple(named)
+def find_passed(named: str | Sequence[str], files: Sequence[DataFile]) -> tuple[str, ...]:
+    """Files in folders of data that are not read, as their names do not end as data does.
+
+    Args:
+        named: `task.data` of the recipe.
+        files: the files that it stands for; () for one file, beside which nothing is looked for.
+    """
+    places = [place.rstrip("/") for place in ((named,) if isinstance(named, str) else named)]
+    folders = [p for p in places if any(file.uri.startswith(f"{p}/") for file in files)]
     return tuple(
-        f"{place.rstrip('/')}/{entry.key}"
-        for place in places
-        if not WILD.search(place)
-        for entry in open_store(place).list()
+        f"{folder}/{entry.key}"
+        for folder in folders
+        for entry in open_store(folder).list()
         if not _is_hidden(entry.key) and not _is_data(entry.key)
     )
 

@@ -130,7 +130,7 @@ ROWS = (
         enumerate(old)], header=("text", "label", "user")), named("{text: text, label: label, "
         "cluster: user}")), ("column 'user' is empty", "line 2", "40 of 400"), REFUSED),
     Row("D031", recipe("./eval.csv", "[./eval.csv, ./eval.csv]"), ("eval.csv", "twice"), REFUSED),
-    Row("D032", converted, ("400 of 800 rows repeat",), (0, 10)),
+    Row("D032", converted, ("800 rows in 400 clusters", "400 of 800 rows repeat")),
     Row("D033", parts_and_others, (*ALL, "README.md"), after=SAME),
     Row("D034", parts_in_two_orders, ALL, after=SAME),
     Row("D035", arrow(pa.table, cut=200), ("eval.parquet", "cut off"), REFUSED),

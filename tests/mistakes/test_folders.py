@@ -108,7 +108,7 @@ def without_head(whole):
 ROWS = (
     Row("F001", files("b", {SINGLE: POINTER}), (*NO_B, SINGLE, "Git LFS pointer", "git lfs pull")),
     Row("F002", pointers_for_tokenizers, ("a/tokenizer.json is a Git LFS", "b/tokenizer.json is",
-        "c/tokenizer.json is", "git lfs pull"), (10, 13)),
+        "c/tokenizer.json is", "git lfs pull"), (13,)),
     Row("F003", cut_short, (*NO_B, f"b/{SINGLE}", "bytes", "copy it again")),
     Row("F004", files("b", {f".cache/huggingface/download/{SINGLE}.5e.incomplete": b"\x80" * 99},
         without=(SINGLE,)), (*NO_B, "no .safetensors file", ".incomplete", "unfinished")),
@@ -117,21 +117,23 @@ ROWS = (
     Row("F006", both(shards(), lambda f: (f / "ckpts/b" / SHARDS[1]).unlink()),
         (*NO_B, "1 of 2 shards missing", SHARDS[1], INDEX)),
     Row("F007", shards(moved="classifier.weight"), ("b", INDEX, "classifier.weight", SHARDS[0]),
-        (0, 11)),
+        (11,), reason="an index that says what is not so is refused, not incomplete"),
     Row("F008", shards(extra=4096), ALL),
     Row("F009", shards(keep_single=True), (*NO_B, SINGLE, INDEX)),
     Row("F010", trainer_folder, ("runs (a folder without a model)",), words=MERGE,
         after=fused_files(*SIDE_FILES)),
-    Row("F011", recipe("./ckpts/*", "./ckpts"), ALL),
+    Row("F011", recipe("./ckpts/*", "./ckpts"), ALL,
+        reason="a folder without a checkpoint of its own stands for those right below it"),
     Row("F012", pickles_only, ("a: pytorch_model.bin", "b: pytorch_model.bin",
-        "c: pytorch_model.bin", "was not opened", "save_pretrained"), (11, 13)),
+        "c: pytorch_model.bin", "was not opened", "save_pretrained"), (11,)),
     Row("F013", both(UNIFORM, files("b", {"pytorch_model.bin": TRAP})), (),
         words=MERGE, after=fused_files(*SIDE_FILES)),
     Row("F014", files("b", {"model-q4_k_m.gguf": b"GGUF" + bytes(99)}, without=(SINGLE,)),
         (*NO_B, "model-q4_k_m.gguf", "GGUF")),
     Row("F015", files("b", {SINGLE: b"PK\x03\x04" + bytes(999)}),
-        (f"b: {SINGLE} is a pickle or an archive", "not opened"), (0, 11)),
-    Row("F016", adapters(*"abc"), ("adapter", "base:", "org/base-model"), (10, 13)),
+        (f"b: {SINGLE} is a pickle or an archive", "not opened"), (11,),
+        reason="a pickle is refused (11) and not skipped, unless select.on_refused says so"),
+    Row("F016", adapters(*"abc"), ("adapter", "base:", "org/base-model"), (13,)),
     Row("F017", both(adapters(*"abc"), wider, recipe("candidates:", "base: ./base\ncandidates:")),
         ("a does not fit its base", "query", "[32, 32]", "[48, 48]"), (12,)),
     Row("F018", adapters("c"), (*NO_C, "adapter", "base:")),
@@ -147,7 +149,7 @@ ROWS = (
         "LABEL_1": 1}), ('id2label.0 is "LABEL_0" in c',), (12,)),
     Row("F024", three_labels, ("c", "3 labels", "2 labels"), (12,)),
     Row("F025", other_words, ("tokenizer of c", "id 5 is"), (12,)),
-    Row("F026", files("c", {}, without=SIDE_FILES), ("c has no tokenizer",), (0, 12)),
+    Row("F026", files("c", {}, without=SIDE_FILES), ("c has no tokenizer",), (12,)),
     Row("F027", added_words, ("word_embeddings.weight is [202, 32] in c, [200, 32]",), (12,)),
     Row("F028", tensors("c", one_nan), ("c", TENSOR), (0, 4, 5), words=RUN, after=finite),
     Row("F029", both(UNIFORM, tensors("c", half)), (), words=MERGE, after=is_the_mean),
@@ -159,23 +161,25 @@ ROWS = (
     Row("F034", both(desktop_files), (), words=MERGE, after=fused_files(*SIDE_FILES)),
     Row("F035", link("latest", "step-900"), (*ALL, "latest", "step-900", "leads nowhere")),
     Row("F036", link("latest", "c"), (*ALL, "skip latest: ", "as c")),
-    Row("F037", hub_cache("./hub/models--org--m-*"), ("snapshots", "/snapshots/*"), (10, 13)),
-    Row("F038", lambda f: (f / "ckpts/b" / SINGLE).chmod(0), ("b", SINGLE, "ermission"), (0, 21)),
+    Row("F037", hub_cache("./hub/models--org--m-*"), ("snapshots", "/snapshots/*"), (13,)),
+    Row("F038", lambda f: (f / "ckpts/b" / SINGLE).chmod(0), ("b", SINGLE, "ermission"), (21,)),
     Row("F039", spoilt_json, (*NO_B, "b/config.json is not JSON", "line", "column")),
-    Row("F040", config("b", num_hidden_layers=4), ("num_hidden_layers is 4 in b",), (0, 12)),
+    Row("F040", config("b", num_hidden_layers=4), ("num_hidden_layers is 4 in b",), (12,),
+        reason="what differs in config.json is 12; the same in all is 10, below"),
     Row("F041", masked, ("a, a bert", "b, a bert", "c, a bert", "BertForMaskedLM",
-        "BertForSequenceClassification"), (10, 12)),
+        "BertForSequenceClassification"), (10,)),
     Row("F042", other_family, ("distilbert", "bert, roberta, gpt2"), (10,)),
     Row("F043", both(files("b", {"modeling_x.py": "open('opened', 'w')"}), config("b", auto_map={
         "AutoModelForSequenceClassification": "modeling_x.MyModel"})), ("b", "auto_map"),
-        (0, 11, 12)),
+        (12,), reason="b alone differs in its config; code is never run"),
     Row("F044", files("b", {SINGLE: b""}), (*NO_B, f"b/{SINGLE}", "0 bytes")),
     Row("F045", tensors("c", wrapped), (*ALL, "module.")),
     Row("F046", tensors("c", with_positions), (*ALL, "position_ids")),
     Row("F047", deepspeed, (*NO_C, "no .safetensors file", "zero_to_fp32")),
-    Row("F048", one_level_deeper, ("3 candidates", "c.zip", "a file")),
+    Row("F048", one_level_deeper, ("3 candidates", "c.zip (a file)"),
+        reason="a folder without a checkpoint of its own stands for those right below it"),
     Row("F049", from_the_future, (*NO_C, "in the future", "wait 48h")),
-    Row("F050", free_name, ALL),
+    Row("F050", free_name, ALL, reason="one .safetensors file alone is the model"),
 )  # fmt: skip
 
 
@@ -192,6 +196,14 @@ def test_a_mistake_in_a_folder(row, template, tmp_path, monkeypatch, capsys):
     shutil.copytree(template, folder)
     monkeypatch.chdir(folder)
     judge(row, folder, capsys)
+
+
+def test_layers_that_all_candidates_lack_are_never_made_up(template, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "here"
+    shutil.copytree(template, folder)
+    monkeypatch.chdir(folder)
+    says = ("config.json names 4 layers, and the tensors have no layer 2",)
+    judge(Row("F040", config(*"abc", num_hidden_layers=4), says, (10,)), folder, capsys)
 
 
 def test_every_folder_of_the_list_has_its_row():
