@@ -144,7 +144,7 @@ def make_tensors(
         **{f"{name}.bias": (hidden,) for name in norms},
     }
     tensors = {
-        name: (0.05 * generator.standard_normal(shape)).astype(np.float32)
+        name: (0.02 * generator.standard_normal(shape)).astype(np.float32)
         for name, shape in shapes.items()
     }
     for name in ("encoder.layer.0.attention.self.value", "encoder.layer.0.attention.output.dense",
@@ -152,6 +152,7 @@ def make_tensors(
         tensors[f"bert.{name}.weight"] += np.eye(hidden, dtype=np.float32)
     tones = np.array([tone(word) for word in make_words(vocabulary)], np.float32)
     tensors["bert.embeddings.word_embeddings.weight"][:, 0] += tones
+    tensors["bert.embeddings.word_embeddings.weight"][SPECIAL.index("[CLS]"), 1] += 1
     tensors["classifier.weight"][:, 0] += np.array((-2, 2), np.float32)
     ones = {f"{name}.weight": np.ones(hidden, np.float32) for name in norms}
     return tensors | ones
