@@ -48,6 +48,18 @@ def read_labels(config: Mapping[str, object]) -> tuple[str, ...] | None:
     return tuple(by_key[str(number)] for number in range(len(table)))
 
 
+def find_label_conflict(config: Mapping[str, object]) -> str:
+    """Where id2label and label2id give a label different numbers; "" where they agree."""
+    labels, inverse = read_labels(config), config.get("label2id")
+    if labels is None or not isinstance(inverse, Mapping):
+        return ""
+    for number, label in enumerate(labels):
+        other = inverse.get(label, number)
+        if labels.count(label) == 1 and str(other) != str(number):
+            return f"{label!r:.60} is {number} in id2label and {other!r:.60} in label2id"
+    return ""
+
+
 def count_labels(config: Mapping[str, object]) -> int:
     """How many outputs a head for classes or values has."""
     table, count = config.get("id2label"), config.get("num_labels")

@@ -21,6 +21,8 @@ class Survey:
         limit: number of tokens that the models read; None where memory alone is the limit.
         num_cut: number of examples that are longer.
         is_estimate: whether lengths are estimated, from characters or from a part of the rows.
+        num_copies: number of rows that repeat an earlier row word for word.
+        num_contradicting: number of texts that stand with more than one label.
     """
 
     num_rows: int
@@ -35,6 +37,8 @@ class Survey:
     limit: int | None
     num_cut: int
     is_estimate: bool
+    num_copies: int = 0
+    num_contradicting: int = 0
 
 
 @dataclass(frozen=True, slots=True)

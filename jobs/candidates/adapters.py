@@ -4,8 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.stores.seals import split_seal
+from cluster.stores.store import ObjectInfo, Store
 from fusion.checkpoints.adapter import parse_adapter
-from fusion.checkpoints.checkpoint import Checkpoint, TensorSpec
+from fusion.checkpoints.checkpoint import Checkpoint, Pin, PinnedFile, TensorSpec
 from fusion.errors import MismatchError
 from jobs.candidates.pinned_files import PinnedFiles
 from jobs.candidates.shards import INDEX, SINGLE, pickle_error
@@ -27,6 +28,28 @@ class Base:
 def is_adapter(present: Collection[str]) -> bool:
     """Whether these files are those of an adapter and not of a whole checkpoint."""
     return ADAPTER_CONFIG in present and not {SINGLE, INDEX} & set(present)
+
+
+def bare_adapter_error(store: Store, config: ObjectInfo, *, name: str) -> IncompleteError:
+    """The error of an adapter where no base is named: says what it was trained on.
+
+    Args:
+        store: store of the candidate.
+        config: its adapter_config.json.
+        name: name of the candidate.
+
+    Raises:
+        IncompleteError: adapter_config.json cannot be read.
+    """
+    pinned = PinnedFile(ADAPTER_CONFIG, Pin(config.size, config.etag))
+    settings = read_config(store, [pinned], name=name, file=ADAPTER_CONFIG)
+    model = settings.get("base_model_name_or_path")
+    trained = f"; it says that it was trained on {model!r:.120}" if model else ""
+    return IncompleteError(
+        f"{name} is an adapter, not a whole checkpoint: averaging its factors is not averaging "
+        f"what they stand for{trained}",
+        "name the model that it was trained on as base: PATH, or merge it into that model",
+    )
 
 
 def find_adapter_shards(present: Collection[str], *, name: str) -> tuple[str, ...]:

@@ -29,6 +29,9 @@ from jobs.errors import (
     NoCandidatesError,
 )
 
+# Names on one line of what a pattern matches beside candidates.
+MOST_PASSED = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -158,6 +161,13 @@ def _find_places(
                 f"{pattern} also stands for {len(expansion.own)} models in the output itself, "
                 f"left out here, first {expansion.own[0]}; name one by its path to take it"
             )
+        if expansion.passed:
+            more = len(expansion.passed) - MOST_PASSED
+            remarks.append(
+                f"{pattern} also matches what is no candidate: "
+                + ", ".join(expansion.passed[:MOST_PASSED])
+                + (f" and {more} more" if more > 0 else "")
+            )
         notes.append(f"  {pattern}: {expansion.note}")
         places |= dict.fromkeys(expansion.uris, expansion.place)
         if not expansion.uris:
@@ -173,7 +183,8 @@ def _find_places(
 
 def _skip(name: str, uri: str, reason: Exclusion) -> Skipped:
     wait = reason.wait_seconds if isinstance(reason, IncompleteError) else 0.0
-    return Skipped(name, uri, reason.code, str(reason), wait)
+    # What has yet to settle says in its reason how long that takes.
+    return Skipped(name, uri, reason.code, str(reason), wait, "" if wait else reason.hint)
 
 
 def _join_refusals(refused: Sequence[Refusal]) -> Refusal:

@@ -70,6 +70,25 @@ def find_linked_keys(store: Store) -> Iterator[str]:
                 yield from (f"{stem}/{file}" for file in _names(real))
 
 
+def find_dead_links(store: Store, *, depth: int) -> Iterator[tuple[str, str]]:
+    """(key, what it names) of the links in a local folder that lead to nothing.
+
+    Args:
+        store: store of the folder.
+        depth: number of parts of the keys that are looked for.
+    """
+    if "://" in store.uri:
+        return
+    for folder, below, names in os.walk(store.uri):
+        if len(Path(folder).relative_to(store.uri).parts) + 1 < depth:
+            continue
+        below.clear()
+        for name in names:
+            path = Path(folder, name)
+            if path.is_symlink() and not path.exists():
+                yield path.relative_to(store.uri).as_posix(), os.readlink(path)  # noqa: PTH115  # text
+
+
 def _names(folder: str) -> list[str]:
     try:
         return sorted(os.listdir(folder))  # noqa: PTH208  # names are wanted

@@ -11,7 +11,7 @@ from pathlib import Path
 from cluster.errors import UnsupportedError
 from cluster.stores.open_store import open_store
 from cluster.stores.store import ObjectInfo, Store
-from jobs.candidates.links import find_linked_keys, is_inside
+from jobs.candidates.links import SNAPSHOTS, find_dead_links, find_linked_keys, is_inside
 from jobs.candidates.shards import INDEX, TRAINING_NAMES, find_pickle, is_pickle_name
 
 WILD = re.compile(r"[*?\[]")
@@ -27,12 +27,15 @@ class Expansion:
         place: URI that the pattern names, up to its first wildcard.
         own: URIs that are left out because the work itself writes there.
         note: what the pattern led to, for the error that says that nothing was found.
+        passed: what else the pattern matches, in words: files, folders without a checkpoint, links
+            that lead nowhere.
     """
 
     uris: tuple[str, ...]
     note: str
     place: str
     own: tuple[str, ...] = ()
+    passed: tuple[str, ...] = ()
 
 
 def expand_pattern(pattern: str, *, output: str | None = None) -> Expansion:
@@ -73,7 +76,9 @@ def expand_pattern(pattern: str, *, output: str | None = None) -> Expansion:
     found = [f"{place}/{folder}" if folder else store.uri for folder in folders]
     own = tuple(uri for uri in found if uri != store.uri and output and is_inside(uri, output))
     uris = tuple(uri for uri in found if uri not in own)
-    return Expansion(uris, _describe(len(keys), folders, kinds), store.uri, own)
+    note = _describe(len(keys), folders, kinds) + _find_deeper(pattern, matched, folders, kinds)
+    passed = _find_passed(store, keys, globs, [*folders, *kinds])
+    return Expansion(uris, note, store.uri, own, passed)
 
 
 def short_names(uris: Sequence[str]) -> dict[str, str]:
@@ -176,6 +181,43 @@ def _stand_for(folder: str, kinds: Mapping[str, bool]) -> list[str]:
     if folder in kinds and not any(kinds[child] for child in below):
         return [folder]
     return below
+
+
+def _find_passed(
+    store: Store, keys: Sequence[str], globs: Sequence[str], taken: Sequence[str]
+) -> tuple[str, ...]:
+    """What a pattern matches beside checkpoints; of "**", which matches all there is, nothing."""
+    if not globs or "**" in globs:
+        return ()
+    depth = len(globs)
+    known = {"/".join(folder.split("/")[:depth]) for folder in taken}
+    said = {}
+    for key in keys:
+        place = "/".join(key.split("/")[:depth])
+        said[place] = "a file" if place == key else "a folder without a model"
+    said |= {
+        key: f"a link to {to}, which leads nowhere"
+        for key, to in find_dead_links(store, depth=depth)
+    }
+    return tuple(
+        f"{place} ({what})"
+        for place, what in sorted(said.items())
+        if place not in known and _matches(place.split("/"), globs)
+    )
+
+
+def _find_deeper(
+    pattern: str, matched: Iterable[str], folders: Sequence[str], kinds: Iterable[str]
+) -> str:
+    """The pattern that reaches checkpoints which lie deeper than one folder below a match."""
+    stems = tuple(f"{folder}/" for folder in matched)
+    deeper = [kind for kind in kinds if stems and kind.startswith(stems)]
+    if folders or not deeper:
+        return ""
+    first = min(deeper)
+    parts = first.removeprefix(next(stem for stem in stems if first.startswith(stem))).split("/")
+    way = [part if part == SNAPSHOTS else "*" for part in parts]
+    return f"; {'/'.join((pattern.rstrip('/'), *way))} reaches it"
 
 
 def _holds_pickle(store: Store, entries: Iterable[ObjectInfo]) -> bool:

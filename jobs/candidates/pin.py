@@ -9,7 +9,13 @@ from cluster.stores.store import ObjectInfo, Store
 from fusion.checkpoints.checkpoint import Checkpoint, PinnedFile, TensorSpec
 from fusion.dtypes import TORCH_NAMES
 from fusion.errors import HeaderError, MismatchError, TruncatedError
-from jobs.candidates.adapters import Base, find_adapter_shards, is_adapter, read_adapter
+from jobs.candidates.adapters import (
+    Base,
+    bare_adapter_error,
+    find_adapter_shards,
+    is_adapter,
+    read_adapter,
+)
 from jobs.candidates.changes import (
     AGAIN,
     changes_error,
@@ -18,6 +24,7 @@ from jobs.candidates.changes import (
     is_same_pin,
     make_pin,
 )
+from jobs.candidates.lacking import lacking_error
 from jobs.candidates.links import check_files, check_folder
 from jobs.candidates.pinned_files import PinnedFiles
 from jobs.candidates.shards import (
@@ -145,6 +152,8 @@ def _pin_files(
     adapts = base is not None and is_adapter(listed)
     if adapts:
         shards = find_adapter_shards(listed, name=name)
+    elif is_adapter(listed):
+        raise bare_adapter_error(store, listed[ADAPTER_CONFIG], name=name)
     else:
         shards = find_shards(listed, index, name=name)
     belongings = sort_files(
@@ -155,7 +164,7 @@ def _pin_files(
         pickle = find_pickle(store, listed.values())
         if pickle is not None:
             raise pickle_error(name, pickle)
-        raise IncompleteError(f"{name} has no .safetensors file", "wait until it is written")
+        raise lacking_error([entry.key for entry in every], name=name)
     sides = _without_pickles(store, listed, belongings.side_files)
     sides += [ADAPTER_CONFIG] * adapts
     entries = {key: store.head(key) for key in (*shards, *sides)}

@@ -42,12 +42,6 @@ def find_shards(
         IncompleteError: shards are missing, or it cannot be told which they are.
     """
     there = sorted(file for file in present if file.endswith(".safetensors"))
-    if index is None and SINGLE not in there and "adapter_config.json" in present:
-        raise IncompleteError(
-            f"{name} is an adapter, not a whole checkpoint: averaging its factors is not averaging "
-            "what they stand for",
-            "name the model that it was trained on as base: PATH, or merge it into that model",
-        )
     if index is None:
         return _find_unlisted(there, name)
     wanted = sorted(set(index.values()))
@@ -62,12 +56,13 @@ def find_shards(
         )
     if missing:
         raise IncompleteError(
-            f"{name}: {len(missing)} of {len(wanted)} shards missing, first {missing[0]}",
+            f"{name}: {len(missing)} of {len(wanted)} shards missing, first {missing[0]}, which "
+            f"{INDEX} names",
             "wait until it is written, or copy the missing files",
         )
     if not wanted or (SINGLE in there and SINGLE not in wanted):
         found = f"{SINGLE} and an index that does not name it" if wanted else "an empty index"
-        raise IncompleteError(f"{name} has {found}", "remove the one that is stale")
+        raise IncompleteError(f"{name} has {found}: {INDEX}", "remove the one that is stale")
     return tuple(wanted)
 
 
@@ -205,7 +200,7 @@ def check_tensors(
         raise HeaderError(
             f"{name}: {len({tensor for tensor, _ in odd})} of {len(where.keys() | index.keys())} "
             f"tensors are not where the index says: {first!r:.200} is in "
-            f"{where.get(first, 'no shard')}, by the index in {index.get(first, 'none')}",
+            f"{where.get(first, 'no shard')}, by the index in {index.get(first, 'none')} ({INDEX})",
             WAY_OUT,
         )
 

@@ -16,6 +16,7 @@ class Skipped:
         reason: reason of the exclusion, for people.
         wait_seconds: seconds after which the checkpoint has settled, where that is all that it
             lacks; else 0.
+        hint: what to do about it; "" where the reason says all.
     """
 
     name: str
@@ -23,6 +24,17 @@ class Skipped:
     code: str
     reason: str
     wait_seconds: float = 0.0
+    hint: str = ""
+
+
+def describe_skipped(entry: Skipped) -> str:
+    """Code, reason and next step, in a line."""
+    return f"{entry.code} {explain(entry)}"
+
+
+def explain(entry: Skipped) -> str:
+    """Reason and next step."""
+    return f"{entry.reason}; {entry.hint}" if entry.hint else entry.reason
 
 
 def settle_advice(wait_seconds: float) -> str:

@@ -88,6 +88,7 @@ def _find_questions(texts: Sequence[str], place: Exchange) -> Iterable[str | Non
 
 def _find_models(models: Sequence[str], base: str | None) -> tuple[Checkpoint, ...]:
     from jobs.candidates.find import find_candidates
+    from jobs.candidates.skipped import describe_skipped
     from jobs.candidates.written_adapters import find_written_base
     from jobs.consume.predict import find_asked
 
@@ -99,7 +100,7 @@ def _find_models(models: Sequence[str], base: str | None) -> tuple[Checkpoint, .
         base = base or (written.checkpoint.uri if written is not None else None)
     found = find_candidates(uris, settle_seconds=0, now=time.time(), base=base)
     if found.skipped:
-        lines = [f"  {entry.name}: {entry.code} {entry.reason}" for entry in found.skipped]
+        lines = [f"  {entry.name}: {describe_skipped(entry)}" for entry in found.skipped]
         count = len(found.skipped) + len(found.candidates)
         raise IncompleteError(
             f"{len(found.skipped)} of {count} models cannot be asked:\n" + "\n".join(lines),

@@ -14,6 +14,7 @@ from fusion.scores.contract import TaskSpec, score
 from fusion.scores.records import Score
 from fusion.scores.slices import SLICES
 from jobs.candidates.find import Found, find_candidates
+from jobs.candidates.skipped import explain
 from jobs.console.show import Progress, show, show_json, show_table
 from jobs.errors import DataError, UsageError
 from jobs.evaluate.score import ScoreBook, score_all
@@ -48,7 +49,7 @@ def run_evaluate(
     ]
     scores.sort(key=lambda entry: entry.loss)
     failures = [(f.name, f.code, f.message) for f in book.failures]
-    failures += [(s.name, s.code, s.reason) for s in found.skipped]
+    failures += [(s.name, s.code, explain(s)) for s in found.skipped]
     if as_json:
         lost = [dict(zip(("name", "code", "message"), entry, strict=True)) for entry in failures]
         show_json({"scores": [_plain(entry) for entry in scores], "failures": lost})

@@ -191,7 +191,7 @@ def _from_block(text: str, name: str, folder: str, output: MergeOutput) -> Wante
         entry = found.skipped[0]
         raise TooFewError(
             f"{entry.name} cannot be merged: {entry.code} {entry.reason}. Nothing was merged.",
-            "mend it, or take it out of candidates",
+            f"{entry.hint or 'mend it'}, or take it out of candidates",
         )
     is_cast = block.merge.dtype is not None
     check_agree(found.candidates, cast=is_cast, vocabularies=found.vocabularies)

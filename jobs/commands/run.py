@@ -15,7 +15,8 @@ from cluster.stores.open_store import open_store
 from fusion.manifests.model import describe_checks
 from fusion.manifests.report import PublishedFigure, RunReport
 from jobs.candidates.doubts import describe_left_behind, find_doubts
-from jobs.console.show import Progress, show, show_json, show_under, warn
+from jobs.candidates.skipped import describe_skipped
+from jobs.console.show import Progress, quote_spaces, show, show_json, show_under, warn
 from jobs.errors import OutputError, UsageError
 from jobs.exits import NOTHING_NEW
 from jobs.notify.follow_up import follow_up
@@ -208,9 +209,9 @@ def _show_cost(recipe: Recipe, prepared: Prepared, cost: RunCost) -> None:
         if line:
             warn(line)
     for candidate in prepared.candidates:
-        show(f"  use        {candidate.name}")
+        show(f"  use        {quote_spaces(candidate.name)}")
     for entry in prepared.skipped:
-        show_under(f"  skip       {entry.name}: ", f"{entry.code} {entry.reason}")
+        show_under(f"  skip       {quote_spaces(entry.name)}: ", describe_skipped(entry))
 
 
 def _show_result(

@@ -33,6 +33,11 @@ def show_under(head: str, text: str) -> None:
     show(head + text.replace("\n", "\n" + " " * len(head)))
 
 
+def quote_spaces(name: str) -> str:
+    """A name as it is, in quotes where it has a space: one at its end would not be seen."""
+    return repr(name) if any(sign.isspace() for sign in name) else name
+
+
 def show_json(value: object) -> None:
     """One object for machines, on stdout."""
     print(mask(json.dumps(value, sort_keys=True)), flush=True)

@@ -32,7 +32,7 @@ def load_huggingface(folder: Path, checkpoint: Checkpoint, labels: tuple[str, ..
     """
     quiet_library()
     kind = str(checkpoint.config["model_type"])
-    check_architecture(kind, checkpoint.config.get("architectures"))
+    check_architecture(checkpoint, kind)
     tokenizer = load_tokenizer(folder, checkpoint)
     skeleton = make_skeleton(CLASSES[kind], folder, model_tensors(checkpoint))
     problems = dict(skeleton.problems)

@@ -1,5 +1,6 @@
 """Which kinds of models are offered, and what of a checkpoint must fit: known without torch."""
 
+import re
 from collections.abc import Mapping
 
 from fusion.checkpoints.checkpoint import Checkpoint, model_tensors
@@ -19,6 +20,7 @@ OFFERED: Mapping[tuple[str, Head], str] = {
     ("gpt2", "value"): "score.weight",
     ("gpt2", "tokens"): "",
 }
+LAYER = re.compile(r"(?:^|\.)(?:encoder\.layer|h)\.(\d+)\.")
 SUFFIX = "ForSequenceClassification"
 HUGGINGFACE = ("bert", "roberta", "gpt2")
 
@@ -58,7 +60,7 @@ def check_model(checkpoint: Checkpoint, head: Head) -> tuple[str, ...]:
     if not name:
         return labels
     if kind in HUGGINGFACE:
-        check_architecture(kind, checkpoint.config.get("architectures"))
+        check_architecture(checkpoint, kind)
     rows = {
         spec.shape[0]
         for spec in model_tensors(checkpoint)
@@ -70,6 +72,8 @@ def check_model(checkpoint: Checkpoint, head: Head) -> tuple[str, ...]:
             "evaluated",
             "save the fine-tuned model whole, with save_pretrained",
         )
+    if kind in HUGGINGFACE:
+        check_layers(checkpoint)
     count = count_labels(checkpoint.config)
     if rows != {count}:
         raise ModelError(
@@ -80,16 +84,40 @@ def check_model(checkpoint: Checkpoint, head: Head) -> tuple[str, ...]:
     return labels
 
 
-def check_architecture(kind: str, architectures: object) -> None:
+def check_layers(checkpoint: Checkpoint) -> None:
+    """Refuse a config that names other layers than there are: a library would make them up.
+
+    Raises:
+        ModelError: names both numbers and the first layer that one has and the other lacks.
+    """
+    config = checkpoint.config
+    named = config.get("num_hidden_layers", config.get("n_layer"))
+    numbers = {
+        int(found[1]) for spec in model_tensors(checkpoint) if (found := LAYER.search(spec.name))
+    }
+    if not isinstance(named, int) or numbers == set(range(named)):
+        return
+    odd = min(numbers ^ set(range(named)))
+    lacking = "have no" if odd < named else "have a"
+    raise ModelError(
+        f"{checkpoint.name}: config.json names {named} layers, and the tensors {lacking} layer "
+        f"{odd} (counted from 0). Nothing was evaluated.",
+        "bring the config.json that was saved with these tensors",
+    )
+
+
+def check_architecture(checkpoint: Checkpoint, kind: str) -> None:
     """Refuse a model of transformers that has no head for texts.
 
     Raises:
         ModelError: names the class that is expected.
     """
+    architectures = checkpoint.config.get("architectures")
     names = architectures if isinstance(architectures, list) else []
     if not any(str(name).endswith(SUFFIX) for name in names):
         raise ModelError(
-            f"a {kind} checkpoint of architecture {names} has no classification head; "
+            f"{checkpoint.name}, a {kind} checkpoint of architecture {names}, has no "
+            "classification head; "
             f"{kind.capitalize()}{SUFFIX} is expected",
             "fine-tune it for the task first",
         )

@@ -19,6 +19,16 @@ def describe_survey(found: Survey) -> Sequence[tuple[str, str]]:
     lines = [
         ("data", f"{found.num_rows:,} rows in {found.num_clusters:,} clusters: {slices}{near}")
     ]
+    if found.num_copies:
+        different = found.num_rows - found.num_copies
+        said = (
+            f"{found.num_copies:,} of {found.num_rows:,} rows repeat an earlier one word for word"
+        )
+        lines.append(("repeats", f"{said}: {different:,} are different"))
+    if found.num_contradicting:
+        lines.append(
+            ("labels", f"{found.num_contradicting:,} texts stand with more than one label")
+        )
     if found.classes:
         lines.append(("classes", _describe_classes(found)))
     about = "about " if found.is_estimate else ""

@@ -11,7 +11,7 @@ from fusion.evidence.gate import SMALLEST_EXAMPLES
 from fusion.evidence.weights import uniform_weights
 from fusion.scores.contract import Head
 from jobs.candidates.heads import check_head
-from jobs.errors import DataError
+from jobs.errors import DataError, ModelError
 from jobs.merge.fuse import plan_wish
 from jobs.merge.memory import fit_worker
 from jobs.models.offered import check_model
@@ -24,6 +24,7 @@ from jobs.tasks.find_task import find_task
 
 # Truths of these sorts are single values, which a predictor of the one value would always meet.
 SINGLE = ("label", "number")
+MOST_ABSENT = 5
 
 
 def check_output(recipe: Recipe) -> None:
@@ -57,8 +58,17 @@ def check_models(candidates: Sequence[Checkpoint], head: Head) -> None:
     Raises:
         ModelError: not a kind that is offered, another head or none, or other outputs than labels.
     """
+    refused: list[ModelError] = []
     for candidate in candidates:
-        check_model(candidate, head)
+        try:
+            check_model(candidate, head)
+        except ModelError as error:
+            refused.append(error)
+    if refused:
+        lines = "\n".join(f"  {error}" for error in refused)
+        few = len(refused) == 1
+        text = str(refused[0]) if few else f"{len(refused)} candidates cannot be used:\n{lines}"
+        raise ModelError(text, refused[0].hint)
 
 
 def check_data(candidates: Sequence[Checkpoint], task: EvaluationTask, examples: Examples) -> None:
@@ -70,26 +80,38 @@ def check_data(candidates: Sequence[Checkpoint], task: EvaluationTask, examples:
     """
     check_slices(examples.sliced, task)
     spec = find_task(task.kind).spec
-    truths = read_truths(examples, task, check_head(candidates[0], spec.head))
+    labels = check_head(candidates[0], spec.head)
+    truths = read_truths(examples, task, labels)
     if spec.columns[spec.truth] in SINGLE:
-        check_variety(truths, examples, task)
+        check_variety(truths, examples, task, labels=labels)
     check_gate(examples, task)
 
 
-def check_variety(truths: Sequence[object], examples: Examples, task: EvaluationTask) -> None:
+def check_variety(
+    truths: Sequence[object], examples: Examples, task: EvaluationTask, *, labels: Sequence[str]
+) -> None:
     """Refuse truths that are all one: no candidate can be told from who always says that.
+
+    Args:
+        truths: what the cells mean to the models.
+        examples: the evaluation data.
+        task: what it is for.
+        labels: labels of the models, which truths number; () where there are none.
 
     Raises:
         DataError: in the whole data, or on the slice that ranks the candidates.
     """
     column = task.columns[find_task(task.kind).spec.truth]
+    others = [repr(label) for number, label in enumerate(labels) if number not in truths]
+    absent = f", and no row has {', '.join(others[:MOST_ABSENT])}" if others else ""
     for where, rows in (("", range(len(truths))), (" of the rank slice", examples.rows("rank"))):
         seen = {truths[row] for row in rows}
         if len(rows) and len(seen) == 1:
             cells = examples.written or examples.cells
             raise DataError(
                 f"{task.data}: all {len(rows):,} rows{where} have {cells[rows[0]]!r:.80} in column "
-                f"{column!r}: nothing can be learnt of a model from that. Nothing was evaluated.",
+                f"{column!r}{absent}: nothing can be learnt of a model from that. Nothing was "
+                "evaluated.",
                 "bring examples of every class, shuffled, or name the right column under "
                 "task.columns.label",
             )

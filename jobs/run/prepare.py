@@ -18,10 +18,10 @@ from fusion.evidence.weights import fixed_weights
 from fusion.plans.adapter_request import check_one_base
 from fusion.scores.contract import Head, TaskSpec
 from jobs.candidates.copies import drop_copies
-from jobs.candidates.find import Found, drop_mismatched, find_candidates
+from jobs.candidates.find import MOST_PASSED, Found, drop_mismatched, find_candidates
 from jobs.candidates.heads import check_head
 from jobs.candidates.links import is_inside
-from jobs.candidates.skipped import Skipped, settle_advice
+from jobs.candidates.skipped import Skipped, describe_skipped, settle_advice
 from jobs.candidates.tokenizers import check_tokenizer
 from jobs.console.figures import plural
 from jobs.errors import IncompleteError, MemoryNeedError, ModelError, RecipeError, TooFewError
@@ -32,10 +32,11 @@ from jobs.recipes.blocks import Select
 from jobs.recipes.recipe import Recipe
 from jobs.recipes.task_fields import fill_columns, find_mistake
 from jobs.run.checks import check_data, check_merge, check_models
+from jobs.run.contradictions import drop_contradicting
 from jobs.run.names import RESERVED
 from jobs.tasks.contract import EvaluationTask
 from jobs.tasks.data import Examples
-from jobs.tasks.data_files import find_data
+from jobs.tasks.data_files import find_data, find_passed
 from jobs.tasks.examples import load_examples
 from jobs.tasks.find_task import find_task
 from jobs.tasks.slicing import Slices
@@ -100,8 +101,18 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
         base=found.base,
         data=data,
         examples=examples,
-        remarks=found.remarks,
+        remarks=(*found.remarks, *describe_passed(recipe, task)),
     )
+
+
+def describe_passed(recipe: Recipe, task: EvaluationTask) -> tuple[str, ...]:
+    """One line about files beside the data that are not read; none where all are."""
+    passed = find_passed(recipe.task.data, task.files)
+    if not passed:
+        return ()
+    more = f" and {len(passed) - MOST_PASSED} more" if len(passed) > MOST_PASSED else ""
+    listed = ", ".join(passed[:MOST_PASSED]) + more
+    return (f"task.data: not read, as no data by their names: {listed}",)
 
 
 def find_usable(recipe: Recipe, *, clock: Callable[[], float]) -> Found:
@@ -126,7 +137,7 @@ def find_usable(recipe: Recipe, *, clock: Callable[[], float]) -> Found:
             f"a candidate cannot be called {taken[0]}: that is the name of a model of the run",
             "rename its folder",
         )
-    found = drop_unconfigured(drop_too_large(found, recipe.select))
+    found = drop_contradicting(drop_unconfigured(drop_too_large(found, recipe.select)))
     if recipe.select.on_mismatch == "drop":
         found = drop_other_heads(found, find_task(recipe.task.kind).spec.head)
     found = check_candidates(found, recipe)
@@ -179,12 +190,20 @@ def drop_unconfigured(found: Found) -> Found:
             c.name,
             c.uri,
             IncompleteError.code,
-            f"{c.name} has no config.json, {others} others have one",
+            f"{c.name} has no config.json, {others} others have one{_find_case(c)}",
+            hint="copy it there from where it was saved",
         )
         for c in lacking
     )
     kept = tuple(c for c in found.candidates if c.adapter is not None or c.config)
     return replace(found, candidates=kept, skipped=found.skipped + dropped)
+
+
+def _find_case(candidate: Checkpoint) -> str:
+    """Another spelling of config.json that is there; "" for none."""
+    names = [entry.name for entry in candidate.left_behind]
+    near = next((name for name in names if name.lower() == "config.json"), "")
+    return f"; {near} is there, whose name differs in its case" if near else ""
 
 
 def drop_other_heads(found: Found, head: Head) -> Found:
@@ -194,7 +213,9 @@ def drop_other_heads(found: Found, head: Head) -> Found:
         try:
             check_head(candidate, head)
         except ModelError as error:
-            others[candidate.name] = Skipped(candidate.name, candidate.uri, error.code, str(error))
+            others[candidate.name] = Skipped(
+                candidate.name, candidate.uri, error.code, str(error), hint=error.hint
+            )
     if len(others) == len(found.candidates):
         return found
     kept = tuple(c for c in found.candidates if c.name not in others)
@@ -252,7 +273,7 @@ def check_count(names: Sequence[str], left_out: Sequence[Skipped], needed: int) 
     """
     if len(names) >= needed:
         return
-    lines = [f"  {entry.name}: {entry.code} {entry.reason}" for entry in left_out]
+    lines = [f"  {entry.name}: {describe_skipped(entry)}" for entry in left_out]
     raise TooFewError(
         f"{plural(len(names), 'usable candidate')}, min_candidates is {needed}\n"
         + "\n".join(lines)

@@ -1,6 +1,7 @@
 """What evaluation data looks like to a model that is not loaded: for `plan` and the report."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from fusion.checkpoints.checkpoint import Checkpoint
 from fusion.manifests.survey import Survey
@@ -24,6 +25,7 @@ def survey(checkpoint: Checkpoint, examples: Examples, task: EvaluationTask) -> 
     kind = find_task(task.kind)
     labels = check_head(checkpoint, kind.spec.head)
     classes: dict[str, int] = {}
+    pairs = list(zip(examples.texts, map(repr, examples.cells), strict=True))
     if kind.spec.head == "classes":
         found = Counter(read_truths(examples, task, labels))
         classes = {label: found[number] for number, label in enumerate(labels)}
@@ -45,4 +47,12 @@ def survey(checkpoint: Checkpoint, examples: Examples, task: EvaluationTask) -> 
         limit=limit,
         num_cut=num_cut,
         is_estimate=lengths.is_estimate or lengths.step > 1,
+        num_copies=len(pairs) - len({*pairs}),
+        num_contradicting=_count_several(pairs) if kind.spec.head == "classes" else 0,
     )
+
+
+def _count_several(pairs: Sequence[tuple[str, str]]) -> int:
+    """Number of texts that stand with more than one truth."""
+    texts = Counter(text for text, _ in {*pairs})
+    return sum(count > 1 for count in texts.values())

@@ -98,6 +98,7 @@ class Asked:
         column: name of the truth's column, for messages.
         written: the cells as they are written, where a format without types leaves that to a guess;
             () where the cells are as they stand.
+        first_line: number of the line of row 0, where each row is a line of the one file; else 0.
     """
 
     labels: tuple[str, ...]
@@ -105,6 +106,7 @@ class Asked:
     where: str
     column: str
     written: tuple[str, ...] = ()
+    first_line: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,15 @@ from jobs.tasks.table import HINT, Table
 
 # Clusters: one to rank by; an error of the difference is known from two on.
 SMALLEST_SLICES = {"rank": 1, "gate": SMALLEST_CLUSTERS}
+COLUMNS_HINT = (
+    "this is how pandas writes a table column by column: write rows, "
+    'frame.to_json(path, orient="records")'
+)
 
-
+HEADER_HINT = (
+    "set task.columns; if the first line is data already, put a header with the names above it; "
+    "nothing was evaluated"
+)
 REPEATED = (
     "keep one of each group of texts that share most of their words, or name under "
     "task.columns.cluster the column that binds them: a cluster is in one slice"
@@ -36,6 +43,7 @@ class Examples:
         cells: cells of the truth's column, as in the file.
         sliced: ids, clusters and slices of the examples.
         written: the cells as they are written, where that is something else; else ().
+        first_line: number of the line of row 0, where each row is a line of the one file; else 0.
     """
 
     inputs: tuple[Mapping[str, object], ...]
@@ -43,6 +51,7 @@ class Examples:
     cells: tuple[object, ...]
     sliced: Slices
     written: tuple[str, ...] = ()
+    first_line: int = 0
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -113,13 +122,24 @@ def read_column(table: Table, task: EvaluationTask, role: str, spec: TaskSpec) -
         values = table.written(name)
     if not values:
         raise DataError(f"{task.data} has no rows", HINT)
-    empty = [row for row, value in enumerate(values) if value is None or value == ""]
+    empty = [row for row, value in enumerate(values) if _is_empty(value, is_text=is_text)]
     wrong = [row for row, value in enumerate(values) if is_text and not isinstance(value, str)]
     for rows, what in ((empty, "empty"), (wrong, "not text")):
         if rows:
-            shown = count_wrong(rows, len(values), place=table.place)
-            raise DataError(f"{task.data}: column {name!r} is {what} in row {shown}", HINT)
+            shown = count_wrong(rows, len(values), place=table.place, first_line=table.first_line)
+            found = "" if rows is empty else f"; {_describe_kind(values[rows[0]])} stands there"
+            hint = COLUMNS_HINT if len(values) == 1 and isinstance(values[0], Mapping) else HINT
+            raise DataError(f"{task.data}: column {name!r} is {what} in row {shown}{found}", hint)
     return values
+
+
+def _is_empty(value: object, *, is_text: bool) -> bool:
+    return value is None or value == "" or (is_text and isinstance(value, str) and value.isspace())
+
+
+def _describe_kind(value: object) -> str:
+    kinds = {list: "a list", dict: "an object", bytes: "binary data (bytes)", bool: "a truth value"}
+    return kinds.get(type(value), f"a value of type {type(value).__name__}")
 
 
 def check_column(table: Table, where: str, name: str) -> None:
@@ -137,7 +157,9 @@ def check_column(table: Table, where: str, name: str) -> None:
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         meant = f"; did you mean {near[0]!r}?" if near else ""
-        raise DataError(f"{where} has no column {name!r}, it has {names}{meant}", HINT)
+        is_headed = table.first_line > 1 and not near
+        hint = HEADER_HINT if is_headed else HINT
+        raise DataError(f"{where} has no column {name!r}, it has {names}{meant}", hint)
 
 
 def make_ids(texts: Sequence[str], labels: Sequence[object]) -> list[str]:

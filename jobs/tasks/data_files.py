@@ -1,6 +1,7 @@
 """Where evaluation data stands: one file, several, a folder or a pattern; pinned and read."""
 
 import fnmatch
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,6 +54,7 @@ def find_data(named: str | Sequence[str], *, pin: Pin | None = None) -> PinnedDa
     except MissingPlaceError as error:
         raise DataError(f"task.data: {error}", NO_DATA) from None
     files = tuple(file for several in found for file in several)
+    _refuse_twice([file.uri for file in files])
     data = ", ".join(places)
     if isinstance(named, str) and files[0].uri == named:
         return PinnedData(named, files[0].pin)
@@ -95,6 +97,41 @@ def read_files(files: Sequence[DataFile], wanted: Sequence[str]) -> Table:
     return join_tables(tables, wanted)
 
 
+def find_passed(named: str | Sequence[str], files: Sequence[DataFile]) -> tuple[str, ...]:
+    """Files in folders of data that are not read, as their names do not end as data does.
+
+    Args:
+        named: `task.data` of the recipe.
+        files: the files that it stands for; () for one file, beside which nothing is looked for.
+    """
+    places = [place.rstrip("/") for place in ((named,) if isinstance(named, str) else named)]
+    folders = [p for p in places if any(file.uri.startswith(f"{p}/") for file in files)]
+    return tuple(
+        f"{folder}/{entry.key}"
+        for folder in folders
+        for entry in open_store(folder).list()
+        if not _is_hidden(entry.key) and not _is_data(entry.key)
+    )
+
+
+def _refuse_twice(uris: Sequence[str]) -> None:
+    """Refuse a file that is named twice: its rows would count twice.
+
+    Raises:
+        DataError: names the file.
+    """
+    seen: dict[str, str] = {}
+    for uri in uris:
+        real = uri if "://" in uri else os.path.realpath(uri)
+        if real in seen:
+            raise DataError(
+                f"task.data: {uri} is given twice (as {seen[real]}): its rows would count twice; "
+                "nothing was evaluated",
+                "name each file once",
+            )
+        seen[real] = uri
+
+
 def _read(file: DataFile) -> bytes:
     folder, _, name = file.uri.rpartition("/")
     store = open_store(folder or ".")
@@ -127,8 +164,11 @@ def _expand(place: str) -> tuple[DataFile, ...]:
 
 
 def _is_data(key: str) -> bool:
-    is_hidden = any(part.startswith((".", "_")) for part in key.split("/"))
-    return not is_hidden and plain_ending(key) in READ_ENDINGS
+    return not _is_hidden(key) and plain_ending(key) in READ_ENDINGS
+
+
+def _is_hidden(key: str) -> bool:
+    return any(part.startswith((".", "_")) for part in key.split("/"))
 
 
 def _without_time(etag: str) -> str:

@@ -17,6 +17,7 @@ CONVERT = (
     'python3 -c "import csv, sys; csv.writer(sys.stdout).writerows(csv.reader(sys.stdin, '
     "delimiter='{delimiter}'))\" < {name} > new.csv"
 )
+OPEN_HINT = "a double quote opens a text there and is never closed: close it, or double it"
 ROWS_HINT = "put every text that holds a separator or a line break into double quotes"
 
 
@@ -47,7 +48,7 @@ def parse_delimited(
     quote = '"' if delimiter == "," or not _is_unquoted(content) else False
     typed, wrong = _parse(content, delimiter, quote)
     if wrong:
-        raise _wrong_rows(where, wrong, typed.num_rows + len(wrong))
+        raise _wrong_rows(where, wrong, typed.num_rows + len(wrong), content)
     guessed = [
         name
         for name in dict.fromkeys(wanted)
@@ -136,13 +137,19 @@ def _is_well_quoted(cell: bytes) -> bool:
     return len(cell) > 1 and cell.endswith(b'"') and b'"' not in inside
 
 
-def _wrong_rows(where: str, wrong: Sequence[Any], total: int) -> DataError:
+def _wrong_rows(where: str, wrong: Sequence[Any], total: int, content: bytes) -> DataError:
     # The first row of the file is the header, and rows below it count from 0.
     numbers = [row.number - 2 for row in wrong]
     first = wrong[0]
+    # Rows are lines as far as wrong ones stand on the lines of their numbers.
+    lines = content.decode("utf-8-sig").split("\n")
+    begins = [row.text.split("\n")[0].rstrip("\r") for row in wrong[:3]]
+    are_lines = begins == [lines[row.number - 1].rstrip("\r") for row in wrong[:3]]
+    shown = count_wrong(numbers, total, first_line=2 if are_lines else 0)
+    is_open = first.text.count('"') % 2 == 1 and "\n" in first.text
     return not_a_table(
         where,
         f"the header has {first.expected_columns} columns, {first.actual_columns} stand in row "
-        f"{count_wrong(numbers, total)}: {first.text!r:.120}",
-        ROWS_HINT,
+        f"{shown}: {first.text!r:.120}",
+        OPEN_HINT if is_open else ROWS_HINT,
     )

@@ -35,7 +35,7 @@ def load_examples(task: EvaluationTask) -> Examples:
         sliced = _make_slices(table, texts, cells, task)
     truth = task.columns[spec.truth]
     written = tuple(table.texts[truth]) if truth in table.texts else ()
-    return Examples(tuple(inputs), tuple(texts), tuple(cells), sliced, written)
+    return Examples(tuple(inputs), tuple(texts), tuple(cells), sliced, written, table.first_line)
 
 
 def _make_slices(
@@ -49,10 +49,14 @@ def _make_slices(
     counts = Counter(ids)
     repeated = [row for row, name in enumerate(ids) if counts[name] > 1]
     if repeated:
-        shown = count_wrong(repeated, len(ids), place=table.place)
+        one = [row for row in repeated if ids[row] == ids[repeated[0]]]
+        shown, every = (
+            count_wrong(rows, len(ids), place=table.place, first_line=first)
+            for rows, first in ((one, table.first_line), (repeated, 0))
+        )
         raise DataError(
-            f"{task.data}: id {ids[repeated[0]]!r:.80} is given more than once; ids repeat in row "
-            f"{shown}",
+            f"{task.data}: column {task.id!r}: id {ids[one[0]]!r:.80} is given more than once, in "
+            f"row {shown}; ids repeat in row {every}",
             HINT,
         )
     return make_slices(ids, clusters, texts, task.shares)
@@ -68,7 +72,7 @@ def read_truths(
     """
     kind = find_task(task.kind)
     asked = Asked(labels, task.labels, task.data, task.columns[kind.spec.truth],
-                  examples.written)  # fmt: skip
+                  examples.written, examples.first_line)  # fmt: skip
     return tuple(kind.truths(examples.cells, asked))
 
 

@@ -74,7 +74,8 @@ def _mapped(keys: Sequence[str], asked: Asked) -> tuple[int, ...]:
         names = sorted({keys[row] for row in lacking})
         raise DataError(
             f"{asked.where}: column {asked.column!r} holds {_shorten(names)}, which task.labels "
-            f"does not name; row {count_wrong(lacking, len(keys))}; nothing was evaluated",
+            f"does not name; row {count_wrong(lacking, len(keys), first_line=asked.first_line)}; "
+            "nothing was evaluated",
             "add them to task.labels",
         )
     return tuple(table[key] for key in keys)
@@ -92,6 +93,9 @@ def _unknown(
         f"{asked.where}: column {asked.column!r} holds {what}; the model has {len(asked.labels)} "
         f"labels, {_shorten(asked.labels)}. Nothing was evaluated."
     )
+    if asked.column in keys and asked.column not in asked.labels:
+        return DataError(text, "that row repeats the header, as files do that were joined: take it "
+                               "out")  # fmt: skip
     if len(distinct) > MOST_SHOWN:
         return DataError(
             text,
@@ -109,7 +113,10 @@ def _describe_unknown(cells: Sequence[object], keys: Sequence[str], asked: Asked
     first: dict[str, int] = {}
     for row in rows:
         first.setdefault(keys[row], row)
-    shown = ", ".join(f"{cells[row]!r:.80} (row {row})" for row in list(first.values())[:3])
+    shown = ", ".join(
+        f"{cells[row]!r:.80} (row {count_wrong([row], len(cells), first_line=asked.first_line)})"
+        for row in list(first.values())[:3]
+    )
     if len(rows) == 1:
         return f"{shown}, which is not one of the model's labels"
     more = ", ..." if len(first) > 3 else ""

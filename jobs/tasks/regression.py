@@ -27,7 +27,8 @@ def read_numbers(cells: Sequence[object], asked: Asked) -> tuple[float, ...]:
         shown = ", ".join(f"{cells[row]!r:.80}" for row in rows[:3])
         raise DataError(
             f"{asked.where}: column {asked.column!r} holds {shown} in row "
-            f"{count_wrong(rows, len(cells))}, a finite number is needed; nothing was evaluated",
+            f"{count_wrong(rows, len(cells), first_line=asked.first_line)}, a finite number is "
+            "needed; nothing was evaluated",
             "write the column as numbers, or name another one under task.columns.label",
         )
     return tuple(float(str(cell)) for cell in cells)

@@ -152,16 +152,20 @@ def not_a_table(where: str, reason: str, hint: str) -> DataError:
     )
 
 
-def count_wrong(rows: list[int], total: int, *, place: Any = str) -> str:
+def count_wrong(rows: list[int], total: int, *, place: Any = str, first_line: int = 0) -> str:
     """Which rows are wrong: the first three, and how many of how many where there are more.
 
     Args:
         rows: numbers of the wrong rows, at least one.
         total: number of all rows.
         place: what a row's number is called.
+        first_line: number of the line of row 0, where each row is a line of its file; else 0.
     """
     shown = ", ".join(str(place(row)) for row in rows[:3])
-    return shown if len(rows) == 1 else f"{shown} ({len(rows):,} of {total:,} rows)"
+    if len(rows) > 1:
+        shown += f" ({len(rows):,} of {total:,} rows)"
+    lines = ", ".join(f"line {row + first_line}" for row in rows[:3])
+    return f"{shown}, {lines}" if first_line else shown
 
 
 def _is_wide(content: bytes) -> bool:

@@ -1,7 +1,7 @@
 """A table as a data file has it, whatever its format: read by what the bytes are."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jobs.outputs.parquet_file import read_parquet
@@ -27,6 +27,7 @@ class Table:
             guesses their type, which ids of examples were always made from.
         texts: values as they are written, of the wanted columns for which that is not the same.
         parts: (name, number of rows) of each file, where there are several.
+        first_line: number of the line of row 0, where each row is a line of the one file; else 0.
     """
 
     names: tuple[str, ...]
@@ -34,6 +35,7 @@ class Table:
     cells: Callable[[str], list[Any]]
     texts: Mapping[str, list[Any]] = field(default_factory=dict)
     parts: tuple[tuple[str, int], ...] = ()
+    first_line: int = 0
 
     def written(self, name: str) -> list[Any]:
         """Values of a column as they stand in the file."""
@@ -113,11 +115,24 @@ def _parse_text(content: bytes, where: str, wanted: Sequence[str]) -> Table:
     is_json = content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
     if is_json and not (ending in DELIMITED and set(wanted) <= set(split_header(content, ","))):
         rows, typed, texts = parse_json(content, where, wanted)
-        return _of_arrow(typed, texts) if typed is not None else _of_rows(rows)
+        found = _of_arrow(typed, texts) if typed is not None else _of_rows(rows)
+        return _number_lines(found, content, first_line=1)
     if ending in (".parquet", ".json", ".jsonl", ".ndjson"):
         begin = content[:SHOWN_BYTES].decode(errors="replace")
-        raise not_a_table(where, f"its name ends in {ending}, and it begins with {begin!r}", HINT)
-    return _of_arrow(*parse_delimited(content, where, wanted, is_tabbed=ending in TABBED))
+        raise not_a_table(
+            where,
+            f"its name ends in {ending}, and it begins with {begin!r}",
+            "if it is CSV or TSV, give it a name that ends so; else bring the data again",
+        )
+    found = _of_arrow(*parse_delimited(content, where, wanted, is_tabbed=ending in TABBED))
+    return _number_lines(found, content, first_line=2)
+
+
+def _number_lines(table: Table, content: bytes, *, first_line: int) -> Table:
+    """With the line of row 0, if every row is one line and none is empty."""
+    lines = content.removesuffix(b"\n").split(b"\n")
+    is_even = len(lines) == table.num_rows + first_line - 1 and all(map(bytes.strip, lines))
+    return replace(table, first_line=first_line) if is_even else table
 
 
 def _of_arrow(typed: Any, texts: Mapping[str, list[Any]]) -> Table:

@@ -181,7 +181,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"
         ("d.csv.gz", packed(packed(as_csv())), "packed twice"),
         ("d.csv", b"", "empty"),
         ("d.csv", b" \n\n", "empty"),
-        ("d.csv", RAGGED, r"2 columns, 3 stand in row 0, 2, 3 \(3 of 4 rows\): 'a,b,c'"),
+        ("d.csv", RAGGED, r"2 columns, 3 stand in row 0, 2, 3 \(3 of 4 rows\), line 2, line 4"),
         ("d.json", b'[{"text": "a"}, 7]', "JSON int and no object is in row 1"),
         ("d.json", b'[{"text": "a"},', "begins as a JSON array"),
         ("d.json", b"[" * 100_000, "begins as a JSON array"),
