@@ -4,8 +4,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +20,13 @@ from fusion.checkpoints.header import format_header
 from jobs.cli.group import finish
 from jobs.console.figures import Steps
 from jobs.console.show import show
+from jobs.exits import ENDED, USAGE
 from jobs.recipes.recipe import load_recipe
 from jobs.run.pipeline import run_recipe
 from jobs.run.request import RunRequest
 from tests.support.calling import call
 
+ROOT = Path(__file__).parents[2]
 RECIPE = """\
 name: nightly
 candidates: [./ckpts/*]
@@ -44,8 +49,10 @@ OLD = 1.7e9  # when everything in the base was last changed, in seconds since 19
 DATE = "2026-11-24"
 PLAN = ("plan", "recipe.yaml")
 RUN = ("run", "recipe.yaml", "--date", DATE)
-# Ends at which nothing of what was asked may have been done.
-USUAL_ENDS = (0, 3, 4, 5)
+
+
+def hear_nothing(*_: object) -> None:
+    """Progress that nobody looks at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +62,15 @@ class Step:
     Attributes:
         words: words of the command line after `metafuse`; "{folder}" stands for the base's folder.
         statuses: exit statuses that are right.
-        says: patterns that stdout and stderr together match, over single spaces.
+        says: patterns that stdout and stderr together match, over single spaces; "{folder}" stands
+            for the base's folder.
         never: patterns that they do not match.
         before: what is done to the base's folder before the command.
+        around: makes what surrounds the command, from the base's folder: streams, limits, locks.
+        check: looks at stdout and stderr as they are.
         is_serial: whether `run` gets a runner without Ray, for what goes beyond refusals.
+        hear: hears of every step of such a run, and may stop it.
+        is_process: whether it has a process of its own, for what is fixed as one starts.
     """
 
     words: tuple[str, ...]
@@ -66,7 +78,11 @@ class Step:
     says: tuple[str, ...] = ()
     never: tuple[str, ...] = ()
     before: Callable[[Path], None] | None = None
+    around: Callable[[Path], AbstractContextManager[object]] = nullcontext
+    check: Callable[[str, str], None] | None = None
     is_serial: bool = False
+    hear: Callable[..., None] = hear_nothing
+    is_process: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +94,7 @@ class Row:
         make: the mistake, made in a copy of the base.
         steps: commands that follow, in order.
         writes: patterns of paths that a refused or a reading command may make or change.
+        environment: variables of the commands; None for one that is not set.
         reason: why it may end otherwise than the list wishes, or how it is tried; "" for neither.
     """
 
@@ -85,17 +102,18 @@ class Row:
     make: Callable[[Path], None]
     steps: tuple[Step, ...]
     writes: str = ""
+    environment: Mapping[str, str | None] = field(default_factory=dict)
     reason: str = ""
 
 
-def refused(*says: str, statuses: tuple[int, ...] = (10,), words: tuple[str, ...] = PLAN) -> Step:
+def refused(*says: str, statuses: tuple[int, ...] = (10,), words=PLAN, **more) -> Step:
     """A command that is refused with these words."""
-    return Step(words, statuses, says)
+    return Step(words, statuses, says, **more)
 
 
-def planned(*says: str, words: tuple[str, ...] = PLAN) -> Step:
+def planned(*says: str, words=PLAN, **more) -> Step:
     """A plan that is right, and says so."""
-    return Step(words, (0,), says)
+    return Step(words, (0,), says, **more)
 
 
 def edited(old: str, new: str, *more: str) -> Callable[[Path], None]:
@@ -212,24 +230,38 @@ def check_row(row: Row, folder: Path, capsys) -> None:
     Commands that are refused, and `plan`, leave every byte of the folder as it was.
     """
     row.make(folder)
-    for step in row.steps:
-        if step.before is not None:
-            step.before(folder)
-        before = read_all(folder)
-        words = tuple(word.replace("{folder}", str(folder)) for word in step.words)
-        status, out, err = _run_serial(words, capsys) if step.is_serial else call(capsys, *words)
-        told = " ".join(f"{out}\n{err}".split())
-        context = f"{row.id}: metafuse {' '.join(words)}\nexit status {status}\n{out}\n{err}"
-        assert status in step.statuses, context
-        for pattern in step.says:
-            assert re.search(pattern, told), f"{row.id} does not say {pattern!r}\n{context}"
-        for pattern in (*step.never, "Traceback", "E-BUG"):
-            assert not re.search(pattern, told), f"{row.id} says {pattern!r}\n{context}"
-        if status not in (*USUAL_ENDS, 2):
-            assert "hint " in err, f"{row.id} names no next step\n{context}"
-        if status not in USUAL_ENDS or step.words[0] == "plan":
-            changed = _find_changes(before, read_all(folder), row.writes)
-            assert not changed, f"{row.id} wrote {changed}\n{context}"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in row.environment.items():
+            if value is None:
+                patch.delenv(name, raising=False)
+            else:
+                patch.setenv(name, value.replace("{folder}", str(folder)))
+        for step in row.steps:
+            _check_step(row, step, folder, capsys)
+
+
+def _check_step(row: Row, step: Step, folder: Path, capsys) -> None:
+    if step.before is not None:
+        step.before(folder)
+    before = read_all(folder)
+    words = tuple(word.replace("{folder}", str(folder)) for word in step.words)
+    with step.around(folder):
+        status, out, err = _give(step, words, capsys)
+    told = " ".join(f"{out}\n{err}".split())
+    context = f"{row.id}: metafuse {' '.join(words)}\nexit status {status}\n{out}\n{err}"
+    assert status in step.statuses, context
+    for pattern in step.says:
+        wanted = pattern.replace("{folder}", re.escape(str(folder)))
+        assert re.search(wanted, told), f"{row.id} does not say {wanted!r}\n{context}"
+    for pattern in (*step.never, "Traceback", "E-BUG"):
+        assert not re.search(pattern, told), f"{row.id} says {pattern!r}\n{context}"
+    if step.check is not None:
+        step.check(out, err)
+    if status not in (*ENDED, USAGE):
+        assert "hint " in err or '"hint"' in out, f"{row.id} names no next step\n{context}"
+    if status not in ENDED or step.words[0] == "plan":
+        changed = _find_changes(before, read_all(folder), row.writes)
+        assert not changed, f"{row.id} wrote {changed}\n{context}"
 
 
 def read_all(folder: Path) -> dict[str, bytes]:
@@ -248,13 +280,22 @@ def _find_changes(before: dict[str, bytes], after: dict[str, bytes], may: str) -
     return [name for name in changed if not (may and re.match(may, name))]
 
 
-def _run_serial(words: tuple[str, ...], capsys) -> tuple[int, str, str]:
+def _give(step: Step, words: tuple[str, ...], capsys) -> tuple[int, str, str]:
+    if step.is_process:
+        there = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "jobs", *words]
+        done = subprocess.run(command, capture_output=True, check=False, env=there)
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+    return _run_serial(words, step.hear, capsys) if step.is_serial else call(capsys, *words)
+
+
+def _run_serial(words: tuple[str, ...], hear, capsys) -> tuple[int, str, str]:
     """`metafuse run RECIPE --date DATE` in this process, without Ray."""
     _, path, _, date = words
 
     def work() -> int:
-        recipe, hear = load_recipe(Path(path)), Steps(lambda *_: None)
-        result = run_recipe(RunRequest(recipe, date, SerialRunner, 2, 2, hear))
+        recipe = load_recipe(Path(path))
+        result = run_recipe(RunRequest(recipe, date, SerialRunner, 2, 2, Steps(hear)))
         show(f"{result.run}: {result.outcome.result}: {result.outcome.reason}")
         return result.exit_status
 
