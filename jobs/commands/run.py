@@ -3,7 +3,7 @@
 import logging
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from jobs.exits import NOTHING_NEW
 from jobs.notify.follow_up import follow_up
 from jobs.notify.notify import look_at_webhook
 from jobs.outputs.open_output import look_at_output
+from jobs.recipes.blocks import Select
 from jobs.recipes.recipe import Recipe, load_recipe, unattended
 from jobs.report.pages import BADGES, format_seconds
 from jobs.report.table import show_report_table
@@ -153,6 +154,8 @@ def check_date(text: str) -> None:
 def _show_cost(recipe: Recipe, prepared: Prepared, cost: RunCost) -> None:
     size = f"{cost.num_parameters:,} parameters"
     show(f"plan {recipe.name}  {cost.num_candidates} candidates of {size}")
+    for line in _describe_selection(recipe.select, cost.num_candidates):
+        show(f"  select     {line}")
     show(f"  evaluate   read {cost.evaluate_bytes / GB:.3f} GB for the rank and gate slices")
     show(
         f"  merge      {cost.num_tensors} tensors, {recipe.merge.method}, {cost.dtype}; read "
@@ -185,6 +188,14 @@ def _show_cost(recipe: Recipe, prepared: Prepared, cost: RunCost) -> None:
         show(f"  use        {candidate.name}")
     for entry in prepared.skipped:
         show_under(f"  skip       {entry.name}: ", f"{entry.code} {entry.reason}")
+
+
+def _describe_selection(select: Select, count: int) -> Iterator[str]:
+    """How the recipe's numbers were read, where they may have been meant otherwise."""
+    if select.keep is not None and select.keep > count:
+        yield f"all {count}: keep: {select.keep} asks for more than there are"
+    if select.settle_seconds:
+        yield f"only what is settled: unchanged for {select.settle_seconds:g} s"
 
 
 def _show_result(

@@ -20,10 +20,17 @@ from fusion.scores.contract import Head, TaskSpec
 from jobs.candidates.copies import drop_copies
 from jobs.candidates.find import Found, drop_mismatched, find_candidates
 from jobs.candidates.heads import check_head
-from jobs.candidates.links import is_inside
 from jobs.candidates.skipped import Skipped, settle_advice
 from jobs.candidates.tokenizers import check_tokenizer
-from jobs.errors import IncompleteError, MemoryNeedError, ModelError, RecipeError, TooFewError
+from jobs.console.figures import plural
+from jobs.errors import (
+    IncompleteError,
+    MemoryNeedError,
+    ModelError,
+    NoCandidatesError,
+    RecipeError,
+    TooFewError,
+)
 from jobs.evaluate.needs import DataSize, estimate_tokens, evaluation_memory, measure_data
 from jobs.outputs.run_folder import runs_of
 from jobs.recipes.blocks import Select
@@ -109,15 +116,21 @@ def find_usable(recipe: Recipe, *, clock: Callable[[], float]) -> Found:
         MismatchError: the candidates cannot be averaged.
         TooFewError: there are fewer usable candidates than `min_candidates`.
     """
-    found = find_candidates(
-        recipe.candidates,
-        settle_seconds=recipe.select.settle_seconds,
-        now=clock(),
-        on_refused=recipe.select.on_refused,
-        base=recipe.base,
-        output=runs_of(recipe.output),
-    )
-    check_output(recipe.output, found.candidates)
+    try:
+        found = find_candidates(
+            recipe.candidates,
+            settle_seconds=recipe.select.settle_seconds,
+            now=clock(),
+            on_refused=recipe.select.on_refused,
+            base=recipe.base,
+            output=runs_of(recipe.output),
+        )
+    except NoCandidatesError as error:
+        raise NoCandidatesError(
+            str(error),
+            "check the paths under candidates: relative ones begin at the recipe's folder, and a "
+            "checkpoint is a folder with .safetensors files",
+        ) from None
     taken = [c.name for c in found.candidates if c.name in RESERVED]
     if taken:
         raise RecipeError(
@@ -136,21 +149,6 @@ def find_usable(recipe: Recipe, *, clock: Callable[[], float]) -> Found:
         recipe.select.min_candidates,
     )
     return found
-
-
-def check_output(output: str, candidates: Sequence[Checkpoint]) -> None:
-    """Refuse an output that is a candidate's folder, or lies in one.
-
-    Raises:
-        RecipeError: names the candidate.
-    """
-    within = [c for c in candidates if is_inside(output, c.uri)]
-    if within:
-        raise RecipeError(
-            f"output: {output} is or lies in the folder of the candidate {within[0].name} "
-            f"({within[0].uri}). Nothing was evaluated.",
-            "name a folder of its own for the output",
-        )
 
 
 def drop_too_large(found: Found, select: Select) -> Found:
@@ -252,7 +250,7 @@ def check_count(names: Sequence[str], left_out: Sequence[Skipped], needed: int) 
         return
     lines = [f"  {entry.name}: {entry.code} {entry.reason}" for entry in left_out]
     raise TooFewError(
-        f"{len(names)} usable candidates, min_candidates is {needed}\n"
+        f"{plural(len(names), 'usable candidate')}, min_candidates is {needed}\n"
         + "\n".join(lines)
         + ("\n" if lines else "")
         + "Nothing was merged.",

@@ -56,7 +56,9 @@ def ended(*nights: str):
     def make(folder: Path) -> None:
         store = open_store(str(folder / "out"))
         for day, decision in enumerate(nights, 20):
-            drive(store, f"2026-11-{day}", decision, data=str(day), files=files_of(folder / "ckpts/a"))
+            drive(
+                store, f"2026-11-{day}", decision, data=str(day), files=files_of(folder / "ckpts/a")
+            )
 
     return make
 
@@ -93,7 +95,7 @@ def as_nobody(folder: Path):
     if os.geteuid():
         yield
         return
-    place = Path("/tmp") / f"metafuse-nobody-{os.getpid()}"  # noqa: S108  # pytest's own is closed
+    place = Path("/tmp") / f"metafuse-nobody-{os.getpid()}"  # pytest's own is closed
     shutil.copytree(folder, place)
     for path in (place, *place.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
@@ -236,7 +238,7 @@ WITH_A_REASON = ("--reason", "x")
 ROWS = (
     Row("E001", nothing, (verb("recipe.yaml", "run", says=("metafuse run recipe.yaml",)),)),
     Row("E002", nothing,
-        (verb("promot", "./out", DATE, *WITH_A_REASON, says=("promot", "did you mean 'promote'")),)),
+        (verb("promot", "./out", DATE, *WITH_A_REASON, says=("did you mean 'promote'",)),)),
     Row("E003", nothing, (verb("run", "recipe.yml", statuses=(2, 10, 21),
                                says=("{folder}/recipe.yml", "recipe.yaml")),)),
     Row("E004", nothing, (verb("run", ".", statuses=(2, 10), says=("folder", "recipe.yaml")),)),
@@ -277,7 +279,7 @@ ROWS = (
     Row("E017", ended("PROMOTE", "PROMOTE", "HOLD"),
         (verb("gc", "./out", "--keep", "0", "--older-than", "0s", statuses=(0,),
               says=("removed", f"{FIRST}/model-")),
-         verb("resolve", "./out", "--verify", statuses=(0,), says=("nightly-2026-11-21.1/model-",)))),
+         verb("resolve", "./out", "--verify", statuses=(0,), says=("2026-11-21.1/model-",)))),
     Row("E018", ended("PROMOTE"),
         (verb("gc", "./out", "--older-than", "7", says=("--older-than", "7d")),)),
     Row("E019", lock,

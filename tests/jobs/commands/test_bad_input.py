@@ -71,7 +71,7 @@ def test_too_few_whole_candidates(capsys, project):
         path.write_bytes(path.read_bytes()[:-10])
     status, _, err = plan(capsys, project)
     assert status == 13
-    assert "1 usable candidates, min_candidates is 2" in err
+    assert "1 usable candidate, min_candidates is 2" in err
     assert "a: E-TRUNCATED" in err
 
 
@@ -179,7 +179,7 @@ def test_damage_that_leaves_too_few(project):
         tensors = load_file(path)
         tensors["dense.weight"][0, 0] = float("inf")
         save_file(tensors, path, metadata={"format": "pt"})
-    with pytest.raises(TooFewError, match="1 usable candidates"):
+    with pytest.raises(TooFewError, match="1 usable candidate"):
         run_project(project)
 
 
