@@ -148,7 +148,10 @@ def check_date(text: str) -> None:
                 return
         except ValueError:
             continue
-    raise UsageError(f"--date {text}: expected YYYY-MM-DD or YYYY-MM-DDTHHMMZ")
+    raise UsageError(
+        f"--date {text}: expected YYYY-MM-DD or YYYY-MM-DDTHHMMZ; nothing was done",
+        "write it like --date 2024-06-01",
+    )
 
 
 def _show_cost(recipe: Recipe, prepared: Prepared, cost: RunCost) -> None:

@@ -94,9 +94,21 @@ def origin_of(endpoint: str) -> str:
 
 def _translate(error: Exception, where: str) -> ClusterError:
     code, message = error_code(error), _message(error)
+    if code == "AccessDenied" and (right := RIGHTS.get(getattr(error, "operation_name", ""))):
+        return AccessError(
+            f"{where}: the store refused access ({code}): these credentials lack {right}",
+            f"allow {right} there in the policy of the user, role or bucket, or use other "
+            "credentials of the AWS chain; then run the same command again",
+        )
     for sign, make_special in SPECIAL:
         if sign.search(f"{code}: {message}"):
             return make_special(where, code)
+    region = _expected_region(error)
+    if region:
+        return RegionError(
+            f"{where}: the request was for another region than the bucket's, {region} ({code})",
+            f"set AWS_REGION={region}",
+        )
     for codes, make in KINDS:
         if code in codes:
             return make(where, code)
@@ -107,6 +119,24 @@ def _translate(error: Exception, where: str) -> ClusterError:
         text,
         "look that code up in the store's documentation; `metafuse doctor` tries what a run needs",
     )
+
+
+# By what was asked: the right that a policy has to give.
+RIGHTS: Mapping[str, str] = {
+    "GetObject": "s3:GetObject", "HeadObject": "s3:GetObject", "ListObjectsV2": "s3:ListBucket",
+    "PutObject": "s3:PutObject", "CreateMultipartUpload": "s3:PutObject",
+    "UploadPart": "s3:PutObject", "CompleteMultipartUpload": "s3:PutObject",
+    "AbortMultipartUpload": "s3:AbortMultipartUpload", "DeleteObject": "s3:DeleteObject",
+    "DeleteObjects": "s3:DeleteObject", "ListParts": "s3:ListMultipartUploadParts",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+}  # fmt: skip
+
+
+def _expected_region(error: Exception) -> str:
+    """The region that the store names; "" where it names none."""
+    response = getattr(error, "response", None)
+    found = response.get("Error", {}).get("Region", "") if isinstance(response, dict) else ""
+    return found if re.fullmatch("[a-z0-9-]{1,40}", str(found or "")) else ""
 
 
 def _message(error: Exception) -> str:
@@ -214,6 +244,15 @@ KINDS: tuple[tuple[frozenset[str], Callable[[str, str], ClusterError]], ...] = (
         ),
     ),
     (
+        frozenset({"SignatureDoesNotMatch"}),
+        lambda where, code: AccessError(
+            f"{where}: the store refused access ({code}): the secret key is not that of the access "
+            "key",
+            "correct AWS_SECRET_ACCESS_KEY (or the profile's secret) for AWS_ACCESS_KEY_ID; where "
+            "it is right, something between here and the store changes requests",
+        ),
+    ),
+    (
         frozenset({"403", "Forbidden"}),
         lambda where, _: AccessError(
             f"{where}: the store refused access (403, without a reason)",
@@ -223,7 +262,7 @@ KINDS: tuple[tuple[frozenset[str], Callable[[str, str], ClusterError]], ...] = (
     ),
     (
         frozenset({
-            "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch",
+            "AccessDenied", "InvalidAccessKeyId",
             "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired",
             "RequestTimeTooSkewed", "AllAccessDisabled", "AccountProblem", "401", "Unauthorized",
         }),
