@@ -1,7 +1,6 @@
 """The command line: thin verbs over the other modules, and the one table of exit statuses."""
 
 import contextlib
-import difflib
 import os
 import re
 import select
@@ -56,17 +55,14 @@ class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The verb of a command line, or an error that names the nearest one."""
+        """The verb of a command line, or an error that says so where it stands second."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             verbs = self.list_commands(ctx)
             turned = [verb for verb in args[1:2] if verb in verbs]
-            near = difflib.get_close_matches(args[0], verbs, n=1)
             if turned:
                 error.message += f" Did you mean: {ctx.command_path} {turned[0]} {args[0]}"
-            elif near:
-                error.message += f" Did you mean {near[0]!r}?"
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -123,7 +123,7 @@ def read_text(path: Path) -> str:
         RecipeError: no such file, a folder, or not UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode().removeprefix("\ufeff")
     except IsADirectoryError:
         raise RecipeError(
             f"{path.absolute()} is a folder; the file of a recipe or document is asked. Nothing "

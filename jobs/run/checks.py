@@ -19,6 +19,7 @@ from jobs.errors import DataError, RecipeError
 from jobs.merge.fuse import plan_wish
 from jobs.merge.memory import fit_worker
 from jobs.models.offered import check_model
+from jobs.outputs.keys import POINTER_KEY
 from jobs.outputs.pointer import check_owner, read_pointer
 from jobs.outputs.run_folder import runs_of
 from jobs.recipes.recipe import Recipe
@@ -54,6 +55,9 @@ def check_output(recipe: Recipe) -> None:
                 f"{recipe.output}: {there} cannot be written by this user; nothing was evaluated",
                 "name a folder of your own, or mend its rights",
             )
+    else:
+        # A listing tells a bucket that is missing, which a look at one object does not.
+        any(True for _ in store.list(POINTER_KEY))
     seen = read_pointer(store)
     if seen is not None:
         check_owner(seen.pointer, recipe.name)

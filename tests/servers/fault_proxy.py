@@ -43,8 +43,11 @@ ANSWERS = {
     "archived": (403, "InvalidObjectState"),
     "denied": (403, "AccessDenied"),
     "signature": (403, "SignatureDoesNotMatch"),
-    "region": (400, "AuthorizationHeaderMalformed", "<Region>eu-central-1</Region>"),
-}
+    "region": (
+        400, "AuthorizationHeaderMalformed", "<Region>eu-central-1</Region>",
+        "the region 'us-east-1' is wrong; expecting 'eu-central-1'",
+    ),
+}  # fmt: skip
 KINDS = (
     *ANSWERS, "stall", "hang", "slow", "reset", "truncate", "short", "shifted", "corrupt", "lost",
 )  # fmt: skip
@@ -131,8 +134,8 @@ class _Handler(BaseHTTPRequestHandler):
         except (ConnectionError, ValueError):  # the client went away, or hang_up closed the files
             self.close_connection = True
 
-    def answer(self, status, code, more=""):
-        said = f"<Code>{code}</Code><Message>injected</Message>{more}"
+    def answer(self, status, code, more="", message="injected"):
+        said = f"<Code>{code}</Code><Message>{message}</Message>{more}"
         text = f"<?xml version='1.0'?><Error>{said}</Error>"
         self.send_response(status)
         self.send_header("Content-Type", "application/xml")

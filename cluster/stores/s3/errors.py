@@ -98,7 +98,8 @@ def _translate(error: Exception, where: str) -> ClusterError:
         return AccessError(
             f"{where}: the store refused access ({code}): these credentials lack {right}",
             f"allow {right} there in the policy of the user, role or bucket, or use other "
-            "credentials of the AWS chain; then run the same command again",
+            "credentials of the AWS chain; without s3:ListBucket what is missing looks like this "
+            "too; then run the same command again",
         )
     for sign, make_special in SPECIAL:
         if sign.search(f"{code}: {message}"):
@@ -106,12 +107,14 @@ def _translate(error: Exception, where: str) -> ClusterError:
     region = _expected_region(error)
     if region:
         return RegionError(
-            f"{where}: the request was for another region than the bucket's, {region} ({code})",
+            f"{where}: the request was for another region than the bucket's, {region} ({code}"
+            + (f": {message})" if message else ")"),
             f"set AWS_REGION={region}",
         )
+    reason = _reason(error)
     for codes, make in KINDS:
         if code in codes:
-            return make(where, code)
+            return make(where, f"{code}, {reason}" if reason else code)
     if code == type(error).__name__:  # no answer came
         return UnreachableError(f"{where}: {code}", LOOK_AT_THE_NETWORK)
     text = f"{where}: the store answered {code}" + (f": {message}" if message else "")
@@ -130,6 +133,22 @@ RIGHTS: Mapping[str, str] = {
     "DeleteObjects": "s3:DeleteObject", "ListParts": "s3:ListMultipartUploadParts",
     "ListMultipartUploads": "s3:ListBucketMultipartUploads",
 }  # fmt: skip
+
+
+def _reason(error: Exception) -> str:
+    """Why no connection came about, where botocore's error holds it."""
+    text = str(getattr(error, "kwargs", {}).get("error", ""))
+    return next((words for sign, words in REASONS.items() if sign in text), "")
+
+
+REASONS: Mapping[str, str] = {
+    "Connection refused": "connection refused: nothing listens there",
+    "Failed to resolve": "the name of the host is not known",
+    "Name or service not known": "the name of the host is not known",
+    "Temporary failure in name resolution": "the name of the host cannot be looked up now",
+    "Network is unreachable": "the network is unreachable",
+    "No route to host": "no way leads to the host",
+}
 
 
 def _expected_region(error: Exception) -> str:
