@@ -37,6 +37,11 @@ def tensor_bytes(dtype: str, shape: Sequence[int]) -> int:
     return size
 
 
+# What people call them elsewhere.
+SHORT = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32",
+         "float": "float32", "fp64": "float64", "double": "float64"}  # fmt: skip
+
+
 def parse_dtype(name: str) -> str:
     """The safetensors name of a floating dtype: "bfloat16", "torch.bfloat16" or "BF16" -> "BF16".
 
@@ -47,7 +52,8 @@ def parse_dtype(name: str) -> str:
     for ours in FLOATS:
         if plain in (ours, TORCH_NAMES[ours]):
             return ours
-    raise ValueError(f"{name!r} is not one of float16, bfloat16, float32, float64")
+    meant = f"; did you mean {SHORT[plain]!r}?" if plain in SHORT else ""
+    raise ValueError(f"{name!r} is not one of float16, bfloat16, float32, float64{meant}")
 
 
 def promote(names: Iterable[str]) -> str:

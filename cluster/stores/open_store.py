@@ -1,5 +1,7 @@
 """A store by its URI: the one place that knows every kind."""
 
+import re
+
 from cluster.errors import UnsupportedError
 from cluster.stores.store import Store
 
@@ -38,8 +40,22 @@ def open_store(uri: str) -> Store:
     raise UnsupportedError(
         f"{scheme}:{'//' * bool(separator)} is not a store that metafuse reads: "
         f"{uri.partition('?')[0]}. Nothing was read.",
-        OTHER_SCHEMES.get(scheme.lower(), "use a folder or an s3:// URI"),
+        _find_form(scheme.lower(), rest)
+        or OTHER_SCHEMES.get(scheme.lower(), "use a folder or an s3:// URI"),
     )
+
+
+def _find_form(scheme: str, rest: str) -> str:
+    """The s3:// URI that an address of AWS's web pages stands for; "" for any other address."""
+    host, _, path = rest.partition("?")[0].partition("/")
+    named = AWS_HOST.fullmatch(host) if scheme in ("http", "https") else None
+    if named is None:
+        return ""
+    place = f"{named[1]}/{path}" if named[1] else path
+    return f"write s3://{place} for it"
+
+
+AWS_HOST = re.compile(r"(?:([\w.-]+)\.)?s3[.-](?:[a-z0-9-]+\.)?amazonaws\.com(?:\.cn)?")
 
 
 S3_URI = "write s3://BUCKET/PREFIX, in small letters"

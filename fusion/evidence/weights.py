@@ -58,7 +58,10 @@ def fixed_weights(names: Sequence[str], values: Mapping[str, float]) -> tuple[fl
             near = difflib.get_close_matches(name, names, n=1)
             meant = f"; did you mean {near[0]!r}?" if near else ""
             parts.append(f"{name!r} is not a candidate{meant}")
-        raise WeightError("weights.values: " + ", ".join(parts))
+        asked = ", ".join(f"{name}: {values.get(name, 1):g}" for name in names)
+        raise WeightError(
+            "weights.values: " + ", ".join(parts), f"values: {{{asked}}} would name each candidate"
+        )
     total = math.fsum(values[name] for name in names)
     if not math.isfinite(total) or abs(total) < 1e-12:
         raise WeightError(f"weights.values sum to {total:g}; an average does not exist")

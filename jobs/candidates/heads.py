@@ -1,11 +1,14 @@
 """Is a checkpoint a model for this kind of task? Decided from its config, before it is loaded."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from fusion.checkpoints.checkpoint import Checkpoint
-from fusion.checkpoints.heads import count_labels, find_head, read_labels
+from fusion.checkpoints.heads import count_labels, find_head, find_label_conflict, read_labels
 from fusion.scores.contract import Head
-from jobs.errors import ModelError
+from jobs.candidates.find import Found
+from jobs.candidates.skipped import Skipped
+from jobs.errors import IncompleteError, ModelError
 
 DOES: Mapping[Head, str] = {
     "classes": "chooses one class",
@@ -15,6 +18,7 @@ DOES: Mapping[Head, str] = {
     "token-classes": "chooses a class for each token",
     "tokens": "writes text",
 }
+INVERSE_HINT = "make the two the inverse of each other, as the model was trained"
 WITH_LABELS = ("classes", "labels", "token-classes")
 
 
@@ -47,3 +51,24 @@ def check_head(checkpoint: Checkpoint, wanted: Head) -> tuple[str, ...]:
             "number them from 0 in id2label of config.json",
         )
     return labels
+
+
+def drop_contradicting(found: Found) -> Found:
+    """Candidates whose id2label and label2id agree; the others are skipped by name.
+
+    Scores by the one would be of other classes than scores by the other, and no loss would tell.
+    """
+    said = {c.name: find_label_conflict(c.config) for c in found.candidates}
+    dropped = tuple(
+        Skipped(
+            c.name,
+            c.uri,
+            IncompleteError.code,
+            f"{c.name}/config.json contradicts itself: {said[c.name]}",
+            hint=INVERSE_HINT,
+        )
+        for c in found.candidates
+        if said[c.name]
+    )
+    kept = tuple(c for c in found.candidates if not said[c.name])
+    return replace(found, candidates=kept, skipped=found.skipped + dropped)

@@ -81,6 +81,11 @@ def expand_pattern(pattern: str, *, output: str | None = None) -> Expansion:
     return Expansion(uris, note, store.uri, own, passed)
 
 
+def find_root(pattern: str) -> str:
+    """The URI of a pattern up to its first wildcard, under which all lies that it stands for."""
+    return _split_pattern(pattern)[0]
+
+
 def short_names(uris: Sequence[str]) -> dict[str, str]:
     """The shortest end of each URI that no other has: "seed-7", or "run-1/step-9"."""
     tails = {uri: _tails(uri) for uri in uris}

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from jobs.cli.group import cli, finish, json_option
+from jobs.cli.group import cli, finish, json_option, output_argument
 
 
 @cli.command()
@@ -46,7 +46,7 @@ def predict(models: tuple[str, ...], base: str | None, **given: Any) -> None:
 
 
 @cli.command()
-@click.argument("output")
+@output_argument
 @click.option("--verify", "with_bytes", is_flag=True, help="Read every byte and check its digest.")
 @json_option
 def resolve(output: str, with_bytes: bool, as_json: bool) -> None:
@@ -60,7 +60,7 @@ def resolve(output: str, with_bytes: bool, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("output")
+@output_argument
 @click.argument("folder", type=click.Path(path_type=Path))
 @json_option
 def pull(output: str, folder: Path, as_json: bool) -> None:
@@ -71,7 +71,7 @@ def pull(output: str, folder: Path, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("output")
+@output_argument
 @click.option("--run", "run_name", metavar="RUN", help="Which run; default: the promoted one.")
 @click.option("--write", "folder", type=click.Path(path_type=Path), help="Copy the files here.")
 @json_option

@@ -1,9 +1,13 @@
 """The command line: thin verbs over the other modules, and the one table of exit statuses."""
 
+import contextlib
 import os
+import re
 import select
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import click
 
@@ -13,6 +17,30 @@ from jobs.exits import BUG, EXIT_STATUSES, INTERRUPTED, MEANINGS
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 LONGEST_HELP = 1000
 
+# What to do about an error that says all of it in its message.
+NEXT: Mapping[str, str] = {
+    "E-RECIPE": "correct that, then give the same command again",
+    "E-DATA": "correct the data or task.data, then give the same command again",
+    "E-WEIGHTS": "correct the weights, then give the same command again",
+    "E-USAGE": "metafuse VERB --help says what a verb takes",
+}
+
+
+def check_output_word(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Refuse a file where the folder or URI of an output is asked, and name that of a recipe."""
+    if value is None or "://" in value or not os.path.isfile(value):  # noqa: PTH113  # a plain look
+        return value
+    hint = ""
+    if value.endswith((".yaml", ".yml")):
+        from jobs.errors import RecipeError
+        from jobs.recipes.recipe import load_recipe
+
+        with contextlib.suppress(RecipeError):
+            hint = f"; the recipe says {load_recipe(Path(value)).output}"
+    raise click.BadParameter(f"{value} is a file, OUTPUT is a folder or an s3:// URI{hint}")
+
+
+output_argument = click.argument("output", callback=check_output_word)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print exactly one JSON object on stdout."
 )
@@ -23,6 +51,20 @@ address_option = click.option(
 
 class Verbs(click.Group):
     """A group whose help has the first sentence of each verb, whole."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb of a command line, or an error that says so where it stands second."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            verbs = self.list_commands(ctx)
+            turned = [verb for verb in args[1:2] if verb in verbs]
+            if turned:
+                meant = f" Did you mean: {ctx.command_path} {turned[0]} {args[0]}"
+                raise click.UsageError(error.message + meant, ctx) from None
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """One entry a verb, on as many lines as it needs."""
@@ -93,13 +135,33 @@ def _path() -> list[str]:
     return sys.argv[1:] if context is None else context.command_path.split()[1:]
 
 
+def _as_typed(hint: str) -> str:
+    """A hint with paths as they stand in the command line: whoever copies it sees their own."""
+    for word in _words():
+        if "://" not in word and not word.startswith(("/", "~")):
+            path = re.escape(str(Path(word).absolute()))
+            typed = shlex.quote(word).replace("\\", r"\\")
+            hint = re.sub(rf"(?<!\S){path}(?![\w.-])", typed, hint)
+    return hint
+
+
+def _words() -> Iterator[str]:
+    """Arguments of the verb at work."""
+    context = click.get_current_context(silent=True)
+    for value in context.params.values() if context is not None else ():
+        for each in value if isinstance(value, tuple) else (value,):
+            if isinstance(each, str | Path) and str(each):
+                yield str(each)
+
+
 def _describe(error: Exception) -> tuple[str, str, str, int]:
     from cluster.errors import ClusterError
     from fusion.errors import FusionError
     from jobs.errors import JobError
 
     if isinstance(error, ClusterError | FusionError | JobError):
-        return error.code, str(error), error.hint, EXIT_STATUSES.get(error.code, BUG)
+        hint = _as_typed(error.hint or NEXT.get(error.code, ""))
+        return error.code, str(error), hint, EXIT_STATUSES.get(error.code, BUG)
     import traceback
 
     trace = "".join(traceback.format_exception(error)[-4:])

@@ -2,7 +2,7 @@
 
 import click
 
-from jobs.cli.group import cli, finish, json_option
+from jobs.cli.group import check_output_word, cli, finish, json_option, output_argument
 
 single_writer_option = click.option(
     "--single-writer",
@@ -18,7 +18,7 @@ dry_run_option = click.option(
 
 
 @cli.command()
-@click.argument("target", metavar="OUTPUT|SUBMISSION", required=False)
+@click.argument("target", metavar="OUTPUT|SUBMISSION", required=False, callback=check_output_word)
 @click.option("--run", "run_name", metavar="RUN", help="Which run to tell about; default: last.")
 @click.option(
     "--watch", default=7.0, show_default=True, help="Seconds to watch a held lease's heartbeat."
@@ -66,7 +66,7 @@ def status(
 
 
 @cli.command()
-@click.argument("output")
+@output_argument
 @click.option(
     "--within", metavar="AGE", help="Only runs that ended within AGE, such as 26h; exit 3 for none."
 )
@@ -92,7 +92,7 @@ def history(output: str, within: str | None, last: int, is_written: bool, as_jso
 
 
 @cli.command()
-@click.argument("output")
+@output_argument
 @click.argument("run_name", metavar="RUN")
 @reason_option
 @dry_run_option
@@ -118,7 +118,7 @@ def promote(
 
 
 @cli.command()
-@click.argument("output")
+@output_argument
 @click.option("--to", metavar="RUN", help="Default: the run that the current one replaced.")
 @reason_option
 @dry_run_option
@@ -144,7 +144,7 @@ def rollback(
 
 
 @cli.command()
-@click.argument("output")
+@output_argument
 @reason_option
 @single_writer_option
 @json_option
@@ -159,7 +159,7 @@ def hold(output: str, reason: str, single_writer: bool, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("output")
+@output_argument
 @click.option("--reason", default="", metavar="TEXT", help="Why; kept with the pointer.")
 @single_writer_option
 @json_option

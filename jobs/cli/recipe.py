@@ -34,8 +34,8 @@ def init(
 
     Each FOLDER is a checkpoint, a folder or prefix of checkpoints, or a pattern.
     """
+    from jobs.commands.first_recipe import Wanted
     from jobs.commands.init import write_first_recipe
-    from jobs.run.first_recipe import Wanted
 
     wanted = Wanted(places, data, base, output)
     finish(lambda: write_first_recipe(wanted, target), as_json=False)

@@ -33,12 +33,19 @@ def run_predict(
     files: Exchange | None = None,
 ) -> int:
     """`metafuse predict`: one line or one object an answer, in the order of what was asked."""
-    from jobs.consume.answers import check_ending, format_line, plain_answer, write_answers
+    from jobs.consume.answers import (
+        check_ending,
+        check_other_file,
+        format_line,
+        plain_answer,
+        write_answers,
+    )
     from jobs.consume.predict import answer_each
 
     place = files or Exchange()
     if place.output is not None:
         check_ending(place.output)
+        check_other_file(place.source, place.output)
     # Lines are waited for once the models are found; what can be wrong at once is said at once.
     given = _find_questions(texts, place) if texts or place.source is not None else None
     candidates = _find_models(models, base)
@@ -75,7 +82,7 @@ def _find_questions(texts: Sequence[str], place: Exchange) -> Iterable[str | Non
     if place.source is not None:
         rows: Iterable[str | None] = read_questions(place.source, place.columns)
     else:
-        rows = read_lines(sys.stdin)
+        rows = read_lines(sys.stdin) if sys.stdin is not None else ()  # None: it was closed
     # A long run of blank lines is looked through once, and then told as it came.
     begin: list[str | None] = []
     rest = iter(rows)
@@ -89,8 +96,8 @@ def _find_questions(texts: Sequence[str], place: Exchange) -> Iterable[str | Non
 def _find_models(models: Sequence[str], base: str | None) -> tuple[Checkpoint, ...]:
     from jobs.candidates.find import find_candidates
     from jobs.candidates.skipped import describe_skipped
-    from jobs.candidates.written_adapters import find_written_base
     from jobs.consume.predict import find_asked
+    from jobs.outputs.written_adapters import find_written_base
 
     uris = []
     for model in models:

@@ -12,7 +12,7 @@ from jobs.operate.gc import GcPlan, Leftover, collect, plan_gc
 from jobs.outputs.open_output import open_output
 
 USUAL_KEEP = 3
-USUAL_AGE = "7d"
+USUAL_AGE_SECONDS = 7 * 86400.0
 RECIPES = (".yaml", ".yml")
 
 
@@ -41,7 +41,7 @@ def find_sweep(
         RecipeError: mistakes in the recipe.
         UsageError: `older_than` is no age.
     """
-    age = None if older_than is None else parse_age(older_than)
+    age = None if older_than is None else parse_age(older_than, option="--older-than")
     if target.endswith(RECIPES):
         from jobs.recipes.recipe import load_recipe
 
@@ -55,7 +55,7 @@ def find_sweep(
     return Sweep(
         output=target,
         keep=USUAL_KEEP if keep is None else keep,
-        older_than_seconds=parse_age(USUAL_AGE) if age is None else age,
+        older_than_seconds=USUAL_AGE_SECONDS if age is None else age,
         single_writer=single_writer,
     )
 

@@ -21,7 +21,7 @@ def show_history(
     output: str, *, within: str | None, last: int, is_written: bool, as_json: bool
 ) -> int:
     """`metafuse history`; exit status 3 if no run ended `within` the age."""
-    age = None if within is None else parse_age(within)
+    age = None if within is None else parse_age(within, option="--within")
     store = open_store(output)
     rows = keep_history(store) if is_written else read_history(store)
     if age is not None:

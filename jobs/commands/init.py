@@ -6,13 +6,13 @@ from pathlib import Path
 
 from cluster.errors import ClusterError
 from fusion.errors import FusionError
+from jobs.commands.first_recipe import Wanted, draft_recipe
 from jobs.console.figures import plural
 from jobs.console.show import show, warn
 from jobs.errors import JobError, OutputError
 from jobs.recipes.draft import Draft, format_draft
 from jobs.recipes.recipe import parse_recipe
 from jobs.run.checks import check_output
-from jobs.run.first_recipe import Wanted, draft_recipe
 from jobs.run.prepare import prepare
 
 STDOUT = "-"

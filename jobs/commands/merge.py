@@ -1,6 +1,7 @@
 """`metafuse merge`: weights that are known, no evaluation, no Ray."""
 
 import importlib
+import shlex
 import threading
 import time
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ from jobs.candidates.pin import pin_checkpoint
 from jobs.console.secret_texts import check_no_secrets
 from jobs.console.show import Progress, note, show, show_json, warn
 from jobs.console.sizes import parse_size
-from jobs.errors import RecipeError, TooFewError
+from jobs.errors import RecipeError, TooFewError, UsageError
 from jobs.merge.claim import MergeOutput, claim_output, parse_output, release_output
 from jobs.merge.fuse import Dress, FusedModel, Manner, Target, fuse, left_behind, request_wish
 from jobs.mergekit.document import is_mergekit, parse_mergekit
@@ -59,11 +60,25 @@ class Wanted:
     health: HealthMode = "sampled"
 
 
+def check_order(config: Path, out: str) -> None:
+    """Refuse a folder where the document is asked and a document where the folder is.
+
+    Raises:
+        UsageError: shows the command with its words in the right order.
+    """
+    if config.is_dir() and Path(out).is_file():
+        raise UsageError(
+            f"{config} is a folder, and CONFIG is a file; nothing was read or written",
+            f"metafuse merge {shlex.quote(out)} {shlex.quote(str(config))}",
+        )
+
+
 def run_merge(
     config: Path, out: str, *, memory: str, as_json: bool, options: MergeOptions = DEFAULTS
 ) -> int:
     """Merge into `out`; the same command continues an interrupted merge."""
     started = time.monotonic()
+    check_order(config, out)
     output = parse_output(out, folder=str(Path.cwd()))
     memory_bytes = parse_size(memory)
     for line in options.warnings:

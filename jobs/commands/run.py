@@ -4,7 +4,7 @@ import logging
 import shlex
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from jobs.notify.follow_up import follow_up
 from jobs.notify.notify import look_at_webhook
 from jobs.outputs.open_output import look_at_output
 from jobs.outputs.pointer import read_pointer
+from jobs.recipes.blocks import Select
 from jobs.recipes.recipe import Recipe, load_recipe, unattended
 from jobs.report.advice import advise, advise_unchanged
 from jobs.report.data_lines import describe_survey
@@ -95,15 +96,15 @@ def run_loaded(
 
     check_date(logical_date)
     progress = Progress(is_quiet=as_json)
-    most = most_at_a_time(address)
+    most, workers = most_at_a_time(address), recipe.resources
     with closing(LazyRay(address, progress)) as ray:
         request = RunRequest(
             recipe=recipe,
             logical_date=logical_date,
             make_runner=lambda: ray,
             is_embedded=address is None,
-            eval_workers=recipe.resources.evaluate.workers or most,
-            merge_workers=recipe.resources.merge.workers or most,
+            eval_workers=workers.evaluate.workers or most,
+            merge_workers=workers.merge.workers or most,
             say=progress,
             published=published,
         )
@@ -114,15 +115,14 @@ def run_loaded(
             raise
         finally:
             progress.close()
-    ended = {"outcome": result.outcome.result, "exit_status": result.exit_status}
-    log.info("run ended", extra=ended)
+    status, outcome = result.exit_status, result.outcome
+    log.info("run ended", extra={"outcome": outcome.result, "exit_status": status})
     follow_up(recipe, logical_date, result)
-    _show_result(result.run, asdict(result.outcome), result.report, result.output, as_json=as_json,
-                 status=result.exit_status)  # fmt: skip
-    if not as_json:
-        for what, command in find_commands(recipe, result):
-            show(f"next     {command}   # {what}")
-    return result.exit_status
+    _show_result(result.run, asdict(outcome), result.report, result.output, as_json=as_json,
+                 status=status)  # fmt: skip
+    for what, command in () if as_json else find_commands(recipe, result):
+        show(f"next     {command}   # {what}")
+    return status
 
 
 def run_demo(folder: Path | None, *, seed: int, as_json: bool) -> int:
@@ -174,12 +174,17 @@ def check_date(text: str) -> None:
                 return
         except ValueError:
             continue
-    raise UsageError(f"--date {text}: expected YYYY-MM-DD or YYYY-MM-DDTHHMMZ")
+    raise UsageError(
+        f"--date {text}: expected YYYY-MM-DD or YYYY-MM-DDTHHMMZ; nothing was done",
+        "write it like --date 2024-06-01",
+    )
 
 
 def _show_cost(recipe: Recipe, prepared: Prepared, cost: RunCost) -> None:
     size = f"{cost.num_parameters:,} parameters"
     show(f"plan {recipe.name}  {cost.num_candidates} candidates of {size}")
+    for line in _describe_selection(recipe.select, cost.num_candidates):
+        show(f"  select     {line}")
     show(f"  evaluate   read {cost.evaluate_bytes / GB:.3f} GB for the rank and gate slices")
     show(
         f"  merge      {cost.num_tensors} tensors, {recipe.merge.method}, {cost.dtype}; read "
@@ -212,6 +217,14 @@ def _show_cost(recipe: Recipe, prepared: Prepared, cost: RunCost) -> None:
         show(f"  use        {quote_spaces(candidate.name)}")
     for entry in prepared.skipped:
         show_under(f"  skip       {quote_spaces(entry.name)}: ", describe_skipped(entry))
+
+
+def _describe_selection(select: Select, count: int) -> Iterator[str]:
+    """How the recipe's numbers were read, where they may have been meant otherwise."""
+    if select.keep is not None and select.keep > count:
+        yield f"all {count}: keep: {select.keep} asks for more than there are"
+    if select.settle_seconds:
+        yield f"only what is settled: unchanged for {select.settle_seconds:g} s"
 
 
 def _show_result(

@@ -47,15 +47,24 @@ def format_wait(seconds: float) -> str:
     return f"{minutes // 60}h{minutes % 60 + (rest > 0):02d}m"
 
 
-def parse_age(text: str) -> float:
+def parse_age(text: str, *, option: str) -> float:
     """Seconds from "7d", "12h" or "0".
+
+    Args:
+        text: value of an option; a number alone is none of seconds, hours and days, unless it is 0.
+        option: its name, for the message.
 
     Raises:
         UsageError: neither.
     """
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)", text.strip())
     if not match:
-        raise UsageError(f"{text!r} is not an age such as 7d or 12h")
+        raise UsageError(f"{option} {text}: expected an age such as 7d or 12h; nothing was done")
+    if not match[2] and float(match[1]):
+        raise UsageError(
+            f"{option} {text} has no unit; nothing was done",
+            f"write {option} {match[1]}d for days, or s, m, h for seconds, minutes, hours",
+        )
     return float(match[1]) * SECONDS.get(match[2], 1)
 
 

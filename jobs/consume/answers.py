@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -38,6 +39,22 @@ def check_ending(uri: str) -> None:
         raise UsageError(
             f"--output {uri}: a name that ends in {', '.join(ENDINGS)} is expected; nothing was "
             "asked"
+        )
+
+
+def check_other_file(source: str | None, uri: str) -> None:
+    """Refuse answers that would take the place of the texts.
+
+    Raises:
+        UsageError: both names stand for one file.
+    """
+    if source is None:
+        return
+    is_local = "://" not in source and "://" not in uri
+    if source == uri or (is_local and os.path.realpath(source) == os.path.realpath(uri)):
+        raise UsageError(
+            f"--input and --output are both {uri}; nothing was asked, and nothing was written",
+            "give the answers a file of their own",
         )
 
 

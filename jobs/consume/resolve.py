@@ -12,6 +12,7 @@ from fusion.manifests.model import FileEntry, ModelManifest
 from fusion.manifests.pointer import Pointer
 from jobs.errors import NoCandidatesError
 from jobs.outputs.pointer import is_fresh, read_pointer
+from jobs.outputs.runs import find_last_outcome
 from jobs.outputs.verify import CheckedModel, check_run, verify_model
 
 READ_BYTES = 8 << 20
@@ -48,15 +49,26 @@ def resolve(output: str, *, with_bytes: bool = False) -> Resolved:
     seen = read_pointer(store)
     if seen is None:
         is_fresh(store)
-        raise NoCandidatesError(
-            f"nothing was promoted to {store.uri} yet",
-            "metafuse run RECIPE makes and judges a model",
-        )
+        raise _nothing_promoted(store)
     pointer = seen.pointer
     model = check_run(store, pointer.run, pointer.manifest_sha256)
     if with_bytes:
         check_bytes(store, model)
     return Resolved(f"{store.uri}/{model.folder}", pointer, model.manifest)
+
+
+def _nothing_promoted(store: Store) -> NoCandidatesError:
+    """What is there instead of a promoted model, and what to do."""
+    text = f"nothing was promoted to {store.uri} yet"
+    last = find_last_outcome(store)
+    if last is None:
+        return NoCandidatesError(text, "metafuse run RECIPE makes and judges a model")
+    run, outcome = last
+    by_hand = f"metafuse promote {store.uri} {run} --reason TEXT promotes it by hand"
+    return NoCandidatesError(
+        f"{text}; the last run, {run}, ended as {outcome.result}: {outcome.reason}",
+        by_hand if outcome.manifest_sha256 else "metafuse run RECIPE makes and judges a model",
+    )
 
 
 def check_bytes(store: Store, model: CheckedModel) -> None:

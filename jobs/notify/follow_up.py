@@ -3,6 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
+from cluster.errors import ClusterError
 from cluster.stores.open_store import open_store
 from jobs.console.show import warn
 
@@ -14,13 +15,23 @@ if TYPE_CHECKING:
 def follow_up(recipe: "Recipe", logical_date: str, end: "RunResult | Exception") -> None:
     """Bring the history of the output up to date and tell people; problems are said on stderr.
 
+    Where a run was refused before the first of an output began, nothing is written there.
+
     Args:
         recipe: recipe of the run.
         logical_date: logical date of the run.
         end: how the run ended, or the error that ended it.
     """
-    keep_history_of(recipe.output)
+    if not isinstance(end, Exception) or _has_runs(recipe.output):
+        keep_history_of(recipe.output)
     _tell(recipe, logical_date, end)
+
+
+def _has_runs(output: str) -> bool:
+    try:
+        return next(iter(open_store(output).list("runs/")), None) is not None
+    except ClusterError:  # what is wrong with it was said by the run
+        return False
 
 
 def tell_for_the_driver(recipe: "Recipe", logical_date: str, error: Exception) -> None:

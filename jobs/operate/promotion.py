@@ -241,7 +241,8 @@ def _find_target(store: Store, seen: SeenPointer, to: str | None) -> Pointer:
         )
     if found is None:
         raise PointerError(
-            f"no model was promoted before {now.run}; the pointer was not moved",
+            f"no model was promoted before {now.run}; the pointer was not moved, and no hold was "
+            "set",
             f"metafuse hold {store.uri} --reason TEXT keeps the next run from replacing it",
         )
     return found

@@ -233,7 +233,13 @@ def _refusal(store: Store, seen: SeenPointer | None, nominee: Nominee) -> Promot
         gone = f"the pointer that named {judged_against} is gone"
         return Promotion("lost", gone) if judged_against else None
     if seen.pointer.hold:
-        return Promotion("held", f"promotion is on hold: {seen.pointer.hold}")
+        changed = seen.pointer.changed
+        since = f" since {changed.at[:10]}" if changed.action in ("hold", "rollback") else ""
+        return Promotion(
+            "held",
+            f"promotion is on hold{since}: {seen.pointer.hold}; metafuse unhold {store.uri} lets "
+            "runs promote again",
+        )
     if seen.pointer.run != judged_against:
         return Promotion("lost", f"latest became {seen.pointer.run} while this run was judged")
     return None

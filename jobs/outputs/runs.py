@@ -189,6 +189,18 @@ def read_outcome(folder: RunFolder) -> Outcome | None:
     return folder.find(Outcome, OUTCOME_KEY)
 
 
+ENDED_RUN = re.compile(rf"runs/[^/]+/{re.escape(OUTCOME_KEY)}")
+
+
+def find_last_outcome(store: Store) -> tuple[str, Outcome] | None:
+    """The run that ended last, and how; None where none has ended."""
+    ends = [entry for entry in store.list("runs/") if ENDED_RUN.fullmatch(entry.key)]
+    if not ends:
+        return None
+    key = max(ends, key=lambda entry: entry.modified).key
+    return key.split("/")[1], read_stored(Outcome, store, key)
+
+
 def write_outcome(folder: RunFolder, outcome: Outcome) -> Outcome:
     """Finish a run; if another driver finished it first, its outcome stands and is returned."""
     key = folder.key(OUTCOME_KEY)

@@ -24,7 +24,7 @@ def parse_stored(kind: type[Value], content: bytes, *, store: Store, key: str) -
     except ManifestError as error:
         raise ManifestError(
             f"{store.uri}/{key} is damaged, or of another release: {error}. Nothing was changed",
-            error.hint or WAY_OUT,
+            f"{error.hint or WAY_OUT}; metafuse history {store.uri} lists the runs",
         ) from None
 
 

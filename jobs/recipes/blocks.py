@@ -91,6 +91,9 @@ class Weights(Block):
     def _values_fit_the_rule(self) -> "Weights":
         if (self.rule == "fixed") != bool(self.values):
             raise ValueError("values are given with rule: fixed, and only with it")
+        if self.rule != "softmax" and self.temperature != 1:
+            raise wrong_at("temperature", f"it says nothing with rule: {self.rule}, only with "
+                           "rule: softmax; take it out")  # fmt: skip
         return self
 
 

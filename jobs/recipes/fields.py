@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from fusion.dtypes import parse_dtype
@@ -16,26 +16,80 @@ UNITS: Mapping[str, Mapping[str, int]] = {
 }  # fmt: skip
 
 
-def _scaled(units: Mapping[str, int], example: str) -> BeforeValidator:
+def _scaled(units: Mapping[str, int], what: str) -> BeforeValidator:
     def convert(value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise ValueError(f"expected something like {example}, found {value!r}")  # noqa: TRY004
+            raise ValueError(f"expected {what}, found {value!r}")  # noqa: TRY004
         match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", str(value))
         if not match or match[2] not in units:
-            raise ValueError(f"expected something like {example}, found {value!r}")
+            raise ValueError(f"expected {what}, found {value!r}{_guess_time(str(value), units)}")
         return float(match[1]) * units[match[2]]
 
     return BeforeValidator(convert)
 
 
-def _whole(units: Mapping[str, int], example: str) -> BeforeValidator:
-    scaled = _scaled(units, example).func
+def _guess_time(text: str, units: Mapping[str, int]) -> str:
+    """A time as clocks show it is not taken for one of its two readings."""
+    clock = re.fullmatch(r"\s*([0-9]+):([0-5][0-9])\s*", text)
+    if clock is None or "m" not in units or "h" not in units:
+        return ""
+    hours, minutes = int(clock[1]), int(clock[2])
+    return f"; write {60 * hours + minutes}m for hours and minutes"
+
+
+def _whole(units: Mapping[str, int], what: str) -> BeforeValidator:
+    scaled = _scaled(units, what).func
     return BeforeValidator(lambda value: int(scaled(value)))  # type: ignore[call-arg]  # one-argument form
 
 
 def read_dtype(value: Any) -> Any:
     """A dtype by any of its names."""
     return parse_dtype(str(value))
+
+
+# A shell or a template engine would have put something there.
+UNFILLED = re.compile(r"\$\{[^}]*\}|(?:^|(?<=/))\$[A-Za-z_]\w*|\{\{.*?\}\}|%[A-Z_]{3,}%")
+ONE_SLASH = re.compile(r"(s3|s3a|s3n|gs|az|hf|https?|file):/([^/].*)")
+
+
+def check_place(text: str) -> str:
+    """A path or URI as it is written, if it can be meant so.
+
+    Raises:
+        ValueError: a variable that nobody filled in, or a URI with one slash too few.
+    """
+    found = UNFILLED.search(text)
+    if found:
+        raise ValueError(
+            f"{text!r} holds {found[0]}: variables are not filled in here; write the path itself"
+        )
+    scheme = ONE_SLASH.fullmatch(text)
+    if scheme:
+        raise ValueError(f"{text!r} is no URI; did you mean '{scheme[1]}://{scheme[2]}'?")
+    return text
+
+
+def check_output_place(text: str) -> str:
+    """As `check_place`, for what is found again by its name: one place, one spelling.
+
+    Raises:
+        ValueError: as `check_place` says, or two slashes within a URI.
+    """
+    scheme, separator, rest = check_place(text).partition("://")
+    if separator and "//" in rest.removeprefix("/"):
+        plain = re.sub("/+", "/", rest)
+        raise ValueError(
+            f"{text!r} has two slashes in a row, which is another place on S3; did you mean "
+            f"'{scheme}://{plain.rstrip('/')}'?"
+        )
+    return text
+
+
+def check_places(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """As `check_place`, for several."""
+    for text in texts:
+        check_place(text)
+    return texts
 
 
 def read_several(value: Any) -> Any:
@@ -83,16 +137,21 @@ ONE_OR_SEVERAL: dict[str, Any] = {
 }
 Whole = Annotated[int, BeforeValidator(_number)]
 Number = Annotated[float, BeforeValidator(_number)]
-Seconds = Annotated[float, _scaled(UNITS["seconds"], "10m"), _written("seconds", "10m")]
-Bytes = Annotated[int, _whole(UNITS["bytes"], "1GiB"), _written("bytes", "1GiB")]
-Count = Annotated[int, _whole(UNITS["a count"], "2B"), _written("a count", "2B")]
+Seconds = Annotated[
+    float, _scaled(UNITS["seconds"], "a time such as 10m"), _written("seconds", "10m")
+]
+Bytes = Annotated[int, _whole(UNITS["bytes"], "bytes such as 1GiB"), _written("bytes", "1GiB")]
+Count = Annotated[int, _whole(UNITS["a count"], "a count such as 2B"), _written("a count", "2B")]
 BitRate = Annotated[
-    float, _scaled(UNITS["bits a second"], "10Gbit"), _written("bits a second", "10Gbit")
+    float,
+    _scaled(UNITS["bits a second"], "bits a second such as 10Gbit"),
+    _written("bits a second", "10Gbit"),
 ]
 Several = Annotated[
     tuple[str, ...],
     BeforeValidator(read_several),
     Field(min_length=1),
+    AfterValidator(check_places),
     WithJsonSchema(ONE_OR_SEVERAL),
 ]
 Share = Annotated[Number, Field(ge=0, le=1)]

@@ -1,7 +1,40 @@
 """What is wrong with a recipe, in plain words, with the nearest key that exists."""
 
 import difflib
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, get_args
+
+# What a wrong number or word at a key most often wants to say, and how that is said.
+ADVICE: Mapping[str, str] = {
+    "select.keep": "leave the key out to keep all",
+    "select.max_parameters": "it counts parameters, max_bytes counts bytes",
+    "weights.temperature": "a small one such as 0.01 gives nearly all weight to the best",
+    "weights.values": "weights go by name: values: {a: 0.6, b: 0.4}",
+    "gate": "a gate is not switched off; metafuse promote OUTPUT RUN promotes a held run by hand",
+    "gate.alpha": "it is a chance: 0.05 is 5 percent",
+    "gate.smallest_effect": "it is a difference of losses such as 0.01, not below 0; metafuse "
+    "promote OUTPUT RUN promotes a held run by hand",
+}
+# Types of pydantic's errors, and what is expected then.
+EXPECTED: Mapping[str, str] = {
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "a number below {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "dict_type": "a mapping of keys",
+    "model_type": "a mapping of keys",
+    "model_attributes_type": "a mapping of keys",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "a text",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+}
 
 
 def mistake_path(entry: Any) -> tuple[str | int, ...]:
@@ -30,24 +63,50 @@ def describe_mistake(kind: Any, entry: Any) -> str:
     found = repr(entry.get("input"))[:80]
     match entry["type"]:
         case "extra_forbidden":
-            near = difflib.get_close_matches(
-                str(path[-1]), _known(kind, path[:-1]), n=1, cutoff=0.5
-            )
-            return f"{where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+            return f"{where}: unknown key{_guess_key(kind, path, entry.get('input'))}"
         case "missing":
             return f"{where}: missing"
         case "literal_error":
             return f"{where}: expected {expected.get('expected')}, found {found}"
         case "value_error":
-            return f"{where}: {expected.get('error')}"
+            return f"{where}: {expected.get('error')}{_advise(where)}"
         case "string_pattern_mismatch":
             return (
                 f"{where}: expected lower-case letters, digits and '-' (at most 63), found {found}"
             )
         case "float_parsing" | "float_type" if path[-1:] == ("temperature",):
             return f"{where}: expected a number above 0 (auto is not offered yet), found {found}"
+    if entry["type"] in EXPECTED:
+        words = EXPECTED[entry["type"]].format(**expected)
+        return f"{where}: expected {words}, found {found}{_advise(where)}"
     message = str(entry["msg"]).replace("Input should be", "expected")
     return f"{where}: {message}, found {found}"
+
+
+def _advise(where: str) -> str:
+    return f"; {ADVICE[where]}" if where in ADVICE else ""
+
+
+def _guess_key(kind: Any, path: tuple[str | int, ...], value: object) -> str:
+    """What a key that does not exist may have been meant to be; "" where nothing is like it."""
+    key, known = str(path[-1]), _known(kind, path[:-1])
+    if re.fullmatch("[0-9]+", key) and value is None:
+        return f"; decimals are written with a point: 0.{key}"
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+    places = [place for place in _walk(kind) if place.rpartition(".")[2] == key]
+    if not near and places:
+        return f"; did you mean {' or '.join(places)}?"
+    near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _walk(kind: Any, stem: str = "") -> Iterator[str]:
+    """Every key of a document and its blocks, with points between."""
+    for key in _names(kind):
+        yield f"{stem}{key}"
+        inner = _find_block(_fields(kind)[key].annotation)
+        if inner is not None:
+            yield from _walk(inner, f"{stem}{key}.")
 
 
 def _known(kind: Any, path: tuple[str | int, ...]) -> list[str]:
@@ -55,13 +114,20 @@ def _known(kind: Any, path: tuple[str | int, ...]) -> list[str]:
     for part in path:
         if isinstance(part, int):
             continue
-        fields = {field.alias or name: field for name, field in kind.model_fields.items()}
+        fields = _fields(kind)
         inner = _find_block(fields[part].annotation) if part in fields else None
         if inner is None:
             return []
         kind = inner
-    names = [field.alias or name for name, field in kind.model_fields.items()]
-    return [name for name in names if "\0" not in name]
+    return _names(kind)
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    return {field.alias or name: field for name, field in kind.model_fields.items()}
+
+
+def _names(kind: Any) -> list[str]:
+    return [name for name in _fields(kind) if "\0" not in name]
 
 
 def _find_block(annotation: Any) -> Any:

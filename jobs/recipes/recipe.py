@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     Field,
     ValidationError,
@@ -28,6 +29,8 @@ from jobs.recipes.blocks import (
 from jobs.recipes.fields import (
     Block,
     Several,
+    check_output_place,
+    check_place,
     told,
     wrong_at,
 )
@@ -60,7 +63,7 @@ Candidates = Annotated[
          "for folders in between.", ["s3://bucket/run-42/step-*/"]),
 ]  # fmt: skip
 Base = Annotated[
-    Annotated[str, Field(min_length=1)] | None,
+    Annotated[str, Field(min_length=1), AfterValidator(check_place)] | None,
     told("The model that the candidates were trained from; adapters need it.",
          "s3://bucket/bert-base"),
 ]  # fmt: skip
@@ -94,6 +97,7 @@ class Recipe(Block):
     merge: Annotated[Merge, told("How tensors become one.", {"dtype": "bfloat16"})] = Merge()
     output: Annotated[
         str,
+        AfterValidator(check_output_place),
         told("The folder or prefix that runs and the pointer to the promoted model go to. One "
              "recipe, one output.", "s3://bucket/merged", min_length=1),
     ]  # fmt: skip
@@ -249,8 +253,9 @@ def _located(path: str, folder: str) -> str:
 
 def _validated(kind: type[Checked], document: Document) -> Checked:
     if not isinstance(document.value, dict):
+        found = "an empty file" if document.value is None else type(document.value).__name__
         raise RecipeError(
-            f"{document.name}:1: a mapping of keys expected, found {type(document.value).__name__}",
+            f"{document.name}:1: a mapping of keys expected, found {found}; nothing was read",
             "metafuse demo writes a recipe to start from",
         )
     problems = [(problem.line, problem.text) for problem in document.problems]
@@ -270,5 +275,6 @@ def _validated(kind: type[Checked], document: Document) -> Checked:
     raise RecipeError(
         f"{len(problems)} mistake{'s' * (len(problems) > 1)}; nothing was read or written\n"
         + "\n".join(lines),
-        f"metafuse plan {document.name} checks it again",
+        f"metafuse plan {document.name} checks it again; metafuse recipe --explain KEY says what "
+        "a key takes",
     )

@@ -1,5 +1,6 @@
 """YAML without its traps: no anchors, tags, repeated keys or surprising types; with lines."""
 
+import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,10 @@ from typing import Any
 import yaml
 
 from jobs.errors import RecipeError
+from jobs.recipes.slips import explain_yaml, find_slip
 
+WIDE = (b"\xff\xfe", b"\xfe\xff")
+SUFFIXES = (".yaml", ".yml")
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 NULL = "tag:yaml.org,2002:null"
@@ -116,16 +120,36 @@ def read_text(path: Path) -> str:
     """The text of a recipe or merge document.
 
     Raises:
-        RecipeError: no such file, or not UTF-8.
+        RecipeError: no such file, a folder, or not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode().removeprefix("\ufeff")
+    except IsADirectoryError:
+        raise RecipeError(
+            f"{path.absolute()} is a folder; the file of a recipe or document is asked. Nothing "
+            "was read",
+            _name_near(path, path),
+        ) from None
     except OSError as error:
         raise RecipeError(
-            f"{path}: {error.strerror}", "metafuse demo writes one to start from"
+            f"{path.absolute()}: {error.strerror}; nothing was read", _name_near(path, path.parent)
         ) from None
     except UnicodeDecodeError as error:
-        raise RecipeError(f"{path}: not UTF-8 at byte {error.start}") from None
+        is_wide = error.object.startswith(WIDE)
+        what = "text in UTF-16" if is_wide else f"not UTF-8 at byte {error.start}"
+        raise RecipeError(f"{path}: {what}; nothing was read", "save the file as UTF-8") from None
+
+
+def _name_near(path: Path, folder: Path) -> str:
+    """The recipe that was meant, if one lies there."""
+    try:
+        there = sorted(entry.name for entry in folder.iterdir() if entry.suffix in SUFFIXES)
+    except OSError:
+        there = []
+    near = difflib.get_close_matches(path.name, there, n=1) or there
+    if not near:
+        return "metafuse demo writes one to start from"
+    return f"did you mean {path.parent / near[0] if folder == path.parent else path / near[0]}?"
 
 
 def load_yaml(text: str, *, name: str) -> Document:
@@ -157,6 +181,9 @@ def read_yaml(text: str, *, name: str) -> Document:
     """
     if len(text.encode(errors="replace")) > MAX_BYTES:
         raise RecipeError(f"{name}: larger than {MAX_BYTES:,} bytes; it was not read")
+    slip = find_slip(text)
+    if slip is not None:
+        raise RecipeError(f"{name}:{slip.line}: {slip.text}; nothing was read", slip.hint)
     try:
         _check_depth(text, name)
         loader = _Loader(text)
@@ -165,10 +192,8 @@ def read_yaml(text: str, *, name: str) -> Document:
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise RecipeError(f"{name}:{line}: not YAML: {problem}") from None
+        slip = explain_yaml(error, text)
+        raise RecipeError(f"{name}:{slip.line}: {slip.text}", slip.hint) from None
     reading = _Reading({(): 1}, [], {})
     value = None if node is None else _plain(node, (), reading)
     problems = list(reading.problems)

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import (
@@ -16,7 +16,7 @@ from pydantic import (
 
 from fusion.scores.contract import TaskSpec
 from fusion.scores.specs import TASK_SPECS
-from jobs.recipes.fields import Block, Share, Whole, told, wrong_at
+from jobs.recipes.fields import Block, Share, Whole, check_place, told, wrong_at
 
 IMPORT_STRING = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 # What any kind of task may name beside the columns of its own.
@@ -57,6 +57,12 @@ def check_kind(kind: str) -> str:
 def find_mistake(spec: TaskSpec, columns: Mapping[str, str | None]) -> tuple[str, str] | None:
     """The first key of `columns` that is wrong for a kind of task, and why; None for none."""
     known = (*spec.columns, *NAMES)
+    strange = [key for key in columns if key not in known]
+    if strange and all(columns[key] in known for key in strange):
+        turned = {columns[key] if key in strange else key: key if key in strange else columns[key]
+                  for key in columns}  # fmt: skip
+        asked = ", ".join(f"{role}: {column}" for role, column in turned.items())
+        return strange[0], f"unknown key{_others(strange)}; roles come first: {{{asked}}}"
     for key, column in columns.items():
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
@@ -65,6 +71,10 @@ def find_mistake(spec: TaskSpec, columns: Mapping[str, str | None]) -> tuple[str
         if column is None and key in spec.columns and key not in spec.optional:
             return key, f"{spec.kind} needs this column, found None"
     return None
+
+
+def _others(keys: Sequence[str]) -> str:
+    return f", as {' and '.join(keys[1:])} is" if len(keys) > 1 else ""
 
 
 def _as_text(value: Any) -> Any:
@@ -81,6 +91,8 @@ def _data(value: Any) -> Any:
     places = value if isinstance(value, list | tuple) else [value]
     if not places or not all(isinstance(place, str) and place for place in places):
         raise ValueError(f"expected a path or URI, or a list of them, found {value!r}")
+    for place in places:
+        check_place(place)
     return tuple(places) if isinstance(value, list) else value
 
 

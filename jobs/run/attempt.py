@@ -34,6 +34,7 @@ from jobs.outputs.runs import (
     run_name,
     write_outcome,
 )
+from jobs.run.checks import check_output
 from jobs.run.conclude import find_promoted, finish
 from jobs.run.prepare import Prepared, prepare
 from jobs.run.request import RunRequest, RunResult
@@ -112,6 +113,7 @@ def open_run(request: RunRequest) -> Iterator[OpenRun]:
         PointerError: the store keeps no conditional writes, or the pointer is another recipe's.
     """
     recipe = request.recipe
+    check_output(recipe)
     output = open_output(recipe.output, single_writer=recipe.single_writer)
     bare = output.store
     first = run_name(recipe.name, request.logical_date, 1)

@@ -1,6 +1,7 @@
 """What `plan` and `run` refuse before anything is paid: `prepare` asks all of it for both."""
 
 import os
+import posixpath
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,12 +11,17 @@ from fusion.checkpoints.checkpoint import Checkpoint
 from fusion.evidence.gate import SMALLEST_EXAMPLES
 from fusion.evidence.weights import uniform_weights
 from fusion.scores.contract import Head
+from jobs.candidates.find import find_places
 from jobs.candidates.heads import check_head
-from jobs.errors import DataError, ModelError
+from jobs.candidates.links import is_inside
+from jobs.candidates.patterns import find_root
+from jobs.errors import DataError, ModelError, RecipeError
 from jobs.merge.fuse import plan_wish
 from jobs.merge.memory import fit_worker
 from jobs.models.offered import check_model
+from jobs.outputs.keys import POINTER_KEY
 from jobs.outputs.pointer import check_owner, read_pointer
+from jobs.outputs.run_folder import runs_of
 from jobs.recipes.recipe import Recipe
 from jobs.tasks.contract import EvaluationTask
 from jobs.tasks.data import Examples, check_slices
@@ -31,9 +37,11 @@ def check_output(recipe: Recipe) -> None:
     """Refuse an output that a run would not write to; nothing is made or written.
 
     Raises:
+        RecipeError: it is, or lies in, the folder of a candidate.
         PointerError: the pointer there is another recipe's.
         MissingPlaceError, AccessError: a folder that cannot be made, or not be written.
     """
+    check_apart(recipe)
     store = open_store(recipe.output)
     if not store.is_remote:
         folder = Path(store.uri).absolute()
@@ -42,14 +50,35 @@ def check_output(recipe: Recipe) -> None:
             raise MissingPlaceError(
                 f"{recipe.output}: {there} is a file; nothing was evaluated", "name a folder"
             )
-        if not os.access(there, os.W_OK | os.X_OK):
+        by_this_user = os.access in os.supports_effective_ids
+        if not os.access(there, os.W_OK | os.X_OK, effective_ids=by_this_user):
             raise AccessError(
                 f"{recipe.output}: {there} cannot be written by this user; nothing was evaluated",
                 "name a folder of your own, or mend its rights",
             )
+    else:
+        # A listing tells a bucket that is missing, which a look at one object does not.
+        any(True for _ in store.list(POINTER_KEY))
     seen = read_pointer(store)
     if seen is not None:
         check_owner(seen.pointer, recipe.name)
+
+
+def check_apart(recipe: Recipe) -> None:
+    """Refuse an output that is a candidate's folder, or lies in one; nothing is read of them.
+
+    Raises:
+        RecipeError: names the candidate.
+    """
+    around = [each for each in recipe.candidates if is_inside(recipe.output, find_root(each))]
+    places = find_places(around, output=runs_of(recipe.output))
+    within = [place for place in places if is_inside(recipe.output, place)]
+    if within:
+        raise RecipeError(
+            f"output: {recipe.output} is or lies in the folder of the candidate "
+            f"{posixpath.basename(within[0])} ({within[0]}). Nothing was evaluated or written.",
+            "name a folder of its own for the output",
+        )
 
 
 def check_models(candidates: Sequence[Checkpoint], head: Head) -> None:
@@ -78,10 +107,11 @@ def check_data(candidates: Sequence[Checkpoint], task: EvaluationTask, examples:
         DataError: a truth means nothing to the models, all truths are one, or a slice has too few
             clusters or examples.
     """
-    check_slices(examples.sliced, task)
     spec = find_task(task.kind).spec
+    # A column of texts in place of labels is told before what follows from it for the slices.
     labels = check_head(candidates[0], spec.head)
     truths = read_truths(examples, task, labels)
+    check_slices(examples.sliced, task)
     if spec.columns[spec.truth] in SINGLE:
         check_variety(truths, examples, task, labels=labels)
     check_gate(examples, task)

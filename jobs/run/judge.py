@@ -10,12 +10,12 @@ from fusion.evidence.verdict import Verdict
 from fusion.scores.contract import ensemble
 from fusion.scores.records import Records
 from jobs.candidates.pin import pin_checkpoint
-from jobs.candidates.written_adapters import find_written_base
 from jobs.errors import ModelError
 from jobs.evaluate.score import ScoreBook
 from jobs.merge.fuse import FusedModel
 from jobs.outputs.runs import Incumbent
 from jobs.outputs.verify import check_run
+from jobs.outputs.written_adapters import find_written_base
 from jobs.run.context import RunContext
 from jobs.run.names import INCUMBENT
 from jobs.run.weigh import ChosenWeights

@@ -19,12 +19,18 @@ from fusion.plans.adapter_request import check_one_base
 from fusion.scores.contract import Head, TaskSpec
 from jobs.candidates.copies import drop_copies
 from jobs.candidates.find import MOST_PASSED, Found, drop_mismatched, find_candidates
-from jobs.candidates.heads import check_head
-from jobs.candidates.links import is_inside
+from jobs.candidates.heads import check_head, drop_contradicting
 from jobs.candidates.skipped import Skipped, describe_skipped, settle_advice
 from jobs.candidates.tokenizers import check_tokenizer
 from jobs.console.figures import plural
-from jobs.errors import IncompleteError, MemoryNeedError, ModelError, RecipeError, TooFewError
+from jobs.errors import (
+    IncompleteError,
+    MemoryNeedError,
+    ModelError,
+    NoCandidatesError,
+    RecipeError,
+    TooFewError,
+)
 from jobs.evaluate.needs import DataSize, estimate_tokens, evaluation_memory, measure_data
 from jobs.models.lengths import count_longest
 from jobs.outputs.run_folder import runs_of
@@ -32,7 +38,6 @@ from jobs.recipes.blocks import Select
 from jobs.recipes.recipe import Recipe
 from jobs.recipes.task_fields import fill_columns, find_mistake
 from jobs.run.checks import check_data, check_merge, check_models
-from jobs.run.contradictions import drop_contradicting
 from jobs.run.names import RESERVED
 from jobs.tasks.contract import EvaluationTask
 from jobs.tasks.data import Examples
@@ -122,15 +127,21 @@ def find_usable(recipe: Recipe, *, clock: Callable[[], float]) -> Found:
         MismatchError: the candidates cannot be averaged.
         TooFewError: there are fewer usable candidates than `min_candidates`.
     """
-    found = find_candidates(
-        recipe.candidates,
-        settle_seconds=recipe.select.settle_seconds,
-        now=clock(),
-        on_refused=recipe.select.on_refused,
-        base=recipe.base,
-        output=runs_of(recipe.output),
-    )
-    check_output(recipe.output, found.candidates)
+    try:
+        found = find_candidates(
+            recipe.candidates,
+            settle_seconds=recipe.select.settle_seconds,
+            now=clock(),
+            on_refused=recipe.select.on_refused,
+            base=recipe.base,
+            output=runs_of(recipe.output),
+        )
+    except NoCandidatesError as error:
+        raise NoCandidatesError(
+            str(error),
+            "check the paths under candidates: relative ones begin at the recipe's folder, and a "
+            "checkpoint is a folder with .safetensors files",
+        ) from None
     taken = [c.name for c in found.candidates if c.name in RESERVED]
     if taken:
         raise RecipeError(
@@ -149,21 +160,6 @@ def find_usable(recipe: Recipe, *, clock: Callable[[], float]) -> Found:
         recipe.select.min_candidates,
     )
     return found
-
-
-def check_output(output: str, candidates: Sequence[Checkpoint]) -> None:
-    """Refuse an output that is a candidate's folder, or lies in one.
-
-    Raises:
-        RecipeError: names the candidate.
-    """
-    within = [c for c in candidates if is_inside(output, c.uri)]
-    if within:
-        raise RecipeError(
-            f"output: {output} is or lies in the folder of the candidate {within[0].name} "
-            f"({within[0].uri}). Nothing was evaluated.",
-            "name a folder of its own for the output",
-        )
 
 
 def drop_too_large(found: Found, select: Select) -> Found:

@@ -1,9 +1,11 @@
 """Where evaluation data stands: one file, several, a folder or a pattern; pinned and read."""
 
+import difflib
 import fnmatch
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from cluster.errors import MissingPlaceError, NotFoundError, PreconditionError
 from cluster.stores.open_store import open_store
@@ -17,7 +19,12 @@ from jobs.tasks.contract import DataFile, EvaluationTask
 from jobs.tasks.data import check_column
 from jobs.tasks.table import DELIMITED, Table, join_tables, parse_table, plain_ending
 
-NO_DATA = "check the path or URI under task.data; nothing was evaluated"
+NO_DATA = (
+    "check the path or URI under task.data (relative ones begin at the recipe's folder); nothing "
+    "was evaluated"
+)
+HASH_SIGN = 'a " #" begins a comment in YAML: put the path in quotes; nothing was evaluated'
+LISTED = 5
 READ_ENDINGS = (".parquet", *DELIMITED, ".jsonl", ".ndjson", ".json")
 # The etag of several files' pins begins so: no store's etag does.
 SEVERAL = "files-"
@@ -158,9 +165,25 @@ def _expand(place: str) -> tuple[DataFile, ...]:
         entries = root.list(name[: wild.start()])
         below = [e for e in entries if "/" not in e.key and fnmatch.fnmatchcase(e.key, name)]
     if not below:
-        raise DataError(f"task.data: {place} does not exist, or holds no data", NO_DATA)
+        near = [] if root.is_remote else _find_near(folder or ".", name)
+        beside = f"; beside it lies {', '.join(near)}" if near else ""
+        raise DataError(
+            f"task.data: {place} does not exist, or holds no data{beside}",
+            HASH_SIGN if any(" #" in entry for entry in near) else NO_DATA,
+        )
     below.sort(key=lambda entry: entry.key)
     return tuple(DataFile(f"{prefix}/{e.key}", make_pin(store, e)) for e in below)
+
+
+def _find_near(folder: str, name: str) -> list[str]:
+    """Names of data in a folder on disk that are like a name."""
+    place = Path(folder).expanduser()
+    try:
+        there = sorted(entry.name for entry in place.iterdir() if _is_data(entry.name))
+    except OSError:
+        return []
+    begin = [entry for entry in there if name and entry.startswith(name)]
+    return (begin or difflib.get_close_matches(name, there, n=LISTED))[:LISTED]
 
 
 def _is_data(key: str) -> bool:

@@ -10,7 +10,7 @@ Grown from fault_proxy.py of the study in which the servers were compared (same 
 Faults are matched in order, the first that fires wins: by method, path with query, chance `p`, not
 before `after` matches, at most `times`.
 
-    slowdown, error, embedded, precondition, conflict, expired
+    slowdown, error, embedded, precondition, conflict, expired, archived, denied, signature, region
                 answered with a status and a code; the request is not passed on
     stall       wait `wait` s before the request is passed on
     hang        wait `wait` s after the first bytes of the body
@@ -41,7 +41,13 @@ ANSWERS = {
     "conflict": (409, "ConditionalRequestConflict"),
     "expired": (400, "ExpiredToken"),
     "archived": (403, "InvalidObjectState"),
-}
+    "denied": (403, "AccessDenied"),
+    "signature": (403, "SignatureDoesNotMatch"),
+    "region": (
+        400, "AuthorizationHeaderMalformed", "<Region>eu-central-1</Region>",
+        "the region 'us-east-1' is wrong; expecting 'eu-central-1'",
+    ),
+}  # fmt: skip
 KINDS = (
     *ANSWERS, "stall", "hang", "slow", "reset", "truncate", "short", "shifted", "corrupt", "lost",
 )  # fmt: skip
@@ -128,8 +134,9 @@ class _Handler(BaseHTTPRequestHandler):
         except (ConnectionError, ValueError):  # the client went away, or hang_up closed the files
             self.close_connection = True
 
-    def answer(self, status, code):
-        text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Message></Error>"
+    def answer(self, status, code, more="", message="injected"):
+        said = f"<Code>{code}</Code><Message>{message}</Message>{more}"
+        text = f"<?xml version='1.0'?><Error>{said}</Error>"
         self.send_response(status)
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(text)))

@@ -32,11 +32,17 @@ def begin(store, date, data="1", recipe=RECIPE):
     return unfinished or identify_run(store, wanted_plan(store, date, data, recipe))
 
 
-def write_model(store, run) -> tuple[str, str]:
-    """A committed model of two units; returns its folder and its manifest's sha256."""
+def write_model(store, run, files=None) -> tuple[str, str]:
+    """A committed model of two units, or of the files of a checkpoint by their names.
+
+    Returns:
+        Its folder, and its manifest's sha256.
+    """
     folder = f"runs/{run}/model-{digest(run.encode())[:12]}"
-    content = f"tensors {run:>12}"[: 2 * UNIT - 3].encode()
-    unit = len(content) if store.is_remote else UNIT  # S3 takes no small parts but the last
+    side = dict(files or {"config.json": b"{}"})
+    content = side.pop("model.safetensors", f"tensors {run:>12}"[: 2 * UNIT - 3].encode())
+    # S3 takes no small parts but the last.
+    unit = len(content) if store.is_remote or files else UNIT
     if not any(True for _ in store.list(f"{folder}/model.safetensors")):
         upload = store.start_upload(
             f"{folder}/model.safetensors", size=len(content), metadata={"plan": run}
@@ -54,7 +60,7 @@ def write_model(store, run) -> tuple[str, str]:
     whole = digest(b"".join(map(bytes.fromhex, units)))
     shard = FileEntry("model.safetensors", len(content), whole, unit, crc.crc64nvme, units)
     sha256 = commit_model(
-        store, folder, side_files={"config.json": b"{}", "README.md": run.encode()},
+        store, folder, side_files={**side, "README.md": run.encode()},
         shards=[shard], manifest=ModelManifest(run, "linear", (), ()),
     )  # fmt: skip
     return folder, sha256
@@ -80,7 +86,7 @@ def judge(store, plan, folder, model_sha256, incumbent, decision) -> Ruling:
     return Ruling(verdict.decision, verdict.sentence, sha256, before)
 
 
-def drive(store, date, decision="PROMOTE", data="1", recipe=RECIPE):
+def drive(store, date, decision="PROMOTE", data="1", recipe=RECIPE, files=None):
     """One driver of a run, from its beginning to its outcome: (name, outcome, state)."""
     identity = begin(store, date, data, recipe)
     plan = identity.plan
@@ -88,7 +94,7 @@ def drive(store, date, decision="PROMOTE", data="1", recipe=RECIPE):
         return plan.run, identity.outcome, "nothing_new"
     outcome = find_promoted(store, plan)
     if outcome is None:
-        folder, model_sha256 = write_model(store, plan.run)
+        folder, model_sha256 = write_model(store, plan.run, files)
         for incumbent, is_last in incumbents(store, plan):
             ruling = judge(store, plan, folder, model_sha256, incumbent, decision)
             outcome = promote(store, plan, folder, ruling=ruling, is_last=is_last)

@@ -1,6 +1,7 @@
 """One client a process and credential chain, with its pace and what was learned of the server."""
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -76,10 +77,7 @@ def open_connection(
     except ValueError as error:
         if isinstance(error, BotoCoreError):
             raise
-        raise UnsupportedError(
-            "the endpoint of the AWS chain is not a URL. Nothing was read or written.",
-            "AWS_ENDPOINT_URL_S3 has to read like https://HOST or http://HOST:PORT",
-        ) from None
+        raise _bad_endpoint(dict(chain)) from None
     pace = PACES.setdefault((process, options.connections), Pace(options.connections))
 
     _listen(client, pace, options)
@@ -89,6 +87,19 @@ def open_connection(
         # AWS documents that it verifies CRC64NVME; only others are tried out.
         learned.part_check = "md5" if options.checksum == "md5" else "crc64nvme"
     return Connection(client, options, pace, learned)
+
+
+def _bad_endpoint(chain: Mapping[str, str]) -> UnsupportedError:
+    """Names the variable that is no URL; what may be a secret in it is left out."""
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    name = next((name for name in names if chain.get(name)), "")
+    value = chain.get(name, "").rpartition("@")[2].partition("?")[0]
+    said = f"{name} is {value!r}, which is not a URL" if name else "the endpoint is not a URL"
+    shown = f"http://{value}" if re.fullmatch(r"[\w.-]+(:[0-9]+)?", value) else "http://HOST:PORT"
+    return UnsupportedError(
+        f"{said} (the endpoint of the AWS chain). Nothing was read or written.",
+        f"write {name or 'AWS_ENDPOINT_URL_S3'}={shown}, or https:// where the server speaks TLS",
+    )
 
 
 def _listen(client: Any, pace: Pace, options: S3Options) -> None:

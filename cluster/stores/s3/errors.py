@@ -94,12 +94,27 @@ def origin_of(endpoint: str) -> str:
 
 def _translate(error: Exception, where: str) -> ClusterError:
     code, message = error_code(error), _message(error)
+    if code == "AccessDenied" and (right := RIGHTS.get(getattr(error, "operation_name", ""))):
+        return AccessError(
+            f"{where}: the store refused access ({code}): these credentials lack {right}",
+            f"allow {right} there in the policy of the user, role or bucket, or use other "
+            "credentials of the AWS chain; without s3:ListBucket what is missing looks like this "
+            "too; then run the same command again",
+        )
     for sign, make_special in SPECIAL:
         if sign.search(f"{code}: {message}"):
             return make_special(where, code)
+    region = _expected_region(error)
+    if region:
+        return RegionError(
+            f"{where}: the request was for another region than the bucket's, {region} ({code}"
+            + (f": {message})" if message else ")"),
+            f"set AWS_REGION={region}",
+        )
+    reason = _reason(error)
     for codes, make in KINDS:
         if code in codes:
-            return make(where, code)
+            return make(where, f"{code}, {reason}" if reason else code)
     if code == type(error).__name__:  # no answer came
         return UnreachableError(f"{where}: {code}", LOOK_AT_THE_NETWORK)
     text = f"{where}: the store answered {code}" + (f": {message}" if message else "")
@@ -107,6 +122,40 @@ def _translate(error: Exception, where: str) -> ClusterError:
         text,
         "look that code up in the store's documentation; `metafuse doctor` tries what a run needs",
     )
+
+
+# By what was asked: the right that a policy has to give.
+RIGHTS: Mapping[str, str] = {
+    "GetObject": "s3:GetObject", "HeadObject": "s3:GetObject", "ListObjectsV2": "s3:ListBucket",
+    "PutObject": "s3:PutObject", "CreateMultipartUpload": "s3:PutObject",
+    "UploadPart": "s3:PutObject", "CompleteMultipartUpload": "s3:PutObject",
+    "AbortMultipartUpload": "s3:AbortMultipartUpload", "DeleteObject": "s3:DeleteObject",
+    "DeleteObjects": "s3:DeleteObject", "ListParts": "s3:ListMultipartUploadParts",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+}  # fmt: skip
+
+
+def _reason(error: Exception) -> str:
+    """Why no connection came about, where botocore's error holds it."""
+    text = str(getattr(error, "kwargs", {}).get("error", ""))
+    return next((words for sign, words in REASONS.items() if sign in text), "")
+
+
+REASONS: Mapping[str, str] = {
+    "Connection refused": "connection refused: nothing listens there",
+    "Failed to resolve": "the name of the host is not known",
+    "Name or service not known": "the name of the host is not known",
+    "Temporary failure in name resolution": "the name of the host cannot be looked up now",
+    "Network is unreachable": "the network is unreachable",
+    "No route to host": "no way leads to the host",
+}
+
+
+def _expected_region(error: Exception) -> str:
+    """The region that the store names; "" where it names none."""
+    response = getattr(error, "response", None)
+    found = response.get("Error", {}).get("Region", "") if isinstance(response, dict) else ""
+    return found if re.fullmatch("[a-z0-9-]{1,40}", str(found or "")) else ""
 
 
 def _message(error: Exception) -> str:
@@ -214,6 +263,15 @@ KINDS: tuple[tuple[frozenset[str], Callable[[str, str], ClusterError]], ...] = (
         ),
     ),
     (
+        frozenset({"SignatureDoesNotMatch"}),
+        lambda where, code: AccessError(
+            f"{where}: the store refused access ({code}): the secret key is not that of the access "
+            "key",
+            "correct AWS_SECRET_ACCESS_KEY (or the profile's secret) for AWS_ACCESS_KEY_ID; where "
+            "it is right, something between here and the store changes requests",
+        ),
+    ),
+    (
         frozenset({"403", "Forbidden"}),
         lambda where, _: AccessError(
             f"{where}: the store refused access (403, without a reason)",
@@ -223,7 +281,7 @@ KINDS: tuple[tuple[frozenset[str], Callable[[str, str], ClusterError]], ...] = (
     ),
     (
         frozenset({
-            "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch",
+            "AccessDenied", "InvalidAccessKeyId",
             "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired",
             "RequestTimeTooSkewed", "AllAccessDisabled", "AccountProblem", "401", "Unauthorized",
         }),

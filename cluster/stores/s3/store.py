@@ -99,7 +99,7 @@ class S3Store:
             try:
                 answer = client.head_object(**address, **condition, ChecksumMode="ENABLED")
             except ClientError as error:
-                if error_code(error) == "400":
+                if error_code(error) in ("400", "403"):
                     # An answer to HEAD has no body, so only a GET tells what is wrong.
                     client.get_object(**address, **condition, Range="bytes=0-0")["Body"].close()
                 raise

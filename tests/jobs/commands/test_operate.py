@@ -116,7 +116,12 @@ def test_gc_shows_before_it_removes(output, capsys):
 
 
 def test_ages_and_shares_are_read_as_people_write_them():
-    assert [parse_age(text) for text in ("7d", "12h", "0", "1.5m")] == [604800, 43200, 0, 90]
+    assert [parse_age(text, option="--within") for text in ("7d", "12h", "0", "1.5m")] == [
+        604800,
+        43200,
+        0,
+        90,
+    ]
     assert [parse_share(text) for text in ("5%", "0.05", "100%")] == [0.05, 0.05, 1.0]
     for wrong in ("", "x", "-1", "101%", "2"):
         with pytest.raises(Exception, match="is not a share"):

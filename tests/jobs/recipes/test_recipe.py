@@ -78,9 +78,9 @@ def test_comments_layout_schedule_and_resources_do_not_change_the_digest():
         (
             "settle: 10m",
             "settle: soon",
-            "3: select.settle: expected something like 10m",
+            "3: select.settle: expected a time such as 10m",
         ),
-        ("4GiB", "4 gigs", "recipe.yaml:3: select.max_bytes: expected something like 1GiB"),
+        ("4GiB", "4 gigs", "recipe.yaml:3: select.max_bytes: expected bytes such as 1GiB"),
         ("text-classification", "translation", "recipe.yaml:5: task.kind: expected"),
         (
             "kind: text-classification",
@@ -144,7 +144,7 @@ def test_comments_layout_schedule_and_resources_do_not_change_the_digest():
         ("bfloat16", "int8", "recipe.yaml:9: merge.dtype: 'int8' is not one of"),
         ("alpha: 0.005", "alpha: 0.9", "recipe.yaml:11: gate.alpha:"),
         ("metric: accuracy", "metric: vibes", "recipe.yaml:11: gate.guards.0.metric: expected"),
-        ("nic: 10Gbit", "nic: 10", "14: resources.merge.nic: expected something like 10Gbit"),
+        ("nic: 10Gbit", "nic: 10", "14: resources.merge.nic: expected bits a second such as"),
         ("workers: 8", "workers: 0", "recipe.yaml:14: resources.merge.workers:"),
         ("output: s3://bucket/merged", "", "recipe.yaml:1: output: missing"),
         ("kind: text-classification", "kind: text-classification\n  slices: {rank: 0.9}", "sum to"),
@@ -205,7 +205,7 @@ def test_a_cron_line_is_checked_field_by_field(cron):
 
 def test_a_list_is_no_recipe():
     assert "a mapping of keys expected, found list" in mistakes("- a\n- b\n")
-    assert "found NoneType" in mistakes("")
+    assert "found an empty file" in mistakes("")
 
 
 YAML_TRAPS = {
