@@ -94,6 +94,9 @@ def origin_of(endpoint: str) -> str:
 
 def _translate(error: Exception, where: str) -> ClusterError:
     code, message = error_code(error), _message(error)
+    for sign, make_special in SPECIAL:
+        if sign.search(f"{code}: {message}"):
+            return make_special(where, code)
     if code == "AccessDenied" and (right := RIGHTS.get(getattr(error, "operation_name", ""))):
         return AccessError(
             f"{where}: the store refused access ({code}): these credentials lack {right}",
@@ -101,9 +104,6 @@ def _translate(error: Exception, where: str) -> ClusterError:
             "credentials of the AWS chain; without s3:ListBucket what is missing looks like this "
             "too; then run the same command again",
         )
-    for sign, make_special in SPECIAL:
-        if sign.search(f"{code}: {message}"):
-            return make_special(where, code)
     region = _expected_region(error)
     if region:
         return RegionError(

@@ -113,7 +113,7 @@ def test_an_output_without_a_promoted_model_is_called_that(capsys, output):
     (output / "latest.json").unlink()
     status, _, err = call(capsys, "predict", output, "--text", "good")
     assert (status, "nothing was promoted to" in err) == (13, True)
-    assert "metafuse run RECIPE" in err
+    assert f"metafuse promote {output} " in err
 
 
 def test_blank_lines_stay_lines_and_are_not_asked(capsys, monkeypatch, output):
