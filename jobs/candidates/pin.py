@@ -24,7 +24,7 @@ from jobs.candidates.changes import (
     is_same_pin,
     make_pin,
 )
-from jobs.candidates.lacking import lacking_error
+from jobs.candidates.contents import lacking_error
 from jobs.candidates.links import check_files, check_folder
 from jobs.candidates.pinned_files import PinnedFiles
 from jobs.candidates.shards import (
