@@ -94,16 +94,16 @@ def origin_of(endpoint: str) -> str:
 
 def _translate(error: Exception, where: str) -> ClusterError:
     code, message = error_code(error), _message(error)
+    for sign, make_special in SPECIAL:
+        if sign.search(f"{code}: {message}"):
+            return make_special(where, code)
     if code == "AccessDenied" and (right := RIGHTS.get(getattr(error, "operation_name", ""))):
         return AccessError(
             f"{where}: the store refused access ({code}): these credentials lack {right}",
             f"allow {right} there in the policy of the user, role or bucket, or use other "
-            "credentials of the AWS chain; without s3:ListBucket what is missing looks like this "
-            "too; then run the same command again",
+            "credentials of the AWS chain; without s3:ListBucket what is not there looks like "
+            "this too; then run the same command again",
         )
-    for sign, make_special in SPECIAL:
-        if sign.search(f"{code}: {message}"):
-            return make_special(where, code)
     region = _expected_region(error)
     if region:
         return RegionError(

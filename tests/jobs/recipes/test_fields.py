@@ -61,7 +61,7 @@ OTHERS = {
     "resources.evaluate.time_limit": 60,
     "notify": {"url_env": "METAFUSE_WEBHOOK_TWO"},
     "retention.keep": 9,
-    "retention.older_than": 60,
+    "retention.older_than": "60s",
     "single_writer": True,
 }
 NO_EFFECT = {
