@@ -59,11 +59,9 @@ class Verbs(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            verbs = self.list_commands(ctx)
-            turned = [verb for verb in args[1:2] if verb in verbs]
-            if turned:
-                meant = f" Did you mean: {ctx.command_path} {turned[0]} {args[0]}"
-                raise click.UsageError(error.message + meant, ctx) from None
+            if args[1:2] and args[1] in self.list_commands(ctx):
+                meant = f" Did you mean: {ctx.command_path} {args[1]} {args[0]}"
+                raise click.UsageError(error.format_message() + meant, ctx) from None
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -139,9 +137,8 @@ def _as_typed(hint: str) -> str:
     """A hint with paths as they stand in the command line: whoever copies it sees their own."""
     for word in _words():
         if "://" not in word and not word.startswith(("/", "~")):
-            path = re.escape(str(Path(word).absolute()))
-            typed = shlex.quote(word).replace("\\", r"\\")
-            hint = re.sub(rf"(?<!\S){path}(?![\w.-])", typed, hint)
+            path, typed = str(Path(word).absolute()), shlex.quote(word).replace("\\", r"\\")
+            hint = re.sub(rf"(?<!\S){re.escape(path)}(?![\w.-])", typed, hint)
     return hint
 
 

@@ -13,6 +13,7 @@ from fusion.plans.health import HealthMode
 from fusion.plans.method_specs import DEFAULT_METHOD, METHOD_SPECS
 from fusion.plans.wish import MergeWish
 from jobs.recipes.fields import (
+    Age,
     Block,
     Bytes,
     Count,
@@ -243,5 +244,5 @@ class Retention(Block):
         Whole, told("How many promoted models before the current one stay.", 7, ge=0)
     ] = 3
     older_than_seconds: Annotated[
-        Seconds, told("What is younger than this stays.", "14d", alias="older_than")
+        Age, told("What is younger than this stays.", "14d", alias="older_than")
     ] = 7 * 86400.0

@@ -12,7 +12,7 @@ from jobs.console.sizes import BIT_RATES, COUNTS, SECONDS, SIZES
 
 # By what they count: what may stand behind a number; "" where it may stand alone.
 UNITS: Mapping[str, Mapping[str, int]] = {
-    "seconds": {"": 1, **SECONDS}, "bytes": SIZES, "a count": COUNTS, "bits a second": BIT_RATES,
+    "seconds": {"": 1, **SECONDS}, "an age": SECONDS, "bytes": SIZES, "a count": COUNTS, "bits a second": BIT_RATES,
 }  # fmt: skip
 
 
@@ -140,6 +140,8 @@ Number = Annotated[float, BeforeValidator(_number)]
 Seconds = Annotated[
     float, _scaled(UNITS["seconds"], "a time such as 10m"), _written("seconds", "10m")
 ]
+# Where a number alone is taken for days by many: what is removed by it is gone.
+Age = Annotated[float, _scaled(UNITS["an age"], "an age such as 7d"), _written("an age", "7d")]
 Bytes = Annotated[int, _whole(UNITS["bytes"], "bytes such as 1GiB"), _written("bytes", "1GiB")]
 Count = Annotated[int, _whole(UNITS["a count"], "a count such as 2B"), _written("a count", "2B")]
 BitRate = Annotated[

@@ -7,6 +7,7 @@ import resource
 import shutil
 import sys
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,7 @@ def as_nobody(folder: Path):
     for path in (place, *place.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
     os.chdir(place)
+    datetime.strptime(DATE, "%Y-%m-%d")  # noqa: DTZ007  # imported while it may be read
     os.seteuid(NOBODY)
     try:
         yield

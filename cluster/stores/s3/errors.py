@@ -101,8 +101,8 @@ def _translate(error: Exception, where: str) -> ClusterError:
         return AccessError(
             f"{where}: the store refused access ({code}): these credentials lack {right}",
             f"allow {right} there in the policy of the user, role or bucket, or use other "
-            "credentials of the AWS chain; without s3:ListBucket what is missing looks like this "
-            "too; then run the same command again",
+            "credentials of the AWS chain; without s3:ListBucket what is not there looks like "
+            "this too; then run the same command again",
         )
     region = _expected_region(error)
     if region:

@@ -188,7 +188,7 @@ def test_an_output_that_cannot_be_written(capsys, project):
     edit_recipe(project, "output: merged", "output: file/out")
     status, _, err = call(capsys, "run", project / "recipe.yaml")
     assert status == 21
-    assert f"{project}/file is a file" in err
+    assert "project/file is a file; nothing was evaluated" in err
 
 
 @pytest.mark.s3

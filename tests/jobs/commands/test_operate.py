@@ -8,6 +8,7 @@ from cluster.stores.open_store import open_store
 from jobs.cli.main import main
 from jobs.commands.operate import parse_share
 from jobs.console.sizes import parse_age
+from jobs.errors import UsageError
 from tests.support.light_runs import begin, drive
 from tests.support.tiny_lstm import RECIPE
 
@@ -126,6 +127,12 @@ def test_ages_and_shares_are_read_as_people_write_them():
     for wrong in ("", "x", "-1", "101%", "2"):
         with pytest.raises(Exception, match="is not a share"):
             parse_share(wrong)
+
+
+def test_a_number_alone_is_no_age():
+    with pytest.raises(UsageError, match="--older-than 7 has no unit") as refused:
+        parse_age("7", option="--older-than")
+    assert "--older-than 7d" in refused.value.hint
 
 
 RETENTION = RECIPE.replace("output: merged", "output: out\nretention: {keep: 1, older_than: 14d}")

@@ -62,7 +62,7 @@ OTHERS = {
     "notify": {"url_env": "METAFUSE_WEBHOOK_TWO"},
     "report.examples": 0,
     "retention.keep": 9,
-    "retention.older_than": 60,
+    "retention.older_than": "60s",
     "single_writer": True,
 }
 NO_EFFECT = {

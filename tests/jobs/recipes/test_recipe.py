@@ -62,6 +62,12 @@ def test_what_no_scheduler_takes_is_a_mistake_of_the_recipe():
     assert "resources.evaluate.accelerator_type" in text
 
 
+def test_an_age_of_a_number_alone_is_not_taken_for_seconds():
+    assert "retention.older_than: expected an age such as 7d, found 7" in mistakes(
+        WHOLE + "retention: {older_than: 7}\n"
+    )
+
+
 def test_comments_layout_schedule_and_resources_do_not_change_the_digest():
     base = parse(WHOLE).digest
     assert parse("# hello\n" + WHOLE).digest == base

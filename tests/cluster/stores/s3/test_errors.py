@@ -131,7 +131,22 @@ def test_a_redirect_to_the_region_of_a_bucket_is_followed_by_botocore():
 def test_other_ways_to_name_a_bucket_are_told_the_right_one(uri):
     with pytest.raises(UnsupportedError) as raised:
         open_store(uri)
-    assert re.search(r"write s3://(BUCKET/PREFIX|bucket/x)", raised.value.hint)
+    assert re.match("write s3://(BUCKET/PREFIX|bucket/x)", raised.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("address", "written"),
+    [
+        ("https://bucket.s3.amazonaws.com/run-42/", "s3://bucket/run-42/"),
+        ("https://my.bucket.s3.eu-west-1.amazonaws.com/x?versionId=1", "s3://my.bucket/x"),
+        ("https://s3-eu-west-1.amazonaws.com/bucket/x", "s3://bucket/x"),
+        ("https://example.org/bucket/x", "s3://BUCKET/PREFIX"),
+    ],
+)
+def test_an_address_of_the_browser_is_told_as_it_is_written_here(address, written):
+    with pytest.raises(UnsupportedError) as raised:
+        open_store(address)
+    assert raised.value.hint.startswith(f"write {written}")
 
 
 @pytest.mark.s3
