@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
+from cluster.errors import ClusterError
 from fusion.evidence.changes import find_changes
 from fusion.manifests.survey import ExampleRow, Survey
 from fusion.scores.confusion import Answers, count_answers
 from jobs.candidates.heads import check_head
+from jobs.errors import DataError, SourceChangedError
 from jobs.run.context import RunContext
 from jobs.run.judge import Judged
 from jobs.run.names import INCUMBENT
@@ -24,28 +26,37 @@ class Evidence:
     """The evaluation data as a report shows it.
 
     Attributes:
-        survey: the data in figures.
+        survey: the data in figures; None where the data could not be read once more.
         answers: answers of the fused model by true class, with the recalls of fused model, best
             candidate and incumbent; () where no model chooses a class.
         examples: examples that changed most between best candidate and fused model.
+        notes: why anything of it is missing.
     """
 
-    survey: Survey
+    survey: Survey | None
     answers: tuple[Answers, ...]
     examples: tuple[ExampleRow, ...]
+    notes: tuple[str, ...] = ()
 
 
 def find_evidence(context: RunContext, witness: Witness, judged: Judged) -> Evidence:
-    """Read the data once more, and what the models said of it.
+    """What the models said of the data, which is read once more.
 
-    Raises:
-        SourceChangedError: the data is no longer the pinned one.
+    The verdict does not hang on it: where the data has changed meanwhile, or is gone, its figures
+    and examples are left out, and a note says so.
     """
-    examples, first = load_examples(context.task), context.candidates[0]
+    first = context.candidates[0]
     labels = check_head(first, find_task(context.task.kind).spec.head)
+    answers = _count(context, witness, judged, labels)
+    try:
+        examples = load_examples(context.task)
+    except (SourceChangedError, DataError, ClusterError) as error:
+        why = str(error).splitlines()[0]
+        note = f"figures and examples of the evaluation data are left out: {why}"
+        return Evidence(None, answers, (), (note,))
     return Evidence(
         survey(first, examples, context.task),
-        _count(context, witness, judged, labels),
+        answers,
         _changed(context, witness, judged, examples, labels),
     )
 

@@ -63,7 +63,7 @@ def make_report(context: RunContext, witness: Witness, judged: Judged) -> RunRep
         merge=fused.figures, health=fused.manifest.health,
         timings=tuple(context.timings.items()),
         published=context.attempt.run.request.published,
-        sources=fused.manifest.sources, notes=_notes(context),
+        sources=fused.manifest.sources, notes=(*_notes(context), *found.notes),
         commands=_commands(context, fused, judged),
         accuracies=_accuracy_rows(spec, chosen, fused, judged),
         shown=_shown(spec), loss=spec.loss, measure=spec.measure, unit=spec.unit,

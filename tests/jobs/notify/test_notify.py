@@ -44,7 +44,7 @@ def test_a_promotion_is_told_in_one_line_with_the_report(project, hook, capsys):
     follow_up(recipe, DAY, result)
     (body,) = hook.bodies
     report = f"{project}/merged/runs/nightly-2026-11-24/report.html"
-    assert body["text"].startswith("nightly-2026-11-24 promoted: The fused model's loss is lower")
+    assert body["text"].startswith("nightly-2026-11-24 promoted: Use the fused model: its loss is ")
     assert body["text"].endswith(report)
     assert (body["event"], body["verdict"], body["report"]) == ("promoted", "PROMOTE", report)
     assert (body["run"], body["exit_status"], body["code"]) == ("nightly-2026-11-24", 0, "")

@@ -52,7 +52,7 @@ class Withdrawn(SerialRunner):
             self.path.unlink()
 
 
-def test_the_report_counts_what_was_frozen_and_reads_no_data(project):
+def test_the_report_counts_what_was_frozen_and_needs_no_data(project):
     repeat_some(project)
     result = run_project(project, runner=Withdrawn(project / "data" / "eval.parquet"))
     slices = slices_of(project)
@@ -63,6 +63,8 @@ def test_the_report_counts_what_was_frozen_and_reads_no_data(project):
     notes = " ".join(result.report.notes)
     assert f"{slices.num_repeated} near-duplicates of examples in other slices" in notes
     assert f"{slices.num_shared} examples of the audit slice nearly repeat" in notes
+    assert "examples of the evaluation data are left out" in notes
+    assert (result.report.data, result.report.examples) == (None, ())
     for name in ("rank", "gate"):
         wanted = tuple(slices.ids[row] for row in slices.rows(name))
         assert records_of(project, f"a-{name}").ids == wanted
