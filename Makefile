@@ -28,7 +28,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## train small models on real text, fuse them, judge the result, write a report
 	$(BIN)/metafuse demo
 
-test: $(READY)  ## all tests but the slow ones (under 6 minutes on 2 cores)
+test: $(READY)  ## all tests but the slow ones (5 to 15 minutes on 2 cores, by machine)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'not slow'
 
 test-all: $(READY)  ## every test
