@@ -12,7 +12,8 @@ from jobs.console.sizes import BIT_RATES, COUNTS, SECONDS, SIZES
 
 # By what they count: what may stand behind a number; "" where it may stand alone.
 UNITS: Mapping[str, Mapping[str, int]] = {
-    "seconds": {"": 1, **SECONDS}, "an age": SECONDS, "bytes": SIZES, "a count": COUNTS, "bits a second": BIT_RATES,
+    "seconds": {"": 1, **SECONDS}, "an age": SECONDS, "bytes": SIZES, "a count": COUNTS,
+    "bits a second": BIT_RATES,
 }  # fmt: skip
 
 
