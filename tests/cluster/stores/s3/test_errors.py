@@ -1,8 +1,7 @@
 """What is said where an S3 server refuses: which server, why, and what may help."""
 
-import uuid
-
 import re
+import uuid
 
 import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
