@@ -15,6 +15,7 @@ import pytest
 
 from cluster.ray.places import find_ray_folder
 from cluster.stores.open_store import open_store
+from cluster.workers.patience import Patience
 from fusion.canonical import digest
 from jobs.outputs.lease import held_lease
 from tests.mistakes.support import (
@@ -32,6 +33,7 @@ from tests.servers.fault_proxy import FaultProxy
 from tests.support.light_runs import drive
 from tests.support.servers import make_client, moto_server
 
+QUICK = Patience(lease_beat=0.2)
 NOBODY = 65534
 KEYS = {"AWS_ACCESS_KEY_ID": "testkey", "AWS_SECRET_ACCESS_KEY": "canary-secret",
         "AWS_DEFAULT_REGION": "us-east-1", "METAFUSE_S3_RETRIES": "1"}  # fmt: skip
@@ -167,7 +169,7 @@ def faulty(kind: str, path: str = ".", method: str | None = None):
 @contextmanager
 def held(folder: Path):
     """Another driver of the same run is at work."""
-    with held_lease(open_store(str(folder / "out")), f"nightly-{DATE}"):
+    with held_lease(open_store(str(folder / "out")), f"nightly-{DATE}", patience=QUICK):
         yield
 
 
@@ -326,7 +328,8 @@ ROWS = (
     Row("E030", nothing,
         (verb("status", "s3://bucket/merged", statuses=(21,), says=(NOWHERE, "refused"),
               never=("nothing (is|was) promoted",)),),
-        environment=uses_s3(), reason="with one retry, so that it does not take long"),
+        environment=uses_s3(METAFUSE_S3_RETRIES="0"),
+        reason="without retries, so that it does not take long"),
     Row("E031", edited("./ckpts/*", "s3://plain/mistakes/ckpts/*"),
         (Step(("plan", "recipe.yaml"), (0, 21), ("ckpts/b/model.safetensors", "s3:GetObject"),
               ("missing",), around=faulty("denied", "ckpts/b/model.safetensors", "GET")),)),

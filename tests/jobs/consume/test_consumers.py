@@ -114,6 +114,7 @@ def test_an_output_without_a_promoted_model_is_called_that(capsys, output):
     status, _, err = call(capsys, "predict", output, "--text", "good")
     assert (status, "nothing was promoted to" in err) == (13, True)
     assert f"metafuse promote {output} " in err
+    assert "the last run, nightly-2026-11-24, ended as promoted" in err
 
 
 def test_blank_lines_stay_lines_and_are_not_asked(capsys, monkeypatch, output):
