@@ -45,6 +45,16 @@ def open_store(uri: str) -> Store:
     )
 
 
+def open_file(uri: str) -> tuple[Store, str]:
+    """The store of a file's folder, and the file's key there; a name alone lies in this folder.
+
+    Raises:
+        UnsupportedError: as `open_store` says.
+    """
+    folder, _, name = uri.rpartition("/")
+    return open_store(folder or "."), name
+
+
 def _find_form(scheme: str, rest: str) -> str:
     """The s3:// URI that an address of AWS's web pages stands for; "" for any other address."""
     host, _, path = rest.partition("?")[0].partition("/")

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from fusion.checkpoints.checkpoint import Checkpoint, LeftBehind, model_tensors
 from fusion.checkpoints.spare import CONSTANT, find_spare
+from jobs.console.figures import list_some
 
 COPIED = "a copy of the embedding, which the config ties"
 # Files on one line; card and manifest name all.
@@ -31,9 +32,8 @@ def describe_left_behind(entries: Sequence[LeftBehind]) -> str:
     """One line about the files that do not go with a model; "" where all go."""
     if not entries:
         return ""
-    listed = ", ".join(f"{entry.name} ({entry.reason})" for entry in entries[:LISTED])
-    more = f" and {len(entries) - LISTED} more" if len(entries) > LISTED else ""
-    return f"files that do not go with the model: {listed}{more}"
+    listed = list_some([f"{entry.name} ({entry.reason})" for entry in entries], LISTED)
+    return f"files that do not go with the model: {listed}"
 
 
 def _find_bases(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
@@ -69,9 +69,8 @@ def _find_left_out(checkpoints: Sequence[Checkpoint], spare: Mapping[str, str]) 
         holders = [
             c.name for c in checkpoints if {tensor.name for tensor in model_tensors(c)} & {*names}
         ]
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         what = "constants that a model computes itself" if reason == CONSTANT else COPIED
-        found.append(f"left out: {names[0]}{more} ({what}), in {', '.join(holders)} alone")
+        found.append(f"left out: {list_some(names, 1)} ({what}), in {', '.join(holders)} alone")
     return found
 
 

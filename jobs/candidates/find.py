@@ -24,6 +24,7 @@ from jobs.candidates.pin import (
     pin_checkpoint,
 )
 from jobs.candidates.skipped import Skipped
+from jobs.console.figures import list_some
 from jobs.errors import (
     IncompleteError,
     NoCandidatesError,
@@ -162,12 +163,8 @@ def _find_places(
                 f"left out here, first {expansion.own[0]}; name one by its path to take it"
             )
         if expansion.passed:
-            more = len(expansion.passed) - MOST_PASSED
-            remarks.append(
-                f"{pattern} also matches what is no candidate: "
-                + ", ".join(expansion.passed[:MOST_PASSED])
-                + (f" and {more} more" if more > 0 else "")
-            )
+            listed = list_some(expansion.passed, MOST_PASSED)
+            remarks.append(f"{pattern} also matches what is no candidate: {listed}")
         notes.append(f"  {pattern}: {expansion.note}")
         places |= dict.fromkeys(expansion.uris, expansion.place)
         if not expansion.uris:

@@ -8,6 +8,7 @@ from cluster.stores.store import ObjectInfo
 from fusion.checkpoints.checkpoint import LeftBehind
 from fusion.errors import MismatchError
 from jobs.candidates.shards import INDEX, TRAINING_NAMES
+from jobs.console.figures import list_some
 
 TOKENIZER_FILES = re.compile(
     r"tokenizer[\w.-]*\.json|(vocab|encoder|dict)[\w.-]*\.(json|txt|bpe)|merges\.txt|bpe\.codes"
@@ -147,9 +148,8 @@ def refuse_lost(lost: Sequence[str], *, name: str) -> None:
         MismatchError: names the files.
     """
     if lost:
-        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
         raise MismatchError(
-            f"{name}: {', '.join(lost[:3])}{more} may hold tensors that are no part of the model "
+            f"{name}: {list_some(lost, 3)} may hold tensors that are no part of the model "
             "which is merged (no index names them), and would be lost. No tensor data was read.",
             "move them away if the model does not need them; parts that were trained apart can be "
             "merged as checkpoints of their own",

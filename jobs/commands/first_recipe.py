@@ -17,6 +17,7 @@ from fusion.scores.specs import TASK_SPECS
 from jobs.candidates.find import Found, find_candidates
 from jobs.candidates.heads import DOES
 from jobs.candidates.patterns import WILD, expand_pattern
+from jobs.console.figures import list_some
 from jobs.console.sizes import format_size
 from jobs.errors import DataError, ModelError, NoCandidatesError
 from jobs.recipes.draft import Draft, format_draft, recipe_name
@@ -139,14 +140,12 @@ def _widened(place: str) -> Sequence[str]:
     """The patterns for what somebody named: the folder, what is in it, or what is further down."""
     if WILD.search(place):
         return (place,)
-    plain = place.rstrip("/") or "/"
-    if expand_pattern(place).uris == (expand_pattern(place).place,):
+    plain, found = place.rstrip("/") or "/", expand_pattern(place)
+    if found.uris == (found.place,):
         below = f"{plain}/*"  # a trainer leaves its last model above its checkpoints
         return (plain, below) if expand_pattern(below).uris else (plain,)
     deep = f"{plain}/**"
-    if not expand_pattern(place).uris and expand_pattern(deep).uris:
-        return (deep,)
-    return (place,)
+    return (deep,) if not found.uris and expand_pattern(deep).uris else (place,)
 
 
 def _choose_kind(candidate: Checkpoint) -> TaskSpec:
@@ -162,11 +161,10 @@ def _choose_kind(candidate: Checkpoint) -> TaskSpec:
 
 
 def _describe(found: Found) -> str:
-    first, count = found.candidates[0], len(found.candidates)
-    names = ", ".join(candidate.name for candidate in found.candidates[:NAMED])
-    more = f" and {count - NAMED} more" if count > NAMED else ""
+    first = found.candidates[0]
+    names = list_some([candidate.name for candidate in found.candidates], NAMED)
     size = f"{num_parameters(first):,} parameters, {format_size(num_bytes(first))} each"
-    return f"Found now: {names}{more} ({size})."
+    return f"Found now: {names} ({size})."
 
 
 def _shares(count: int) -> Mapping[str, float]:

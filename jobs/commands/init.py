@@ -11,7 +11,7 @@ from jobs.console.figures import plural
 from jobs.console.show import show, warn
 from jobs.errors import JobError, OutputError
 from jobs.recipes.draft import Draft, format_draft
-from jobs.recipes.recipe import parse_recipe
+from jobs.recipes.recipe import located, parse_recipe
 from jobs.run.checks import check_output
 from jobs.run.prepare import prepare
 
@@ -56,20 +56,15 @@ def write_first_recipe(wanted: Wanted, target: str) -> int:
 
 def _seen_from(draft: Draft, folder: Path) -> Draft:
     """The draft with places that a recipe in that folder understands."""
-    here = Path.cwd()
-    if folder == here:
+    here = str(Path.cwd())
+    if str(folder) == here:
         return draft
-
-    def place(text: str) -> str:
-        is_whole = "://" in text or text.startswith(("/", "~", "arn:"))
-        return text if is_whole else str(here / text)
-
     return replace(
         draft,
-        candidates=[place(each) for each in draft.candidates],
-        data=[place(each) for each in draft.data],
-        base=draft.base and place(draft.base),
-        output=place(draft.output),
+        candidates=[located(each, here) for each in draft.candidates],
+        data=[located(each, here) for each in draft.data],
+        base=draft.base and located(draft.base, here),
+        output=located(draft.output, here),
     )
 
 

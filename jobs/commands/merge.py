@@ -26,6 +26,7 @@ from jobs.candidates.cutting import unify_cutting
 from jobs.candidates.doubts import describe_left_behind, find_doubts
 from jobs.candidates.find import Found, find_candidates, pin_base
 from jobs.candidates.pin import pin_checkpoint
+from jobs.console.figures import list_some
 from jobs.console.secret_texts import check_no_secrets
 from jobs.console.show import Progress, note, show, show_json, warn
 from jobs.console.sizes import parse_size
@@ -238,9 +239,7 @@ def _warn_of_copies(found: Found, *, is_fixed: bool) -> Found:
 
 
 def _listed(weights: Mapping[str, float]) -> str:
-    parts = [f"{name} {weight:.4g}" for name, weight in list(weights.items())[:WEIGHTS_LISTED]]
-    more = len(weights) - len(parts)
-    return ", ".join(parts) + (f" and {more} more" if more else "")
+    return list_some([f"{name} {weight:.4g}" for name, weight in weights.items()], WEIGHTS_LISTED)
 
 
 def _show(

@@ -52,7 +52,6 @@ def show_plan(path: Path, *, as_json: bool) -> int:
     cost = plan_run(recipe, prepared)
     promotion = look_at_output(recipe.output, single_writer=recipe.single_writer)
     webhook = look_at_webhook(recipe)
-    assert prepared.examples is not None
     seen = survey(prepared.candidates[0], prepared.examples, prepared.task)
     if as_json:
         skipped = [asdict(entry) for entry in prepared.skipped]

@@ -1,6 +1,6 @@
 """How fast a step goes: what was said of it, folded into rates, time left and who does the work."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
@@ -219,6 +219,12 @@ def _round(rate: float) -> str:
 def plural(count: int, word: str) -> str:
     """1 worker, 2 workers."""
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def list_some(names: Sequence[str], most: int) -> str:
+    """The first names with commas between, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _meet(course: Course, figures: Figures) -> Course:

@@ -7,10 +7,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from cluster.stores.open_store import open_store
+from cluster.stores.open_store import open_file
 from jobs.consume.predict import Answer
 from jobs.errors import UsageError
-from jobs.tasks.table import plain_ending
+from jobs.tasks.table import PACKED_ENDINGS, plain_ending
 
 HEAD = ("line", "text", "kind", "answer", "probability", "probabilities")
 ENDINGS = (".parquet", ".jsonl", ".csv")
@@ -35,7 +35,7 @@ def check_ending(uri: str) -> None:
     Raises:
         UsageError: names the formats.
     """
-    if plain_ending(uri) not in ENDINGS or uri.lower().endswith((".gz", ".zst", ".bz2")):
+    if plain_ending(uri) not in ENDINGS or uri.lower().endswith(PACKED_ENDINGS):
         raise UsageError(
             f"--output {uri}: a name that ends in {', '.join(ENDINGS)} is expected; nothing was "
             "asked"
@@ -70,8 +70,8 @@ def write_answers(uri: str, answers: Sequence[Answer]) -> None:
     """
     rows = [plain_answer(number, answer) for number, answer in enumerate(answers, 1)]
     formats = {".parquet": _format_parquet, ".jsonl": _format_lines, ".csv": _format_csv}
-    folder, _, name = uri.rpartition("/")
-    open_store(folder or ".").put(name, formats[plain_ending(uri)](rows))
+    store, name = open_file(uri)
+    store.put(name, formats[plain_ending(uri)](rows))
 
 
 def _format_parquet(rows: Sequence[dict[str, object]]) -> bytes:

@@ -4,14 +4,13 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from cluster.errors import NotFoundError
-from cluster.stores.open_store import open_store
+from cluster.stores.open_store import open_file
 from jobs.errors import DataError, UsageError
 from jobs.tasks.data import check_column
-from jobs.tasks.sniff import count_wrong
+from jobs.tasks.sniff import WIDE, count_wrong
 from jobs.tasks.table import parse_table
 
 ASK_WITH = "give --text or --input FILE, or lines on stdin"
-WIDE = (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_lines(stream: TextIO) -> Iterator[str | None]:
@@ -36,9 +35,9 @@ def read_questions(uri: str, columns: Sequence[str]) -> list[str | None]:
     Raises:
         DataError: no such file, not a table, no such column, or cells that are no texts.
     """
-    folder, _, name = uri.rpartition("/")
+    store, name = open_file(uri)
     try:
-        content = open_store(folder or ".").read(name)
+        content = store.read(name)
     except NotFoundError:
         raise DataError(f"--input {uri} does not exist", "check the path or URI") from None
     table = parse_table(content, uri, tuple(columns))

@@ -20,9 +20,6 @@ ROW_BYTES = 600
 # BERT and 9.8 for GPT-2, whose activation function is written out in single operations.
 WIDE_COPIES: Mapping[str, int] = {"gpt2": 11}
 WIDE_COPIES_OF_OTHERS = 6
-# English text under the usual vocabularies of 30,000 to 50,000 tokens.
-CHARACTERS_A_TOKEN = 4
-LONGEST_TEXT = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +49,6 @@ def measure_data(
     text_bytes = sum(len(text.encode(errors="replace")) for text in texts)
     memory_bytes = file_bytes + TEXT_FACTOR * text_bytes + ROW_BYTES * len(texts)
     return DataSize(memory_bytes, longest * min(batch_size, len(texts)))
-
-
-def estimate_tokens(text: str, max_length: int | None) -> int:
-    """Tokens that a model reads of a text, about: one for four characters, and two more."""
-    return min(len(text) // CHARACTERS_A_TOKEN + 2, max_length or LONGEST_TEXT)
 
 
 def evaluation_memory(checkpoint: Checkpoint, data: DataSize) -> int:

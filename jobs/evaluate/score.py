@@ -101,6 +101,11 @@ class ScoreBook:
     results: Mapping[tuple[str, str], ScoreResult]
     failures: tuple[Failure, ...]
 
+    @property
+    def by_name(self) -> Mapping[str, Records]:
+        """Records by the checkpoint's name, of a book of one slice."""
+        return {name: found for (name, _), found in self.records.items()}
+
 
 def score_all(
     checkpoints: Sequence[Checkpoint],

@@ -211,16 +211,16 @@ def parse_recipe(text: str, *, name: str, folder: str) -> Recipe:
     check_no_secrets(text, name=name)
     document = read_yaml(text, name=name)
     recipe = _validated(Recipe, document)
-    places = tuple(_located(place, folder) for place in recipe.task.places)
+    places = tuple(located(place, folder) for place in recipe.task.places)
     data = places[0] if isinstance(recipe.task.data, str) else places
     task = recipe.task.model_copy(update={"data": data})
     return recipe.model_copy(
         update={
             "text": text,
             "task": task,
-            "output": _located(recipe.output, folder),
-            "base": recipe.base and _located(recipe.base, folder),
-            "candidates": tuple(_located(entry, folder) for entry in recipe.candidates),
+            "output": located(recipe.output, folder),
+            "base": recipe.base and located(recipe.base, folder),
+            "candidates": tuple(located(entry, folder) for entry in recipe.candidates),
         }
     )
 
@@ -239,13 +239,14 @@ def parse_merge_block(text: str, *, name: str, folder: str) -> MergeBlock:
     block = _validated(MergeBlock, document)
     return block.model_copy(
         update={
-            "candidates": tuple(_located(entry, folder) for entry in block.candidates),
-            "base": block.base and _located(block.base, folder),
+            "candidates": tuple(located(entry, folder) for entry in block.candidates),
+            "base": block.base and located(block.base, folder),
         }
     )
 
 
-def _located(path: str, folder: str) -> str:
+def located(path: str, folder: str) -> str:
+    """A path or URI of a document in a folder, whole: relative ones begin at the folder."""
     if "://" in path or path.startswith(("/", "~", "arn:")):
         return path
     return str(Path(folder) / path) + ("/" if path.endswith("/") else "")

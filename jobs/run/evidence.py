@@ -64,7 +64,7 @@ def find_evidence(context: RunContext, witness: Witness, judged: Judged) -> Evid
 def _count(
     context: RunContext, witness: Witness, judged: Judged, labels: tuple[str, ...]
 ) -> tuple[Answers, ...]:
-    records = {name: found for (name, _), found in judged.book.records.items()}
+    records = judged.records
     models = [records[witness.fused.checkpoint.name], records[witness.chosen.best]]
     models += [records[INCUMBENT]] if INCUMBENT in records else []
     is_chosen = find_task(context.task.kind).spec.head == "classes"
@@ -81,7 +81,7 @@ def _changed(
     most = context.recipe.report.examples
     if not most:
         return ()
-    records = {name: found for (name, _), found in judged.book.records.items()}
+    records = judged.records
     changes = find_changes(
         records[witness.chosen.best], records[witness.fused.checkpoint.name], most=most
     )

@@ -41,6 +41,11 @@ class Judged:
     incumbent: Incumbent | None
     verdict: Verdict
 
+    @property
+    def records(self) -> Mapping[str, Records]:
+        """Records of the gate slice by name."""
+        return self.book.by_name
+
 
 def judge_fused(
     context: RunContext,
@@ -72,7 +77,7 @@ def judge_fused(
             if lost[0].name != INCUMBENT
             else "mend that model, or put another in its place: metafuse rollback OUTPUT",
         )
-    records = {name: found for (name, _), found in book.records.items()}
+    records = book.by_name
     pooled, spec = None, find_task(context.task.kind).spec
     if min(chosen.weights) >= 0 and all(name in records for name in chosen.names):
         pooled = ensemble([records[name] for name in chosen.names], chosen.weights, spec)

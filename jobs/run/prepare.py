@@ -1,7 +1,7 @@
 """Everything a run knows before it evaluates: candidates that agree, pinned data, what it costs."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from fusion.checkpoints.agreement import check_agree
 from fusion.checkpoints.checkpoint import (
@@ -22,7 +22,7 @@ from jobs.candidates.find import MOST_PASSED, Found, drop_mismatched, find_candi
 from jobs.candidates.heads import check_head, drop_contradicting
 from jobs.candidates.skipped import Skipped, describe_skipped, settle_advice
 from jobs.candidates.tokenizers import check_tokenizer
-from jobs.console.figures import plural
+from jobs.console.figures import list_some, plural
 from jobs.errors import (
     IncompleteError,
     MemoryNeedError,
@@ -31,8 +31,8 @@ from jobs.errors import (
     RecipeError,
     TooFewError,
 )
-from jobs.evaluate.needs import DataSize, estimate_tokens, evaluation_memory, measure_data
-from jobs.models.lengths import count_longest
+from jobs.evaluate.needs import DataSize, evaluation_memory, measure_data
+from jobs.models.lengths import count_longest, estimate_tokens
 from jobs.outputs.run_folder import runs_of
 from jobs.recipes.blocks import Select
 from jobs.recipes.recipe import Recipe
@@ -46,6 +46,9 @@ from jobs.tasks.examples import load_examples
 from jobs.tasks.find_task import find_task
 from jobs.tasks.slicing import Slices
 
+# Tokens that are counted of a text at most, where the recipe does not say.
+USUAL_LENGTH = 512
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -55,23 +58,26 @@ class Prepared:
         candidates: candidates that agree with each other.
         skipped: candidates that were found but are not usable.
         task: task with the evaluation data pinned.
-        slices: slices of the evaluation data.
+        examples: the evaluation data.
         num_tokens: about how many tokens the rank and gate slices have together.
         base: base of candidates that are adapters; None where no base was named.
         data: how large the evaluation data is in memory.
-        examples: the evaluation data; None where it was not kept.
         remarks: what is odd about the candidates without being wrong, for people.
     """
 
     candidates: tuple[Checkpoint, ...]
     skipped: tuple[Skipped, ...]
     task: EvaluationTask
-    slices: Slices
-    num_tokens: int = 0
-    base: Checkpoint | None = None
-    data: DataSize = field(default_factory=DataSize)
-    examples: Examples | None = None
-    remarks: tuple[str, ...] = ()
+    examples: Examples
+    num_tokens: int
+    base: Checkpoint | None
+    data: DataSize
+    remarks: tuple[str, ...]
+
+    @property
+    def slices(self) -> Slices:
+        """Slices of the evaluation data."""
+        return self.examples.sliced
 
 
 def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
@@ -101,11 +107,10 @@ def prepare(recipe: Recipe, *, clock: Callable[[], float]) -> Prepared:
         candidates=found.candidates,
         skipped=found.skipped,
         task=task,
-        slices=examples.sliced,
+        examples=examples,
         num_tokens=num_tokens,
         base=found.base,
         data=data,
-        examples=examples,
         remarks=(*found.remarks, *describe_passed(recipe, task)),
     )
 
@@ -115,8 +120,7 @@ def describe_passed(recipe: Recipe, task: EvaluationTask) -> tuple[str, ...]:
     passed = find_passed(recipe.task.data, task.files)
     if not passed:
         return ()
-    more = f" and {len(passed) - MOST_PASSED} more" if len(passed) > MOST_PASSED else ""
-    listed = ", ".join(passed[:MOST_PASSED]) + more
+    listed = list_some(passed, MOST_PASSED)
     return (f"task.data: not read, as no data by their names: {listed}",)
 
 
@@ -306,7 +310,7 @@ def check_memory(candidates: Sequence[Checkpoint], allowed: int | None, *, data:
 def count_tokens(examples: Examples, task: EvaluationTask) -> int:
     """Tokens of the rank and gate slices, about."""
     return sum(
-        estimate_tokens(text, task.max_length)
+        min(estimate_tokens(len(text)), task.max_length or USUAL_LENGTH)
         for text, slice_name in zip(examples.texts, examples.slices, strict=True)
         if slice_name in ("rank", "gate")
     )

@@ -119,7 +119,7 @@ def _accuracy_rows(
     accuracy = spec.metrics.get("accuracy")
     if accuracy is None or accuracy.each is None:
         return ()
-    records = {name: found for (name, _), found in judged.book.records.items()}
+    records = judged.records
     model = records[fused.checkpoint.name]
     references: list[tuple[Role, str, Records]] = [
         ("best_candidate", chosen.best, records[chosen.best])
@@ -221,7 +221,7 @@ def _model_rows(
     def scored(name: str, records: Records) -> Score:
         return score(records, spec.metrics, name=name, slice="gate")
 
-    records = {name: found for (name, _), found in judged.book.records.items()}
+    records = judged.records
     rows = [ModelRow("fused", "fused", scored("fused", records[fused.checkpoint.name]), "1 model")]
     if UNIFORM in records:
         average = scored("uniform average", records[UNIFORM])
@@ -240,7 +240,7 @@ def _model_rows(
 
 def _forest_reference(chosen: ChosenWeights, judged: Judged) -> tuple[str, Records]:
     """What the gate found hardest to beat: name and records."""
-    records = {name: found for (name, _), found in judged.book.records.items()}
+    records = judged.records
     hardest = min(judged.verdict.comparisons, key=lambda c: c.lower, default=None)
     if hardest is not None and hardest.role == "incumbent":
         return hardest.reference, records[INCUMBENT]
@@ -248,7 +248,7 @@ def _forest_reference(chosen: ChosenWeights, judged: Judged) -> tuple[str, Recor
 
 
 def _forest_rows(chosen: ChosenWeights, fused: FusedModel, judged: Judged) -> tuple[ForestRow, ...]:
-    records = {name: found for (name, _), found in judged.book.records.items()}
+    records = judged.records
     reference_name, reference = _forest_reference(chosen, judged)
     lines: list[tuple[str, Line, Records]] = [("fused", "fused", records[fused.checkpoint.name])]
     if judged.pooled is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.errors import MissingPlaceError, NotFoundError, PreconditionError
-from cluster.stores.open_store import open_store
+from cluster.stores.open_store import open_file, open_store
 from cluster.stores.seals import seal, split_seal
 from fusion.canonical import digest, to_json
 from fusion.checkpoints.checkpoint import Pin
@@ -140,8 +140,7 @@ def _refuse_twice(uris: Sequence[str]) -> None:
 
 
 def _read(file: DataFile) -> bytes:
-    folder, _, name = file.uri.rpartition("/")
-    store = open_store(folder or ".")
+    store, name = open_file(file.uri)
     try:
         return store.read(name, if_match=file.pin.etag, version=file.pin.version)
     except (PreconditionError, NotFoundError):
@@ -150,8 +149,8 @@ def _read(file: DataFile) -> bytes:
 
 def _expand(place: str) -> tuple[DataFile, ...]:
     """The files that one name stands for: itself, those of its folder, or those of its pattern."""
-    folder, _, name = place.rstrip("/").rpartition("/")
-    root = open_store(folder or ".")
+    root, name = open_file(place.rstrip("/"))
+    folder = place.rstrip("/").rpartition("/")[0] or "."
     try:
         if not place.endswith("/"):
             return (DataFile(place, make_pin(root, root.head(name))),)
@@ -161,11 +160,11 @@ def _expand(place: str) -> tuple[DataFile, ...]:
     below = [entry for entry in store.list() if _is_data(entry.key)]
     wild = WILD.search(name)
     if not below and wild:
-        store, prefix = root, folder or "."
+        store, prefix = root, folder
         entries = root.list(name[: wild.start()])
         below = [e for e in entries if "/" not in e.key and fnmatch.fnmatchcase(e.key, name)]
     if not below:
-        near = [] if root.is_remote else _find_near(folder or ".", name)
+        near = [] if root.is_remote else _find_near(folder, name)
         beside = f"; beside it lies {', '.join(near)}" if near else ""
         raise DataError(
             f"task.data: {place} does not exist, or holds no data{beside}",

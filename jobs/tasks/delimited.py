@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobs.errors import DataError
-from jobs.tasks.sniff import count_wrong, not_a_table
+from jobs.tasks.sniff import block_bytes, count_wrong, not_a_table
 
 # A header is looked for in so much of the beginning.
 HEADER_BYTES = 1 << 18
-# A row is never longer: pyarrow reads blocks of at most 2 GiB.
-LARGEST_BLOCK = 1 << 30
 OTHER_DELIMITERS = {";": "semicolons", "|": "vertical bars"}
 CONVERT = (
     'python3 -c "import csv, sys; csv.writer(sys.stdout).writerows(csv.reader(sys.stdin, '
@@ -103,10 +101,9 @@ def _parse(
         wrong.append(row)
         return "skip"
 
-    block = min(max(len(content), 1 << 20), LARGEST_BLOCK)
     table = arrow_csv.read_csv(
         pa.BufferReader(content),
-        arrow_csv.ReadOptions(use_threads=False, block_size=block),
+        arrow_csv.ReadOptions(use_threads=False, block_size=block_bytes(content)),
         arrow_csv.ParseOptions(
             delimiter=delimiter,
             quote_char=quote,

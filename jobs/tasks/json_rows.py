@@ -4,9 +4,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jobs.tasks.sniff import count_wrong, not_a_table
+from jobs.tasks.sniff import block_bytes, count_wrong, not_a_table
 
-LARGEST_BLOCK = 1 << 30
 Rows = list[dict[str, Any]]
 
 
@@ -32,9 +31,7 @@ def parse_json(
 
     text = content.removeprefix(b"\xef\xbb\xbf")
     if not text.lstrip().startswith(b"["):
-        options = arrow_json.ReadOptions(
-            use_threads=False, block_size=min(max(len(text), 1 << 20), LARGEST_BLOCK)
-        )
+        options = arrow_json.ReadOptions(use_threads=False, block_size=block_bytes(text))
         try:
             typed = arrow_json.read_json(pa.BufferReader(text), options)
         except pa.ArrowException:

@@ -39,11 +39,14 @@ FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (b"\x80\x04", "a pickle, which is never opened", AS_PARQUET),
     (b"\x80\x05", "a pickle, which is never opened", AS_PARQUET),
 )
+WIDE = (b"\xff\xfe", b"\xfe\xff")  # how texts in UTF-16 begin
 PAGES = (b"<!doctype", b"<html", b"<?xml")
 TAR_AT = 257
 PIECE_BYTES = 1 << 20
 # What unpacks to more than both is no table of texts: those shrink to a tenth or so.
 LARGEST_RATIO, LARGEST_UNPACKED = 200, 256 << 20
+# pyarrow reads blocks of at most 2 GiB, and a row that is longer than one not at all.
+SMALLEST_BLOCK, LARGEST_BLOCK = 1 << 20, 1 << 30
 
 
 def unpack(content: bytes, where: str) -> bytes:
@@ -114,7 +117,7 @@ def check_text(content: bytes, where: str) -> None:
     start = content[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith(PAGES):
         raise not_a_table(where, "it is a web page", "bring the file itself, not its page")
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or _is_wide(content):
+    if content.startswith(WIDE) or _is_wide(content):
         raise not_a_table(
             where, "it is text in UTF-16", f"iconv -f UTF-16 -t UTF-8 {_name(where)} > new.csv"
         )
@@ -143,6 +146,11 @@ def find_wrong_byte(content: bytes) -> int | None:
         except UnicodeDecodeError as error:
             return start + len(piece) - len(error.object) + error.start
     return None
+
+
+def block_bytes(content: bytes) -> int:
+    """Size of pyarrow's blocks with which a file is read in one, as far as that can be."""
+    return min(max(len(content), SMALLEST_BLOCK), LARGEST_BLOCK)
 
 
 def not_a_table(where: str, reason: str, hint: str) -> DataError:

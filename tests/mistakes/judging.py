@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from jobs.console.show import show, show_json
 from tests.support.calling import call
 from tests.support.running import run_project
 
-LIST = Path(__file__).parent / "list.md"
 PLAN = ("plan", "recipe.yaml")
 RUN = ("run", "recipe.yaml")
 # In each of these something is refused or left undone, and the next step is told.
@@ -113,8 +111,3 @@ def read_all(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file() and not path.is_symlink()
     }
-
-
-def listed(letter: str) -> list[str]:
-    """Ids of a letter in `list.md`, in order."""
-    return re.findall(rf"^\| ({letter}\d{{3}}) \|", LIST.read_text(), re.MULTILINE)

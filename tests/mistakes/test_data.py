@@ -1,6 +1,5 @@
 """What people do to evaluation data, D001 to D050 of `list.md`: each ends as it should."""
 
-import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,8 +34,9 @@ from tests.mistakes.data import (
     sorted_labels,
 )
 from tests.mistakes.folders import both, recipe
-from tests.mistakes.judging import Row, judge, listed
-from tests.mistakes.nightly import LABELS, examples, write_nightly
+from tests.mistakes.judging import Row, judge
+from tests.mistakes.nightly import LABELS, examples
+from tests.mistakes.support import listed_ids
 
 ALL = ("400 rows in 400 clusters", "positive 52.5 %, negative 47.5 %")
 REFUSED = (10,)
@@ -159,20 +159,10 @@ ROWS = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("nightly")
-    write_nightly(folder)
-    return folder
-
-
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
-def test_a_mistake_in_the_data(row, template, tmp_path, monkeypatch, capsys):
-    folder = tmp_path / "here"
-    shutil.copytree(template, folder)
-    monkeypatch.chdir(folder)
-    judge(row, folder, capsys)
+def test_a_mistake_in_the_data(row, nightly, capsys):
+    judge(row, nightly, capsys)
 
 
 def test_every_mistake_in_the_data_has_its_row():
-    assert [row.id for row in ROWS] == listed("D")
+    assert [row.id for row in ROWS] == listed_ids("D")

@@ -42,8 +42,9 @@ from tests.mistakes.folders import (
     trainer_folder,
     wider,
 )
-from tests.mistakes.judging import RUN, Row, judge, listed
-from tests.mistakes.nightly import SIDE_FILES, load, make_tensors, write_nightly
+from tests.mistakes.judging import RUN, Row, judge
+from tests.mistakes.nightly import SIDE_FILES, load, make_tensors
+from tests.mistakes.support import listed_ids
 
 UNIFORM = recipe("softmax, temperature: 1.0", "uniform")
 MERGE = ("merge", "recipe.yaml", "fused")
@@ -183,28 +184,15 @@ ROWS = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("nightly")
-    write_nightly(folder)
-    return folder
-
-
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
-def test_a_mistake_in_a_folder(row, template, tmp_path, monkeypatch, capsys):
-    folder = tmp_path / "here"
-    shutil.copytree(template, folder)
-    monkeypatch.chdir(folder)
-    judge(row, folder, capsys)
+def test_a_mistake_in_a_folder(row, nightly, capsys):
+    judge(row, nightly, capsys)
 
 
-def test_layers_that_all_candidates_lack_are_never_made_up(template, tmp_path, monkeypatch, capsys):
-    folder = tmp_path / "here"
-    shutil.copytree(template, folder)
-    monkeypatch.chdir(folder)
+def test_layers_that_all_candidates_lack_are_never_made_up(nightly, capsys):
     says = ("config.json names 4 layers, and the tensors have no layer 2",)
-    judge(Row("F040", config(*"abc", num_hidden_layers=4), says, (10,)), folder, capsys)
+    judge(Row("F040", config(*"abc", num_hidden_layers=4), says, (10,)), nightly, capsys)
 
 
 def test_every_folder_of_the_list_has_its_row():
-    assert [row.id for row in ROWS] == listed("F")
+    assert [row.id for row in ROWS] == listed_ids("F")

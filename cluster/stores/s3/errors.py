@@ -118,10 +118,7 @@ def _translate(error: Exception, where: str) -> ClusterError:
     if code == type(error).__name__:  # no answer came
         return UnreachableError(f"{where}: {code}", LOOK_AT_THE_NETWORK)
     text = f"{where}: the store answered {code}" + (f": {message}" if message else "")
-    return UnreachableError(
-        text,
-        "look that code up in the store's documentation; `metafuse doctor` tries what a run needs",
-    )
+    return UnreachableError(text, LOOK_AT_THE_CODE)
 
 
 # By what was asked: the right that a policy has to give.
