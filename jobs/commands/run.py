@@ -49,10 +49,10 @@ def show_plan(path: Path, *, as_json: bool) -> int:
     recipe = load_recipe(path)
     check_output(recipe)
     prepared = prepare(recipe, clock=time.time)
-    cost = plan_run(recipe, prepared)
     promotion = look_at_output(recipe.output, single_writer=recipe.single_writer)
     webhook = look_at_webhook(recipe)
     seen = survey(prepared.candidates[0], prepared.examples, prepared.task)
+    cost = plan_run(recipe, prepared)
     if as_json:
         skipped = [asdict(entry) for entry in prepared.skipped]
         show_json({"recipe": recipe.name, **asdict(cost), "skipped": skipped, "data": asdict(seen),
@@ -193,7 +193,7 @@ def _show_cost(recipe: Recipe, prepared: Prepared, cost: RunCost) -> None:
     requests = f"{cost.num_gets:,} reads, {cost.num_puts:,} writes"
     show(f"  on S3      {requests} = ${cost.dollars:.4f}; kept ${cost.month_dollars:.4f} a month")
     show(
-        f"  memory     {cost.merge_memory_bytes / 2**20:.0f} MiB a merge worker, "
+        f"  memory     {cost.merge_memory_bytes / 2**20:.0f} MiB a process that merges, "
         f"about {cost.evaluate_memory_bytes / 2**20:.0f} MiB an evaluation"
     )
     show(

@@ -40,7 +40,8 @@ class WorkerMemory:
         chunk_bytes: bytes that are read at once from one source.
         read_ahead: number of chunks of every source in memory.
         lanes: number of units in work at a time.
-        total_bytes: resident memory of the worker's process in bytes, imports included.
+        total_bytes: resident memory of the worker's process in bytes, imports included: those are
+            counted as the most that was seen on any machine.
     """
 
     chunk_bytes: int
@@ -84,6 +85,9 @@ def fit_worker(
         return IMPORTED_BYTES + tables + threads * lanes * lane
 
     chunk = REMOTE_CHUNK_BYTES if is_read_remote else LOCAL_CHUNK_BYTES
+    largest = max(map(_widest_bytes, plan.request.tensors), default=0)
+    while chunk // 2 >= max(largest, SMALLEST_CHUNK_BYTES):
+        chunk //= 2
     while total(chunk) > allowed_bytes and chunk > SMALLEST_CHUNK_BYTES:
         chunk //= 2
     if total(chunk) > allowed_bytes and lanes > 1:
@@ -107,6 +111,11 @@ def output_bytes(plan: MergePlan, chunk_bytes: int) -> int:
         ),
         default=0,
     )
+
+
+def _widest_bytes(tensor: TensorRequest) -> int:
+    """Bytes of the tensor in the widest dtype of its sources."""
+    return math.prod(tensor.shape) * max(ITEM_BYTES[source.dtype] for source in tensor.sources)
 
 
 def _added_bytes(tensor: TensorRequest, chunk: int, unit: int, read_ahead: int) -> int:

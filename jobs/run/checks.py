@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cluster.errors import AccessError, MissingPlaceError
 from cluster.stores.open_store import open_store
-from fusion.checkpoints.checkpoint import Checkpoint
+from fusion.checkpoints.checkpoint import Checkpoint, num_bytes
 from fusion.evidence.gate import SMALLEST_EXAMPLES
 from fusion.evidence.weights import uniform_weights
 from fusion.scores.contract import Head
@@ -31,6 +31,8 @@ from jobs.tasks.find_task import find_task
 # Truths of these sorts are single values, which a predictor of the one value would always meet.
 SINGLE = ("label", "number")
 MOST_ABSENT = 5
+# Candidates that are together no larger are merged sooner than a worker has started.
+SMALL_BYTES = 512 << 20
 
 
 def check_output(recipe: Recipe) -> None:
@@ -175,6 +177,11 @@ def check_merge(candidates: Sequence[Checkpoint], recipe: Recipe) -> None:
     kept = most_kept(candidates, recipe)
     plan = plan_wish(kept, uniform_weights(len(kept)), recipe.merge.wish)
     fit_worker(plan, recipe.output, recipe.resources.merge.memory_bytes)
+
+
+def is_small(candidates: Sequence[Checkpoint]) -> bool:
+    """Whether a merge on this machine runs in the threads of the command."""
+    return sum(map(num_bytes, candidates)) <= SMALL_BYTES
 
 
 def most_kept(candidates: Sequence[Checkpoint], recipe: Recipe) -> Sequence[Checkpoint]:

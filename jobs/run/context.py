@@ -11,7 +11,7 @@ from cluster.stores.store import Store
 from cluster.workers.hands import Hands
 from cluster.workers.runner import Resources, Runner
 from cluster.workers.threads import ThreadRunner
-from fusion.checkpoints.checkpoint import Checkpoint, num_bytes
+from fusion.checkpoints.checkpoint import Checkpoint
 from jobs.console.figures import Say
 from jobs.console.json_log import name_run
 from jobs.evaluate.score import ScoreBook, score_all
@@ -21,6 +21,7 @@ from jobs.outputs.run_folder import RunFolder
 from jobs.outputs.runs import RunPlan
 from jobs.recipes.recipe import Recipe
 from jobs.run.attempt import Attempt, open_candidates
+from jobs.run.checks import is_small
 from jobs.run.freeze_slices import freeze_slices
 from jobs.run.prepare import make_task
 from jobs.run.request import RunRequest
@@ -29,8 +30,6 @@ from jobs.tasks.slicing import Slices
 
 # What one merge worker moves from S3 to S3, read and written: measured 0.25 GB/s of one core.
 WORKER_BITS = 2e9
-# Candidates that are together no larger are merged sooner than a worker has started.
-SMALL_BYTES = 512 << 20
 
 log = logging.getLogger(__name__)
 
@@ -143,8 +142,8 @@ def _hire(request: RunRequest, candidates: Sequence[Checkpoint]) -> tuple[Hands,
     place = Resources(use_head=wanted.merge.on_head)
     if wanted.merge.nic_bits is not None:
         place = replace(place, most_a_node=max(1, round(wanted.merge.nic_bits / WORKER_BITS)))
-    is_small = sum(map(num_bytes, candidates)) <= SMALL_BYTES
-    merger: Runner = ThreadRunner() if request.is_embedded and is_small else runner
+    in_threads = request.is_embedded and is_small(candidates)
+    merger: Runner = ThreadRunner() if in_threads else runner
     return (
         Hands(runner, request.eval_workers, wanted.evaluate.of_one),
         Hands(merger, request.merge_workers, place),

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.stores.open_store import open_store
+from cluster.workers.process_memory import peak_bytes
 from fusion.checkpoints.checkpoint import Checkpoint, num_bytes, num_parameters
 from fusion.evidence.weights import uniform_weights
 from fusion.plans.method_specs import COPY
 from fusion.plans.plan import MergePlan
 from jobs.evaluate.needs import evaluation_disk, evaluation_memory
 from jobs.merge.fuse import plan_wish
+from jobs.merge.libraries import expected_bytes
 from jobs.merge.memory import fit_worker
 from jobs.merge.source_digests import find_digests
 from jobs.recipes.recipe import Recipe
-from jobs.run.checks import most_kept
+from jobs.run.checks import is_small, most_kept
 from jobs.run.prepare import Prepared
 
 # S3 list prices in us-east-1, US dollars; of 2026-11, not binding.
@@ -46,7 +48,8 @@ class RunCost:
         num_puts: number of parts and records that the merge writes.
         dollars: price in US dollars of `num_gets` and `num_puts` requests.
         month_dollars: price in US dollars of keeping the output for a month.
-        merge_memory_bytes: largest memory of one merge worker's process, imports included.
+        merge_memory_bytes: largest memory of one merge worker's process, imports included; of the
+            whole command, where the merge is small and runs in its threads.
         evaluate_memory_bytes: memory of one evaluation, data included.
         evaluate_disk_bytes: disk space of one evaluation: config and tokenizer, no tensors.
         evaluate_seconds: about how long it takes to score all candidates on rank and gate and the
@@ -102,7 +105,7 @@ def plan_run(recipe: Recipe, prepared: Prepared) -> RunCost:
         num_puts=puts,
         dollars=gets * GET_DOLLARS + puts * PUT_DOLLARS,
         month_dollars=plan.write_bytes * MONTH_DOLLARS_PER_BYTE,
-        merge_memory_bytes=memory.total_bytes,
+        merge_memory_bytes=_merge_memory(recipe, candidates, plan),
         evaluate_memory_bytes=max(evaluation_memory(c, prepared.data) for c in prepared.candidates),
         evaluate_disk_bytes=max(map(evaluation_disk, prepared.candidates)),
         evaluate_seconds=_evaluate_seconds(recipe, prepared, copies),
@@ -127,6 +130,17 @@ def _evaluate_seconds(recipe: Recipe, prepared: Prepared, copies: int) -> float:
     # The fused model and the baselines are evaluated too, on the gate slice.
     total = sum(needs) + copies * max(needs)
     return START_SECONDS + max(total / workers, max(needs))
+
+
+def _merge_memory(recipe: Recipe, candidates: Sequence[Checkpoint], plan: MergePlan) -> int:
+    """An upper bound on a machine like this one."""
+    wanted = recipe.resources.merge
+    # What `plan` has prepared so far, the command that merges in its threads prepares as well.
+    before, threads = 0, 1
+    if is_small(candidates):
+        before, threads = peak_bytes(), wanted.workers or os.cpu_count() or 1
+    memory = fit_worker(plan, recipe.output, wanted.memory_bytes * threads, threads=threads)
+    return expected_bytes(memory, before=before, with_ray=True)
 
 
 def _merge_seconds(

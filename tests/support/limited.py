@@ -29,7 +29,8 @@ from jobs.cli.main import main
 main()
 """
 IMPORT = f"""{STATUS}
-import torch
+import sys
+__import__(sys.argv[1], fromlist=["all of it"])
 print(told("VmHWM"), told("VmData"))
 """
 
@@ -53,9 +54,9 @@ def run_limited(*arguments: str, data_bytes: int) -> Measured:
     return Measured(json.loads(done.stdout), int(done.stderr.rpartition("PEAK")[2]))
 
 
-def measure_torch() -> tuple[int, int]:
-    """Largest resident and reserved private memory of a process that only imports torch."""
-    resident, reserved = map(int, _run(UNLIMITED, IMPORT).stdout.split())
+def measure_import(module: str) -> tuple[int, int]:
+    """Largest resident and reserved private memory of a process that only imports a module."""
+    resident, reserved = map(int, _run(UNLIMITED, IMPORT, module).stdout.split())
     return resident, reserved
 
 
