@@ -34,7 +34,7 @@ def advise(place: Place, *, is_taken: bool, has_promoted: bool) -> tuple[tuple[s
         has_promoted: whether any model is promoted then.
     """
     base = ("--base", place.base) if place.base else ()
-    text = "What a lovely phone!"
+    text = "What a great phone, I love it!"
     commands: list[tuple[str, tuple[str, ...]]] = []
     if has_promoted:
         what = "the promoted model" if is_taken else "the model that stays promoted"

@@ -19,13 +19,20 @@ def skipped(tmp_path, file, content):
 
 @pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json"])
 def test_lists_that_would_grow_in_memory_are_refused_before_they_are_parsed(tmp_path, file):
-    content = b'{"a": [' + b"[]," * (9 << 20) + b"[]]}"
-    tracemalloc.start()
+    # Broken at its end: what parses it first says something else.
+    content = b'{"a": [' + b"[]," * (9 << 20) + b"[]"
     reason = skipped(tmp_path, file, content)
+    assert f"s/{file} has more than 8,000,000 strings, lists, objects and commas" in reason
+
+
+def test_marks_are_counted_without_more_memory():
+    content = b"[" + b"[]," * (1 << 20) + b"[]]"
+    tracemalloc.start()
+    with pytest.raises(IncompleteError):
+        check_marks(content, "x", most=100_000)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert f"s/{file} has more than 8,000,000 strings, lists, objects and commas" in reason
-    assert peak < 3 * len(content)
+    assert peak < len(content)
 
 
 @pytest.mark.parametrize("file", ["generation_config.json", "special_tokens_map.json"])

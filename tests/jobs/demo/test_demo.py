@@ -47,7 +47,7 @@ def ask_as_told(capsys, command):
 
 
 def test_the_readme_asks_what_the_demo_answers():
-    assert '--text "What a lovely phone!"' in Path("README.md").read_text()
+    assert '--text "What a great phone, I love it!"' in Path("README.md").read_text()
 
 
 def test_the_demo_ends_promoted(capsys, tmp_path):

@@ -66,7 +66,7 @@ def test_an_evaluation_that_lost_a_named_checkpoint_does_not_end_well(capsys, pr
 def test_plan_and_report_say_how_many_sources_are_read_with_a_check(capsys, project):
     said = "source files carry a digest, they are read unchecked"
     assert f"0 of 4 {said}" in plan(capsys, project)[1]
-    assert call(capsys, "run", project / "recipe.yaml", "--date", "2026-11-24")[0] == 0
+    run_project(project, date="2026-11-24")
     for name in ("report.md", "report.html"):
         text = (project / "merged/runs/nightly-2026-11-24" / name).read_text()
         assert said in text, name
