@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from cluster.stores.open_store import open_store
-
 from jobs.evaluate.record_files import load_records
 from tests.support.running import run_project
 
