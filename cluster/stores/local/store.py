@@ -203,8 +203,9 @@ class LocalStore:
 
     def _check_owner(self, key: str, facts: os.stat_result) -> None:
         """Refuse a second name that someone gave to a file which is not his."""
-        folder = self.path(key).resolve().parent
-        if facts.st_nlink > 1 and facts.st_uid != folder.stat().st_uid:
+        if facts.st_nlink == 1:
+            return
+        if facts.st_uid != self.path(key).resolve().parent.stat().st_uid:
             raise AccessError(
                 f"{self.uri}/{key} is a second name of another owner's file; it was not opened",
                 "copy the file to where the name stands",
