@@ -18,6 +18,7 @@ SCHEMA = 1
 
 Value = TypeVar("Value")
 Reader = Callable[[Any], Any]
+WRITTEN_AS_IT_IS = frozenset((str, int, bool, type(None)))
 NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -79,8 +80,12 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _plain(value: object) -> object:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    kind: Any = type(value)
+    if kind in WRITTEN_AS_IT_IS:
+        return value
+    names = _field_names(kind)
+    if names is not None:
+        return {name: _plain(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -88,6 +93,12 @@ def _plain(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
     return value
+
+
+@functools.cache
+def _field_names(kind: type) -> tuple[str, ...] | None:
+    """Of a dataclass; None of any other type."""
+    return tuple(f.name for f in fields(kind)) if is_dataclass(kind) else None
 
 
 class _Mismatch(Exception):

@@ -39,16 +39,16 @@ def write_huge(folder: Path, seed: int, total_bytes: int) -> int:
     return len(header)
 
 
-def write_many(folder: Path, num_tensors: int) -> None:
-    """One checkpoint of very many very small tensors of ones."""
+def write_many(folder: Path, num_tensors: int, *, value: float) -> None:
+    """One checkpoint of very many very small tensors that are full of one value."""
     tensors = [
         (f"layers.{i // 10}.block.weight_{i % 10}", "BF16", (32,)) for i in range(num_tensors)
     ]
     folder.mkdir(parents=True)
     (folder / "config.json").write_text('{"model_type": "test"}')
-    content = torch.ones(32 * num_tensors, dtype=torch.bfloat16).view(torch.uint8).numpy()
+    content = torch.full((32 * num_tensors,), value, dtype=torch.bfloat16)
     header = format_header(tensors, {"format": "pt"})
-    (folder / "model.safetensors").write_bytes(header + content.tobytes())
+    (folder / "model.safetensors").write_bytes(header + content.view(torch.uint8).numpy().tobytes())
 
 
 def places(elements: int) -> tuple[int, ...]:

@@ -92,7 +92,7 @@ def test_what_is_stated_for_many_tensors_and_many_candidates_is_kept_to(
     tmp_path, record_property, num_tensors, num_sources
 ):
     for index in range(num_sources):
-        write_many(tmp_path / "sources" / f"m{index:02}", num_tensors)
+        write_many(tmp_path / "sources" / f"m{index:02}", num_tensors, value=index)
     (tmp_path / "merge.yaml").write_text(
         f"candidates: [{tmp_path}/sources/*]\nweights: {{rule: uniform}}\n"
     )
