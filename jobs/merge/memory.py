@@ -26,9 +26,9 @@ IMPORTED_BYTES = 384 << 20
 # Threads, connections and their buffers of a lane that reads or sends requests: four lanes were
 # measured at 32 MiB above an idle process that has imported everything and their chunks.
 REMOTE_LANE_BYTES = 8 << 20
-# Header, plan, records and manifest of a tensor, and what each source adds to them: measured 3.2 kB
-# a tensor, of 20,000 tensors from four checkpoints and of 199,000 from two.
-TENSOR_BYTES, SOURCE_BYTES = 2_900, 250
+# Header, plan, records and manifest of a tensor, and what each source adds to them: measured 4.8 kB
+# a tensor from two checkpoints, 7.5 kB from four.
+TENSOR_BYTES, SOURCE_BYTES = 2_300, 1_400
 REMOTE_LANES = 2  # one computes a part while the other sends one
 
 
