@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 NUM_DRAWN = 90
 HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 240, 56, 12, 30, 34
-# Class of the SVG of wide and narrow pages, its width, and the room for a name in its legend.
-WIDE, NARROW = ("wide", 960, 150), ("narrow", 380, 128)
+# Class of the SVG of wide and narrow pages, its width, the room for a name in its legend, the size
+# of its texts.
+WIDE, NARROW = ("wide", 960, 170, 14), ("narrow", 380, 128, 12)
 # Attribute of a row, what it is called, how its line looks.
 LINES = (
     ("loss_best", "best candidate", "var(--faint)", "2 3"),
@@ -63,14 +64,14 @@ def describe_history(rows: Sequence["HistoryRow"], promoted: str) -> str:
     return f"{count}; the last, {rows[-1].run}: {rows[-1].outcome.replace('_', ' ')}; {now}"
 
 
-def draw_losses(rows: Sequence["HistoryRow"], look: tuple[str, int, int] = WIDE) -> Markup:
+def draw_losses(rows: Sequence["HistoryRow"], look: tuple[str, int, int, int] = WIDE) -> Markup:
     """Lines of the losses over the nights, as SVG.
 
     Args:
         rows: rows of judged runs, oldest first; at least one.
         look: WIDE or NARROW.
     """
-    name, width, room = look
+    name, width, room, size = look
     values = [
         value for row in rows for field, *_ in LINES if _is_drawn(value := getattr(row, field))
     ]
@@ -93,9 +94,9 @@ def draw_losses(rows: Sequence["HistoryRow"], look: tuple[str, int, int] = WIDE)
         parts += _line(points, stroke, label, LEFT + room * order)
     title = f"Losses of {len(rows)} runs, {rows[0].logical_date} to {rows[-1].logical_date}"
     return Markup(
-        '<svg class="{}" viewBox="0 0 {} {}" role="img" font-size="12" fill="currentColor">'
+        '<svg class="{}" viewBox="0 0 {} {}" role="img" font-size="{}" fill="currentColor">'
         "<title>{}</title>{}</svg>"
-    ).format(name, width, HEIGHT, clean(title), Markup("").join(parts))
+    ).format(name, width, HEIGHT, size, clean(title), Markup("").join(parts))
 
 
 def _is_drawn(value: float | None) -> bool:

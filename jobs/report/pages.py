@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from fusion.canonical import to_json
 from fusion.evidence.verdict import AccuracyChange
@@ -16,6 +16,9 @@ from jobs.console.sizes import format_size
 from jobs.report.data_lines import describe_survey
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d\+00:00")
+# Letters that fit a line of a heading on a phone.
+LONGEST_WHOLE = 24
 BADGES = {"PROMOTE": "PROMOTE", "HOLD": "HOLD", "REFUSE": "NOT DECIDED"}
 
 
@@ -71,6 +74,8 @@ def page_environment() -> jinja2.Environment:
         "count": format_count,
         "seconds": format_seconds,
         "cell": markdown_cell,
+        "moment": format_moment,
+        "whole": keep_whole,
         "oneline": lambda text: " ".join(clean(text).split()),
         "plural": plural,
         "data_lines": describe_survey,
@@ -92,6 +97,23 @@ def markdown_cell(text: object) -> str:
     """Text that stays inside a Markdown table cell."""
     line = " ".join(clean(str(text)).split())
     return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", line)
+
+
+def keep_whole(text: str) -> Markup:
+    """A text in which names with hyphens are not broken, unless they need more than a line."""
+    words = clean(text).split(" ")
+    return Markup(" ").join(
+        Markup('<span class="whole">{}</span>').format(word)
+        if "-" in word and len(word) <= LONGEST_WHOLE
+        else escape(word)
+        for word in words
+    )
+
+
+def format_moment(text: str) -> str:
+    """2026-11-24T04:03:12+00:00 -> 2026-11-24 04:03 UTC; another text as it is."""
+    found = MOMENT.fullmatch(text)
+    return f"{found[1]} {found[2]} UTC" if found else text
 
 
 def format_loss(value: float | None) -> str:

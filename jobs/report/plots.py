@@ -5,7 +5,6 @@ the page's style, so that they are readable in light and in dark.
 """
 
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,12 +13,12 @@ from markupsafe import Markup
 from fusion.evidence.wording import format_signed
 from fusion.manifests.report import CandidateRow, ForestRow
 from fusion.plans.health import ModelHealth
+from jobs.report.names import shorten_names
 
 COLOURS = {
     "fused": "var(--good)", "candidate": "var(--soft)", "uniform": "var(--uniform)",
     "ensemble": "var(--ensemble)", "incumbent": "var(--warn)",
 }  # fmt: skip
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # From a pale to a dark tone of the fused model's colour, seen on white and on near-black.
 TONES = ((204, 251, 241), (20, 184, 166), (19, 78, 74))
 LEVELS = 24
@@ -54,7 +53,7 @@ class Look:
 
 LOOKS = (
     Look("wide", 880, 225, 260, 26, 14, 30, 160, is_stacked=False),
-    Look("narrow", 350, 14, 10, 20, 13, 46, 80, is_stacked=True),
+    Look("narrow", 350, 14, 10, 19, 12, 46, 80, is_stacked=True),
 )
 
 
@@ -72,12 +71,6 @@ class Axis:
         return self.left + (value - self.low) / (self.high - self.low) * (self.right - self.left)
 
 
-def plain(text: str, longest: int) -> str:
-    """A name for a figure: no control characters, not too long."""
-    clean = CONTROL.sub("\ufffd", text)
-    return clean if len(clean) <= longest else clean[: longest - 1] + "…"
-
-
 def forest_plot(rows: Sequence[ForestRow], *, reference: str, smallest_effect: float) -> Markup:
     """Differences to the reference with 95 % intervals, one line a model.
 
@@ -88,16 +81,17 @@ def forest_plot(rows: Sequence[ForestRow], *, reference: str, smallest_effect: f
 
     def draw(look: Look) -> Iterator[Markup]:
         axis = Axis(low, high, look.left, look.width - look.values)
+        shown = shorten_names([reference, *(row.name for row in rows)], look.longest_name)
+        middles = _middles(22, len(rows), look)
         bottom = 22 + look.row * len(rows)
-        yield _rule(axis.place(0), 18, bottom)
-        yield _rule(axis.place(smallest_effect), 18, bottom, is_dotted=True)
         at = axis.place(smallest_effect)
+        yield from _rules(axis.place(0), middles, (18, bottom), look)
+        yield from _rules(at, middles, (18, bottom), look, is_dotted=True)
         yield _text(at, 12, "smallest effect", "middle" if at < look.width - 60 else "end")
-        for index, row in enumerate(rows):
-            y = 22 + look.row * index + look.row / 2 + (8 if look.is_stacked else 0)
-            yield from _forest_line(row, rows, y=y, axis=axis, look=look)
-        title = f"gain over {plain(reference, look.longest_name)}"
-        yield from _ticks(axis, bottom, title, look)
+        for row, y in zip(rows, middles, strict=True):
+            yield from _forest_texts(row, shown[row.name], y=y, axis=axis, look=look)
+            yield from _forest_marks(row, rows, y=y, axis=axis)
+        yield from _ticks(axis, bottom, f"gain over {shown[reference]}", look)
 
     return _both(draw, lambda look: 22 + look.row * len(rows) + 46, "Gains of models")
 
@@ -122,6 +116,7 @@ def health_plot(health: ModelHealth) -> Markup:
     names = [candidate.name for candidate in health.summary.candidates]
 
     def draw(look: Look) -> Iterator[Markup]:
+        shown = shorten_names(names, look.longest_name)
         angles = _angles(health, look.most_columns)
         most = max([*(a for row in angles for a in row if not math.isnan(a)), 1.0])
         right = look.width - 10
@@ -129,7 +124,7 @@ def health_plot(health: ModelHealth) -> Markup:
         cells: dict[int, list[str]] = {}
         for index, (name, row) in enumerate(zip(names, angles, strict=True)):
             top = 4 + look.row * index
-            yield _name(name, top + (14 if look.is_stacked else look.row / 2), look)
+            yield _name(shown[name], top + (14 if look.is_stacked else look.row / 2), look)
             top, height = (top + 19, look.row - 22) if look.is_stacked else (top, look.row - 3)
             for column, angle in enumerate(row):
                 if not math.isnan(angle):
@@ -156,17 +151,21 @@ def _bars(
 
     def draw(look: Look) -> Iterator[Markup]:
         axis = Axis(low, high, look.left, look.width - 70)
+        shown = shorten_names([name for name, _ in bars], look.longest_name)
         bottom, thick = 4 + look.row * len(bars), 14 if look.is_stacked else 18
-        if mark is not None:
-            yield _rule(axis.place(mark), 2, bottom, is_dotted=True)
-        for index, (name, value) in enumerate(bars):
-            y = 4 + look.row * index + look.row / 2 + (8 if look.is_stacked else 0)
-            yield _name(name, y - (16 if look.is_stacked else 0), look)
+        middles = _middles(4, len(bars), look)
+        at = None if mark is None else axis.place(mark)
+        if at is not None:
+            yield from _rules(at, middles, (2, bottom), look, is_dotted=True)
+        for (name, value), y in zip(bars, middles, strict=True):
+            yield _name(shown[name], y - (16 if look.is_stacked else 0), look)
             start, end = sorted((axis.place(0), axis.place(value)))
             yield Markup(
                 '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{}" fill="{}"/>'
             ).format(start, y - thick / 2, max(end - start, 1), thick, COLOURS["fused"])
-            yield _text(end + 7, y + 4.5, write(value))
+            figure = write(value)
+            is_crossed = at is not None and end < at < end + 10 + look.size * len(figure)
+            yield _text((at if at is not None and is_crossed else end) + 7, y + 4.5, figure)
         yield from _ticks(axis, bottom, title, look)
 
     return _both(draw, lambda look: 4 + look.row * len(bars) + 46, title)
@@ -198,12 +197,27 @@ def _text(x: float, y: float, text: str, anchor: str = "start", *, is_bold: bool
     )
 
 
-def _name(name: str, y: float, look: Look, *, is_bold: bool = False) -> Markup:
+def _name(text: str, y: float, look: Look, *, is_bold: bool = False) -> Markup:
     """The name of a row: to the left of the axis, or above it where there is little room."""
-    text = plain(name, look.longest_name)
     if look.is_stacked:
         return _text(look.left, y, text, is_bold=is_bold)
     return _text(look.left - 12, y + 4.5, text, "end", is_bold=is_bold)
+
+
+def _middles(top: float, count: int, look: Look) -> list[float]:
+    """Where the line of each row is drawn."""
+    first = top + look.row / 2 + (8 if look.is_stacked else 0)
+    return [first + look.row * index for index in range(count)]
+
+
+def _rules(
+    x: float, middles: Sequence[float], ends: tuple[float, float], look: Look, *,
+    is_dotted: bool = False,
+) -> Iterator[Markup]:  # fmt: skip
+    """An upright line through all rows, which leaves out texts that stand above their lines."""
+    pieces = [(y - 10, y + 15) for y in middles] if look.is_stacked else [ends]
+    for top, bottom in pieces:
+        yield _rule(x, top, bottom, is_dotted=is_dotted)
 
 
 def _rule(x: float, top: float, bottom: float, *, is_dotted: bool = False) -> Markup:
@@ -250,7 +264,8 @@ def _tone(share: float) -> str:
 
 def _scale(look: Look, most: float, y: float, num_tensors: int) -> Iterator[Markup]:
     """What the tones mean, below a health plot."""
-    yield _text(look.left, y + 20, f"{num_tensors} tensors in file order")
+    order = "" if look.is_stacked else " in file order"
+    yield _text(look.left, y + 20, f"{num_tensors:,} tensors{order}")
     right, width = look.width - 10, 4
     start = right - 52 - width * LEVELS
     yield _text(start - 6, y + 20, "0°", "end")
@@ -278,38 +293,46 @@ def _frame(rows: Sequence[ForestRow], smallest_effect: float) -> tuple[float, fl
     return low - margin, high + margin
 
 
-def _forest_line(
-    row: ForestRow, rows: Sequence[ForestRow], *, y: float, axis: Axis, look: Look
+def _forest_texts(
+    row: ForestRow, name: str, *, y: float, axis: Axis, look: Look
 ) -> Iterator[Markup]:
-    """A name, an interval with its mean, and the figures."""
+    """A name and the figures."""
     is_bold = row.role == "fused"
     mean, low95, high95 = (format_signed(v) for v in (row.mean, row.low95, row.high95))
     figures = f"{mean}  [{low95}, {high95}]"
     above = y - 16
-    yield _name(row.name, above if look.is_stacked else y, look, is_bold=is_bold)
+    yield _name(name, above if look.is_stacked else y, look, is_bold=is_bold)
     place = (
         (look.width - 8, above, "end") if look.is_stacked else (axis.right + 16, y + 4.5, "start")
     )
     yield _text(place[0], place[1], figures, place[2], is_bold=is_bold)
+
+
+def _forest_marks(
+    row: ForestRow, rows: Sequence[ForestRow], *, y: float, axis: Axis
+) -> Iterator[Markup]:
+    """An interval with its mean; what leaves the frame ends in an arrow at its edge."""
     if not all(map(math.isfinite, (row.mean, row.low95, row.high95))):
         return
     colour = COLOURS[row.role]
-    start, end = axis.place(max(row.low95, axis.low)), axis.place(min(row.high95, axis.high))
-    yield Markup(
-        '<line x1="{:.1f}" x2="{:.1f}" y1="{:g}" y2="{:g}" stroke="{}" stroke-width="2"/>'
-    ).format(start, end, y, y, colour)
+    start, end = (axis.place(min(max(v, axis.low), axis.high)) for v in (row.low95, row.high95))
+    if start < end:
+        yield Markup(
+            '<line x1="{:.1f}" x2="{:.1f}" y1="{:g}" y2="{:g}" stroke="{}" stroke-width="2"/>'
+        ).format(start, end, y, y, colour)
     arrow = Markup('<path d="M{:.1f} {:g}l{} -5v10z" fill="{}"/>')
     if row.low95 < axis.low:
         yield arrow.format(axis.left, y, 8, colour)
     if row.high95 > axis.high:
         yield arrow.format(axis.right, y, -8, colour)
     if axis.low <= row.mean <= axis.high:
-        size = 6.5 if is_bold else _square(row, rows) / 2
+        is_fused = row.role == "fused"
+        size = 6.5 if is_fused else _square(row, rows) / 2
         turn = Markup(' transform="rotate(45 {0:.1f} {1:g})"').format(axis.place(row.mean), y)
         yield Markup(
             '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" fill="{}"{}/>'
         ).format(axis.place(row.mean) - size, y - size, 2 * size, 2 * size, colour,
-                 turn if is_bold else "")  # fmt: skip
+                 turn if is_fused else "")  # fmt: skip
 
 
 def _square(row: ForestRow, rows: Sequence[ForestRow]) -> float:

@@ -61,6 +61,11 @@ def find_evidence(context: RunContext, witness: Witness, judged: Judged) -> Evid
     )
 
 
+def write_truth(truth: object) -> str:
+    """A truth as text; a number with six digits that matter."""
+    return f"{truth:.6g}" if isinstance(truth, float) else str(truth)
+
+
 def _count(
     context: RunContext, witness: Witness, judged: Judged, labels: tuple[str, ...]
 ) -> tuple[Answers, ...]:
@@ -93,7 +98,7 @@ def _changed(
     return tuple(
         ExampleRow(
             change.id,
-            _shorten(str(truths[row[change.id]])),
+            _shorten(write_truth(truths[row[change.id]])),
             change.loss_reference,
             change.loss_model,
             _shorten(examples.texts[row[change.id]]),

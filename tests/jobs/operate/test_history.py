@@ -177,7 +177,7 @@ def test_the_page_links_to_the_reports_and_has_no_script(store):
     for row in rows:
         assert f'href="{row.report}"' in page
         assert store.read(row.report)
-    assert "nightly-2026-11-22 is promoted" in " ".join(reader.text)
+    assert "nightly-2026-11-22 is promoted" in reader.title
     assert write_page(rows, output=store.uri, promoted="") == write_page(
         rows, output=store.uri, promoted=""
     )

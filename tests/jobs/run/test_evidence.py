@@ -7,7 +7,7 @@ import pytest
 from pyarrow import parquet
 
 from jobs.models.words import MAX_LENGTH
-from jobs.run.evidence import LONGEST_TEXT
+from jobs.run.evidence import LONGEST_TEXT, write_truth
 from tests.support.html_tables import Page
 from tests.support.running import run_project
 from tests.support.tiny_lstm import LABELS, make_sentences
@@ -66,3 +66,8 @@ def test_a_recipe_without_examples_keeps_every_text_out(told):
     for content in files_of(told, result).values():
         assert SECRET not in content
     assert json.loads(files_of(told, result)["report.json"])["answers"]
+
+
+def test_a_number_that_is_the_truth_has_no_more_digits_than_matter():
+    truths = [5.581105471308165, -0.00012345678, 2.0, 3, "positive"]
+    assert [write_truth(t) for t in truths] == ["5.58111", "-0.000123457", "2", "3", "positive"]
