@@ -8,9 +8,12 @@ import shutil
 import pytest
 
 from jobs.commands.run import find_commands
+from jobs.models.lstm import save_lstm
 from jobs.recipes.recipe import load_recipe
 from tests.support.calling import call, edit_recipe
 from tests.support.running import run_project
+from tests.support.tiny_adapters import write_adapter_project
+from tests.support.tiny_lstm import LABELS, train_base
 
 WILL_PASS = "gate: {mode: non_inferior, margin: 9}"
 HELD, REFUSED = "gate: {smallest_effect: 9}", "gate: {smallest_effect: 0, alpha: 0.00001}"
@@ -45,8 +48,9 @@ def check_all(capsys, monkeypatch, project, result):
         desk = project / f"desk-{len(verbs)}"
         desk.mkdir(exist_ok=True)
         monkeypatch.chdir(desk)
-        status, _, err = call(capsys, *arguments)
+        status, out, err = call(capsys, *arguments)
         assert status == 0, (command, err)
+        assert out.strip(), command
         verbs.add(arguments[0])
     return verbs
 
@@ -70,6 +74,54 @@ def test_what_a_first_run_recommends_works(capsys, monkeypatch, project, gate, e
     result = run_project(project)
     assert result.outcome.result == ended
     assert check_all(capsys, monkeypatch, project, result) == verbs
+
+
+def test_what_is_recommended_where_a_candidate_is_kept_works(capsys, monkeypatch, project):
+    shutil.rmtree(project / "candidates")
+    for seed in range(3):
+        save_lstm(project / f"candidates/seed-{seed}", *train_base(seed=seed), LABELS)
+    result = run_project(project)
+    assert (result.outcome.result, result.report.verdict.reason) == ("held", "not_better")
+    assert result.report.headline.startswith("Keep candidate seed-")
+    assert check_all(capsys, monkeypatch, project, result) == {"predict", "promote"}
+
+
+@pytest.fixture(scope="module")
+def adapter_project(tmp_path_factory):
+    return write_adapter_project(tmp_path_factory.mktemp("adapters"), output="adapter")
+
+
+@pytest.mark.parametrize(
+    ("gate", "ended", "verbs"),
+    [
+        ("gate: {}", "promoted", {"resolve", "pull", "predict"}),
+        ("gate: {first: hold}", "held", {"predict", "promote"}),
+    ],
+)
+def test_what_is_recommended_for_a_fused_adapter_works(
+    capsys, monkeypatch, adapter_project, tmp_path, gate, ended, verbs
+):
+    project = tmp_path / "project"
+    shutil.copytree(adapter_project, project)
+    add_gate(project, gate)
+    result = run_project(project)
+    assert result.outcome.result == ended
+    (ask,) = [c for _, c in result.report.commands if c.startswith("metafuse predict ")]
+    assert shlex.split(ask)[3:5] == ["--base", str(project / "base")]
+    assert check_all(capsys, monkeypatch, project, result) == verbs
+
+
+@pytest.mark.slow
+def test_what_is_recommended_for_adapters_that_became_a_model_needs_no_base(
+    capsys, monkeypatch, adapter_project, tmp_path
+):
+    project = tmp_path / "project"
+    shutil.copytree(adapter_project, project)
+    edit_recipe(project, "{output: adapter}", "{output: model}")
+    result = run_project(project)
+    assert all("--base" not in command for _, command in result.report.commands)
+    shutil.rmtree(project / "base")
+    assert "predict" in check_all(capsys, monkeypatch, project, result)
 
 
 @pytest.fixture(scope="module")
