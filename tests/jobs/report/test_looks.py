@@ -234,6 +234,9 @@ def test_names_in_headlines_are_not_broken_at_their_hyphens():
 def test_heads_of_stacked_cells_take_the_room_that_they_need():
     assert "position: absolute" not in CSS
     assert "float: left; width: 9em; margin-left: -9.6em" in CSS
+    # Of rules that weigh the same, the last one counts.
+    shown, empty = CSS.index("display: flow-root"), CSS.index("td:empty { display: none; }")
+    assert shown < empty
 
 
 def test_a_history_on_paper_lies_on_its_side_and_has_room_for_reasons():
