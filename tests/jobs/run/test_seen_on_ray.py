@@ -50,7 +50,8 @@ def test_the_lines_of_a_run_are_in_its_stderr_and_in_the_logs_of_rays_workers(pr
         if line.startswith("{")
     ]
     assert {line["run"] for line in written} == {ended["run"]}
-    assert units_of(written, "unit written") == units_of(said, "unit done") != set()
+    # A small merge is the driver's own work.
+    assert units_of(said, "unit written") == units_of(said, "unit done") != set()
     assert units_of(written, "evaluation written") == units_of(said, "evaluation done") != set()
     assert {line["process"] for line in written}.isdisjoint({ended["process"]})
 
