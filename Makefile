@@ -10,7 +10,7 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-cluster test-cluster-all check fmt lint types bench cov build clean
+.PHONY: help setup demo test test-long test-all test-cluster test-cluster-all check fmt lint types bench cov build clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -28,10 +28,13 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## train small models on real text, fuse them, judge the result, write a report
 	$(BIN)/metafuse demo
 
-test: $(READY)  ## all tests but the slow ones (5 to 15 minutes on 2 cores, by machine)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'not slow'
+test: $(READY)  ## all tests that take less than 5 s (5 to 10 minutes on 2 cores, by machine)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'not slow and not long'
 
-test-all: $(READY)  ## every test
+test-long: $(READY)  ## the longer ones: the demo, kills, whole runs on Ray (about as long)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'long and not slow'
+
+test-all: $(READY)  ## every test, the slow ones too (hours)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 test-cluster: $(READY)  ## runs and faults on several hosts in namespaces (root, iproute2, util-linux)

@@ -31,6 +31,7 @@ def scrape():
     }
 
 
+@pytest.mark.long
 def test_what_runs_is_counted_at_the_metrics_port(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_metrics_report_interval_ms", "1000")
 

@@ -136,6 +136,7 @@ def test_a_pool_with_lanes_gives_each_lane_a_worker_of_its_own(runner):
     assert sum(max(d.value[2] for d in done if d.value[1] == lane) for lane in lanes) == 8
 
 
+@pytest.mark.long
 def test_waiting_for_a_cpu_does_not_use_up_the_time_limit(runner):
     there = int(ray.cluster_resources()["CPU"])
     limit = Resources(num_cpus=there, limit_seconds=5.0)  # one after the other: 6 s
@@ -143,6 +144,7 @@ def test_waiting_for_a_cpu_does_not_use_up_the_time_limit(runner):
     assert [d.error for d in done] == [None] * 6
 
 
+@pytest.mark.long
 def test_tasks_wait_for_the_work_of_others_but_not_for_ever(runner):
     @ray.remote
     class Other:
@@ -203,10 +205,12 @@ def run_program(folder, text, **how):
     return done.stdout.split()
 
 
+@pytest.mark.long
 def test_results_that_outlive_their_runner_start_no_ray(tmp_path):
     assert run_program(tmp_path, OUTLIVE) == ["closed", "False", "False"]
 
 
+@pytest.mark.long
 def test_folders_named_like_our_packages_do_not_stand_before_them_on_workers(tmp_path):
     folder, work = tmp_path / "program", tmp_path / "work"
     folder.mkdir()

@@ -183,4 +183,4 @@ class BoardMachine(RuleBasedStateMachine):
 
 
 TestBoard = BoardMachine.TestCase
-TestBoard.settings = settings(max_examples=150, stateful_step_count=60)
+TestBoard.settings = settings(max_examples=80, stateful_step_count=60)

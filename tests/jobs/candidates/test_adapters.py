@@ -111,6 +111,7 @@ def test_the_sum_is_rounded_once_to_the_dtype_of_the_base(dtype, tmp_path):
     check_close(found, exact, sizes, terms=0.001 if dtype == torch.float64 else 4 + 3 + 8)
 
 
+@pytest.mark.long
 def test_the_bits_do_not_depend_on_units_chunks_or_workers(tmp_path):
     shapes = {"x.weight": (1500, 301), "y.weight": (301, 999)}
     base = write_base(tmp_path / "base", shapes, dtype=torch.bfloat16)
@@ -335,6 +336,7 @@ print(memory.chunk_bytes, memory.total_bytes, outcome.peak_bytes)
 """
 
 
+@pytest.mark.long
 def test_a_worker_stays_within_the_memory_that_it_states(tmp_path):
     shapes = {"x.weight": (8192, 4096)}
     write_base(tmp_path / "base", shapes, dtype=torch.bfloat16)

@@ -18,6 +18,7 @@ def skipped(tmp_path, file, content):
 
 
 @pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.long
 def test_lists_that_would_grow_in_memory_are_refused_before_they_are_parsed(tmp_path, file):
     # Broken at its end: what parses it first says something else.
     content = b'{"a": [' + b"[]," * (9 << 20) + b"[]"

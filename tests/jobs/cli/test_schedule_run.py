@@ -33,6 +33,7 @@ def decisions(text):
     return [(line["decision"], line["date"]) for line in map(json.loads, text.splitlines())]
 
 
+@pytest.mark.long
 def test_a_night_is_stopped_continued_and_done_once(project):
     recipe, date = write_schedule(project, datetime.now(UTC))
     first = start(recipe)

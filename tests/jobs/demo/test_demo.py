@@ -50,6 +50,7 @@ def test_the_readme_asks_what_the_demo_answers():
     assert '--text "What a great phone, I love it!"' in Path("README.md").read_text()
 
 
+@pytest.mark.long
 def test_the_demo_ends_promoted(capsys, tmp_path):
     check_demo(capsys, tmp_path / "demo", 0)
 

@@ -113,6 +113,7 @@ def test_the_damaged_candidate_differs_from_a_good_one_by_one_bit_and_stays_fini
     assert damaged["dense.weight"].abs().max() > 1e30
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_bytes_and_leaves_the_callers_random_numbers_alone(
     demo, tmp_path
 ):
@@ -125,6 +126,7 @@ def test_the_same_seed_gives_the_same_bytes_and_leaves_the_callers_random_number
     assert bytes_of(tmp_path) == bytes_of(folder / "candidates")
 
 
+@pytest.mark.long
 def test_another_seed_gives_other_candidates(demo, tmp_path):
     train_candidates(tmp_path, seed=1, tell=lambda *_: None)
     here, there = bytes_of(tmp_path), bytes_of(demo[0] / "candidates")

@@ -3,6 +3,8 @@
 import json
 import shutil
 
+import pytest
+
 from tests.support.calling import call, edit_recipe, plan
 from tests.support.running import run_project
 
@@ -52,6 +54,7 @@ def test_where_no_candidate_has_a_config_none_is_left_out_for_it(capsys, project
     assert "has no config.json" not in out
 
 
+@pytest.mark.long
 def test_an_evaluation_that_lost_a_named_checkpoint_does_not_end_well(capsys, project):
     ask = ["evaluate", project / "candidates/nope", project / "candidates/b", "--task",
            project / "recipe.yaml"]  # fmt: skip

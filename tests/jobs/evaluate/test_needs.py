@@ -57,6 +57,7 @@ def write_rows(path, words):
 
 
 @pytest.mark.parametrize("kind", ["bert", pytest.param("gpt2", marks=pytest.mark.slow)])
+@pytest.mark.long
 def test_a_score_takes_what_is_stated_and_at_least_half_of_it(tmp_path, kind):
     if kind == "bert":
         config = transformers.BertConfig(vocab_size=60_000, num_hidden_layers=2)

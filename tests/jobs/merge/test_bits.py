@@ -102,6 +102,7 @@ def check_grid(sources, folder: Path, grid):
         assert (outcome.num_checked, outcome.num_unchecked) == (len(sources), 0)
 
 
+@pytest.mark.long
 def test_all_workers_chunks_units_orders_and_kills_give_one_digest(quick_folder):
     check_grid(write_mixed("memory://bits"), quick_folder, GRID)
 
@@ -121,6 +122,7 @@ def check_s3(place, folder, grid):
 
 
 @pytest.mark.s3
+@pytest.mark.long
 def test_s3_gives_the_digest_of_a_folder_with_other_units_and_kills(quick_folder, moto, use):
     use(moto)
     check_s3("s3://plain/bits", quick_folder, [(2, 1 << 20, (5 << 20) + 1, 2)])

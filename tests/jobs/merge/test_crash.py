@@ -88,11 +88,18 @@ def sampled_stops(scene, share):
     return random.Random(4).sample(stops, len(stops) // share)
 
 
+def test_a_merge_stopped_at_sampled_operations_ends_with_the_same_promoted_bytes(tmp_path):
+    scene = make_scene(tmp_path / "sources", "memory://crash-some-whole")
+    check_stops(scene, "memory://crash-some", sampled_stops(scene, 8))
+
+
+@pytest.mark.long
 def test_a_merge_stopped_at_any_storage_operation_ends_with_the_same_promoted_bytes(tmp_path):
     scene = make_scene(tmp_path / "sources", "memory://crash-whole")
     check_stops(scene, "memory://crash", all_stops(scene))
 
 
+@pytest.mark.long
 def test_a_merge_to_a_folder_stopped_at_sampled_operations_ends_with_the_same_bytes(
     tmp_path, quick_folder
 ):
@@ -111,6 +118,7 @@ def test_a_merge_to_a_folder_stopped_at_any_storage_operation_ends_with_the_same
 
 
 @pytest.mark.s3
+@pytest.mark.long
 def test_a_merge_to_moto_stopped_at_sampled_operations_ends_with_the_same_bytes(
     tmp_path, moto, use
 ):

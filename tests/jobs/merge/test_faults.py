@@ -276,6 +276,7 @@ def test_one_fault_at_the_worst_place(world, case):
     assert once(world, kind, **how) == code
 
 
+@pytest.mark.long
 def test_a_store_that_is_away_for_longer_than_a_request_waits_is_waited_for(world):
     world.proxy.add("lost", times=10, method="PUT", path=OUT)
     assert attempt(world, out := new_output()) == ""
@@ -316,6 +317,7 @@ def test_credentials_that_expire_half_way_are_told_and_new_ones_go_on(world):
     assert len(sent) == 1  # the first part was kept
 
 
+@pytest.mark.long
 def test_what_a_driver_read_damaged_before_it_died_is_computed_anew(world):
     """The damage is in the records of a run that ended for another reason."""
     out = new_output()

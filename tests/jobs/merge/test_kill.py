@@ -14,6 +14,7 @@ RUN = f"nightly-{DAY}"
 POINTS = random.Random(12).sample(range(5, 200), 12)
 
 
+@pytest.mark.long
 def test_a_run_killed_at_three_points_ends_as_if_nothing_had_happened(project, quick_folder):
     scene = make_scene(project, str(quick_folder / "kill"))
     for share, when in ((0.3, "after"), (0.6, "before"), (0.9, "after")):

@@ -102,6 +102,7 @@ def night(project):
     Ledger(store, folder).forget()
 
 
+@pytest.mark.long
 def test_the_nightly_role_can_do_what_a_night_does_and_no_more(places, project):
     move_project(project)
     with recorded(places) as asked:
@@ -149,6 +150,7 @@ def consume(capsys, folder):
         assert status == 0, said
 
 
+@pytest.mark.long
 def test_the_reader_role_can_do_what_consumers_do_and_no_more(places, project, capsys, tmp_path):
     move_project(project)
     run_project(project)

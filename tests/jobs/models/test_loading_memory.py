@@ -48,6 +48,7 @@ def write_bert(folder, *, dtype=torch.float32, **sizes):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.long
 def test_memory_is_one_model_and_disk_the_side_files(tmp_path, dtype):
     write_bert(tmp_path / "small", hidden_size=16, intermediate_size=16, num_hidden_layers=1)
     model_bytes = write_bert(

@@ -90,6 +90,7 @@ def test_two_hundred_rounds_in_a_folder_have_one_winner_each(tmp_path):
 
 
 @pytest.mark.s3
+@pytest.mark.long
 def test_four_rounds_on_moto_have_one_winner_each(moto, use):
     use(moto)
     run_rounds(open_store(f"s3://plain/{uuid.uuid4().hex}"), 4)

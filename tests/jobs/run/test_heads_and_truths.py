@@ -92,6 +92,7 @@ def test_stars_that_count_from_1_are_refused_and_mended_by_what_the_hint_says(ca
     assert plan(capsys, project)[0] == 0
 
 
+@pytest.mark.long
 def test_scores_as_json_keep_their_keys(capsys, project):
     status, out, _ = call(capsys, "evaluate", project / "candidates" / "a", "--task",
                           project / "recipe.yaml", "--slice", "rank", "--json")  # fmt: skip

@@ -50,6 +50,7 @@ def kept(request, moto, use, tmp_path):
 
 
 @pytest.mark.parametrize("kept", ["merging.zip", "judging.zip"], indirect=True)
+@pytest.mark.long
 def test_a_run_that_an_older_release_left_half_way_goes_on(kept):
     store = open_store(OUTPUT)
     weights = store.read(f"runs/{NIGHT}/weights.json")

@@ -57,6 +57,7 @@ def test_a_second_driver_is_told(project):
     assert json.loads(out)["error"] == "E-LOCKED"
 
 
+@pytest.mark.long
 def test_data_that_changes_in_the_middle_of_evaluations_ends_the_run_and_its_ray(project):
     process = start(project)
     wait_for(process, "starting Ray  0/1")
@@ -74,6 +75,7 @@ def group_of(leader):
     return found.stdout.split()
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on(project):
     first = start(project)
     wait_for(first, "evaluate on rank  1/4")
@@ -87,6 +89,7 @@ def test_a_killed_run_goes_on(project):
     assert runs == [json.loads(out)["run"]]
 
 
+@pytest.mark.long
 def test_a_terminated_run_says_that_it_can_be_continued(project):
     process = start(project)
     wait_for(process, "evaluate on rank  1/4")

@@ -174,6 +174,7 @@ def test_candidates_whose_names_differ_by_a_slash_keep_their_own_records(project
 
 
 @pytest.mark.s3
+@pytest.mark.long
 def test_with_versions_a_run_goes_on_under_its_pins(tmp_path, moto, use):
     use(moto)
     write_project(tmp_path / "p")

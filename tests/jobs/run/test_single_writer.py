@@ -44,6 +44,7 @@ def test_a_run_is_refused_before_any_work_is_paid_for(project, output):
     assert not list(open_store(output).list())
 
 
+@pytest.mark.long
 def test_with_single_writer_it_promotes_and_the_report_says_so(project, output):
     point_to(project, output, "single_writer: true")
     result = run_project(project)

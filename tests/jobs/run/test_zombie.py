@@ -91,6 +91,7 @@ def check_sleeps(scene, place, operations):
         check_sleep(scene, f"{place}-{operation}", operation)
 
 
+@pytest.mark.long
 def test_a_driver_that_slept_at_sampled_operations_changes_nothing(project):
     scene = make_scene(project, "memory://slept")
     chosen = random.Random(25).sample(range(1, scene.num_operations + 1), 8)
@@ -126,6 +127,7 @@ def is_stopped_or_gone(process):
 @pytest.mark.parametrize(
     "key", ["recipe.yaml", pytest.param("00001.upload", marks=pytest.mark.slow), "report.json"]
 )
+@pytest.mark.long
 def test_a_process_that_was_stopped_leaves_with_30_when_it_goes_on(project, quick_folder, key):
     """Before it evaluates, while it merges, and before its report."""
     output = str(quick_folder / "out")

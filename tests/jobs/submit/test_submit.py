@@ -17,7 +17,7 @@ from tests.support.ray_head import metafuse, start_metafuse
 from tests.support.tiny_lstm import RECIPE, write_project
 from tests.support.waiting import LONG, end_of, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.xdist_group("ray")]
 DATE = "2026-11-24"
 QUICK = Patience(job_poll=0.2)
 

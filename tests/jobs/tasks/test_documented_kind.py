@@ -18,6 +18,7 @@ PAGE = ROOT / "docs" / "tasks.md"
 
 @pytest.mark.ray
 @pytest.mark.xdist_group("ray")
+@pytest.mark.long
 def test_the_documented_kind_runs_on_workers(project):
     (code,) = re.findall(r"```python\n# own_kinds\.py\n(.*?)```", PAGE.read_text(), re.DOTALL)
     modules = project / "modules"

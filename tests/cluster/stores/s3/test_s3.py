@@ -198,6 +198,7 @@ SERVERS = [
 
 
 @pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.long
 def test_a_bit_flipped_on_the_way_up_is_seen_whatever_the_server_verifies(name, request, use):
     environment = request.getfixturevalue(name)
     with FaultProxy(environment["AWS_ENDPOINT_URL_S3"]) as proxy:
