@@ -139,11 +139,11 @@ def test_tensors_and_tokenizers_that_differ_in_the_same_way_are_one_line_too():
     vocabularies = {c.name: {"one": 0, "two": 1} for c in USUAL}
     vocabularies |= {c.name: {"two": 0, "one": 1} for c in odd}
     said = refusal(*USUAL, *odd, vocabularies=vocabularies).splitlines()
+    token = "id 0 is 'two' in x, y and b2, 'one' in a; rows would be mixed"
     assert said[1:-1] == [
         "  E-SHAPE  w is [5, 2] in x, y and b2, [4, 2] elsewhere",
         "  E-TENSORS  z is only in x, y and b2",
-        "  E-VOCABULARY  the tokenizer of x, y and b2 differs: "
-        + "id 0 is 'two' in x, y and b2, 'one' in a; rows would be mixed",
+        f"  E-VOCABULARY  the tokenizer of x, y and b2 differs: {token}",
     ]
 
 
