@@ -184,11 +184,13 @@ class ChunkReader:
         for index in tensor.distinct:
             source = tensor.sources[index]
             self.seen.read_bytes += len(views[index])
-            item = ITEM_BYTES[source.dtype]
-            first, _ = tensor.span(index, chunk.first, chunk.last)
-            new, _ = tensor.span(index, chunk.first + chunk.skipped, chunk.last)
             place = (source.checkpoint, source.shard)
-            self.seen.add(place, source.start + new * item, views[index][(new - first) * item :])
+            if place in self._known_crcs:
+                item = ITEM_BYTES[source.dtype]
+                first, _ = tensor.span(index, chunk.first, chunk.last)
+                new, _ = tensor.span(index, chunk.first + chunk.skipped, chunk.last)
+                start = source.start + new * item
+                self.seen.add(place, start, views[index][(new - first) * item :])
         if chunk.first == chunk.piece.first:
             self._note_factors(chunk, factors)
         return ReadChunk(chunk, views, factors)
