@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from cluster.digests import RunningDigest, crc64nvme
+from cluster.digests import KnownCrc, RunningDigest, crc64nvme
 from cluster.errors import (
     NotFoundError,
     PreconditionError,
@@ -63,6 +63,20 @@ class MemoryStore:
 
     def head(self, key: str, /, *, version: str | None = None) -> ObjectInfo:
         return self._find(key, version)[1]
+
+    def find_crc(
+        self,
+        key: str,
+        /,
+        *,
+        if_match: str | None = None,
+        version: str | None = None,
+        every_part: bool = False,
+    ) -> KnownCrc | None:
+        entry = self._find(key, version)[1]
+        if version is None and if_match not in (None, entry.etag):
+            raise PreconditionError(f"{self.uri}/{key} is {entry.etag}, not {if_match}")
+        return KnownCrc("crc64nvme", entry.crc64nvme) if entry.crc64nvme else None
 
     def list(self, prefix: str = "", /) -> Iterator[ObjectInfo]:
         room = self.room

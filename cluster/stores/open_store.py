@@ -56,8 +56,10 @@ def open_file(uri: str) -> tuple[Store, str]:
 
 
 def _find_form(scheme: str, rest: str) -> str:
-    """The s3:// URI that an address of AWS's web pages stands for; "" for any other address."""
+    """What to do with an address of AWS's web pages or of the hub; "" for any other address."""
     host, _, path = rest.partition("?")[0].partition("/")
+    if scheme == "hf" or (scheme in ("http", "https") and host in HUB_HOSTS):
+        return _find_download(f"{host}/{path}" if scheme == "hf" else path)
     named = AWS_HOST.fullmatch(host) if scheme in ("http", "https") else None
     if named is None:
         return ""
@@ -65,6 +67,20 @@ def _find_form(scheme: str, rest: str) -> str:
     return f"write s3://{place} for it"
 
 
+def _find_download(path: str) -> str:
+    """The command that brings what a path of the Hugging Face hub names."""
+    parts = [part for part in path.split("/") if part]
+    kinds = {"datasets": "dataset", "models": "model", "spaces": "space"}
+    kind = kinds.get(parts[0], "model") if parts else "model"
+    name = "/".join(parts[1:3] if parts and parts[0] in kinds else parts[:2])
+    option = f"--repo-type {kind} " if kind != "model" else ""
+    return (
+        f"download it once, hf download {option}{name or 'OWNER/NAME'} --local-dir FOLDER, and "
+        "give the folder or an s3:// URI"
+    )
+
+
+HUB_HOSTS = ("huggingface.co", "hf.co", "www.huggingface.co")
 AWS_HOST = re.compile(r"(?:([\w.-]+)\.)?s3[.-](?:[a-z0-9-]+\.)?amazonaws\.com(?:\.cn)?")
 
 
@@ -83,5 +99,4 @@ OTHER_SCHEMES = {
     "gs": "Google Cloud Storage speaks S3: use s3://BUCKET/... with an HMAC key and "
     "AWS_ENDPOINT_URL_S3=https://storage.googleapis.com",
     "az": "put an S3 gateway in front of Azure and use s3://BUCKET/... with AWS_ENDPOINT_URL_S3",
-    "hf": "download the repository once (hf download) and give the folder or an s3:// URI",
 }

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from cluster.digests import KnownCrc
+
 # How a part is verified on its way. crc64nvme, md5: the store refuses one whose checksum does not
 # fit. etag: it answers with the MD5 of what arrived, which is compared here. none: neither.
 # local: it does not travel.
@@ -160,6 +162,32 @@ class Store(Protocol):
 
         Raises:
             NotFoundError: no such object.
+        """
+
+    def find_crc(
+        self,
+        key: str,
+        /,
+        *,
+        if_match: str | None = None,
+        version: str | None = None,
+        every_part: bool = False,
+    ) -> KnownCrc | None:
+        """The CRC that the store keeps of one object, for comparing what arrives of it.
+
+        None where it keeps none, or one that cannot be made from ranges (SHA-256, MD5). Takes one
+        request, for a CRC of parts' CRCs three: where number, first and last part allow it, the
+        parts are taken to be of one size, as all usual tools make them.
+
+        Args:
+            key: key of the object.
+            if_match: etag that the object must have; None for no condition.
+            version: version to ask about; `if_match` is then not asked.
+            every_part: whether each part is asked for its size, one request each.
+
+        Raises:
+            NotFoundError: no such object.
+            PreconditionError: its etag is not `if_match`.
         """
 
     def list(self, prefix: str = "", /) -> Iterator[ObjectInfo]:

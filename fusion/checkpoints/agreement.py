@@ -12,6 +12,9 @@ from fusion.errors import MismatchError
 
 # More lines than a reader needs, fewer than a terminal's scrollback holds.
 LISTED = 500
+# Names on one line of checkpoints that differ in the same way.
+NAMED = 8
+WHO = "\0"  # in no name, token or value: those of headers and JSON are written with escapes
 SEVERITY = ("E-TENSORS", "E-SHAPE", "E-DTYPE", "E-VOCABULARY", "E-CONFIG")
 
 
@@ -22,16 +25,21 @@ class Mismatch:
     Attributes:
         checkpoint: name of the checkpoint that differs from most of the others.
         code: E-TENSORS, E-SHAPE, E-DTYPE, E-VOCABULARY or E-CONFIG.
-        text: what differs and how, for people.
+        saying: what differs and how, for people; WHO stands where the checkpoint is named.
         tensor: name of the tensor that differs; "" where the difference is not about a tensor.
         key: key of config.json that differs; "" where the difference is not about config.json.
     """
 
     checkpoint: str
     code: str
-    text: str
+    saying: str
     tensor: str = ""
     key: str = ""
+
+    @property
+    def text(self) -> str:
+        """What differs and how, for people."""
+        return self.saying.replace(WHO, self.checkpoint)
 
 
 def find_mismatches(
@@ -89,12 +97,13 @@ def refuse_mismatches(found: Sequence[Mismatch], checkpoints: Sequence[Checkpoin
         return
     num_tensors = len({tensor.name for c in checkpoints for tensor in model_tensors(c)})
     counts = _describe_counts(found, num_tensors)
-    if len(found) == 1:
-        listed = f"{counts}: {found[0].text}."
+    said = describe_mismatches(found)
+    if len(said) == 1:
+        listed = f"{counts}: {said[0][1]}."
     else:
-        lines = [f"  {m.code}  {m.text}" for m in found[:LISTED]]
-        if len(found) > LISTED:
-            lines.append(f"  ... and {len(found) - LISTED:,} more")
+        lines = [f"  {code}  {text}" for code, text in said[:LISTED]]
+        if len(said) > LISTED:
+            lines.append(f"  ... and {len(said) - LISTED:,} more")
         listed = f"{len(checkpoints)} candidates cannot be averaged, {counts}:\n" + "\n".join(lines)
     raise MismatchError(
         f"{listed}\nNo tensor data was read.",
@@ -103,16 +112,37 @@ def refuse_mismatches(found: Sequence[Mismatch], checkpoints: Sequence[Checkpoin
     )
 
 
+def describe_mismatches(found: Sequence[Mismatch]) -> tuple[tuple[str, str], ...]:
+    """(code, text) of each difference; checkpoints that differ in the same way share one."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for mismatch in found:
+        names.setdefault((mismatch.code, mismatch.saying), []).append(mismatch.checkpoint)
+    return tuple(
+        (code, saying.replace(WHO, _list_names(who))) for (code, saying), who in names.items()
+    )
+
+
+def _list_names(names: Sequence[str]) -> str:
+    """The names with commas between, "and" before the last."""
+    more = len(names) - NAMED
+    last = f"{more} more" if more > 0 else names[-1]
+    first = names[:NAMED] if more > 0 else names[:-1]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def _describe_counts(found: Sequence[Mismatch], num_tensors: int) -> str:
     tensors = len({m.tensor for m in found if m.tensor})
     tokenizers = len({m.checkpoint for m in found if m.code == "E-VOCABULARY"})
-    configs = sum(m.code == "E-CONFIG" for m in found)
+    configs = len({m.key for m in found if m.code == "E-CONFIG"})
     parts = [
         f"{tensors} of {num_tensors} tensors" if tensors else "",
         f"{tokenizers} tokenizer{'s' * (tokenizers > 1)}" if tokenizers else "",
         f"{configs} config value{'s' * (configs > 1)}" if configs else "",
     ]
-    verb = "differ" if (num_tensors > 1 and tensors) or len(found) > 1 else "differs"
+    is_one = tensors + tokenizers + configs == 1
+    if tensors:
+        is_one = num_tensors == len(found) == 1
+    verb = "differs" if is_one else "differ"
     return " and ".join(part for part in parts if part) + f" {verb}"
 
 
@@ -129,7 +159,7 @@ def _tensor_mismatches(
 ) -> list[Mismatch]:
     presence = {name: "there" if tensor in table else "" for name, table in tables.items()}
     found = [
-        Mismatch(name, "E-TENSORS", f"{tensor} is {'only' if value else 'not'} in {name}", tensor)
+        Mismatch(name, "E-TENSORS", f"{tensor} is {'only' if value else 'not'} in {WHO}", tensor)
         for name, value, _ in _odd_ones(presence)
     ]
     there = {name: table[tensor] for name, table in tables.items() if tensor in table}
@@ -141,7 +171,7 @@ def _tensor_mismatches(
         for name, spec in there.items()
     }
     return found + [
-        Mismatch(name, code, f"{tensor} is {value} in {name}, {usual}", tensor)
+        Mismatch(name, code, f"{tensor} is {value} in {WHO}, {usual}", tensor)
         for code, values in (("E-SHAPE", shapes), ("E-DTYPE", dtypes))
         for name, value, usual in _odd_ones(values)
     ]
@@ -172,13 +202,13 @@ def _vocabulary_mismatches(
     for name in odd:
         if not digests[name] or not digests[model]:
             without, other = (model, name) if digests[name] else (name, model)
-            text = f"{without} has no tokenizer, {other} has one"
+            saying = f"{without} has no tokenizer, {other} has one"
         else:
             difference = _token_difference(
-                vocabularies.get(name, {}), vocabularies.get(model, {}), name, model
+                vocabularies.get(name, {}), vocabularies.get(model, {}), model
             )
-            text = f"the tokenizer of {name} differs: {difference}"
-        found.append(Mismatch(name, "E-VOCABULARY", text))
+            saying = f"the tokenizer of {WHO} differs: {difference}"
+        found.append(Mismatch(name, "E-VOCABULARY", saying))
     return found
 
 
@@ -199,7 +229,7 @@ def _cutting_mismatches(checkpoints: Sequence[Checkpoint]) -> list[Mismatch]:
                 Mismatch(
                     name,
                     "E-VOCABULARY",
-                    f"the tokenizer of {name} cuts texts differently: {part} is {value:.160}, "
+                    f"the tokenizer of {WHO} cuts texts differently: {part} is {value:.160}, "
                     f"{usual}",
                 )
                 for name, value, usual in _odd_ones(stated)
@@ -207,11 +237,9 @@ def _cutting_mismatches(checkpoints: Sequence[Checkpoint]) -> list[Mismatch]:
     return found
 
 
-def _token_difference(
-    odd: Mapping[str, int], usual: Mapping[str, int], name: str, model: str
-) -> str:
+def _token_difference(odd: Mapping[str, int], usual: Mapping[str, int], model: str) -> str:
     if not odd or not usual:
-        return f"{len(odd)} tokens are known of {name}, {len(usual)} of {model}"
+        return f"{len(odd)} tokens are known of {WHO}, {len(usual)} of {model}"
     by_id_odd = {index: token for token, index in odd.items()}
     by_id_usual = {index: token for token, index in usual.items()}
     for index in sorted(by_id_odd.keys() | by_id_usual.keys()):
@@ -220,7 +248,7 @@ def _token_difference(
             for table in (by_id_odd, by_id_usual)
         )
         if a != b:
-            return f"id {index} is {a} in {name}, {b} in {model}; rows would be mixed"
+            return f"id {index} is {a} in {WHO}, {b} in {model}; rows would be mixed"
     return "same tokens, other merges or scores"
 
 
@@ -230,7 +258,7 @@ def _config_mismatches(checkpoints: Sequence[Checkpoint]) -> list[Mismatch]:
     for key in sorted({key for table in tables.values() for key in table}):
         values = {name: table.get(key, "not set") for name, table in tables.items()}
         found += [
-            Mismatch(name, "E-CONFIG", f"config {key} is {value:.160} in {name}, {usual}", key=key)
+            Mismatch(name, "E-CONFIG", f"config {key} is {value:.160} in {WHO}, {usual}", key=key)
             for name, value, usual in _odd_ones(values)
         ]
     return found

@@ -1,10 +1,10 @@
 """Losses -> weights."""
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 
 from fusion.errors import WeightError
+from fusion.nearest import ask_meant
 
 
 def softmax_weights(losses: Sequence[float], *, temperature: float = 1.0) -> tuple[float, ...]:
@@ -54,10 +54,7 @@ def fixed_weights(names: Sequence[str], values: Mapping[str, float]) -> tuple[fl
     unknown = [name for name in values if name not in names]
     if missing or unknown:
         parts = [f"no weight for {name!r}" for name in missing]
-        for name in unknown:
-            near = difflib.get_close_matches(name, names, n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
-            parts.append(f"{name!r} is not a candidate{meant}")
+        parts += [f"{name!r} is not a candidate{ask_meant(name, names)}" for name in unknown]
         asked = ", ".join(f"{name}: {values.get(name, 1):g}" for name in names)
         raise WeightError(
             "weights.values: " + ", ".join(parts), f"values: {{{asked}}} would name each candidate"

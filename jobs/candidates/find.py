@@ -120,10 +120,13 @@ def pin_base(place: str) -> Base:
         IncompleteError, TruncatedError, HeaderError, PickleError, UnsafeNameError, MismatchError:
             as `pin_checkpoint` says.
     """
-    uris = find_places([place])
+    expansion = expand_pattern(place)
+    uris = expansion.uris
     if len(uris) != 1:
+        said = "" if uris else f" ({expansion.note})"
         raise NoCandidatesError(
-            f"base: {place} stands for {len(uris)} checkpoints, one is needed. Nothing was read.",
+            f"base: {place} stands for {len(uris)} checkpoints, one is needed{said}. Nothing was "
+            "read.",
             "name the folder of the model that the adapters were trained on",
         )
     return Base(*pin_checkpoint(uris[0], name=posixpath.basename(uris[0]) or uris[0]))

@@ -11,6 +11,7 @@ from pathlib import Path
 from cluster.errors import UnsupportedError
 from cluster.stores.open_store import open_store
 from cluster.stores.store import ObjectInfo, Store
+from jobs.candidates.absent import describe_absent
 from jobs.candidates.links import SNAPSHOTS, find_dead_links, find_linked_keys, is_inside
 from jobs.candidates.shards import INDEX, TRAINING_NAMES, find_pickle, is_pickle_name
 
@@ -77,6 +78,7 @@ def expand_pattern(pattern: str, *, output: str | None = None) -> Expansion:
     own = tuple(uri for uri in found if uri != store.uri and output and is_inside(uri, output))
     uris = tuple(uri for uri in found if uri not in own)
     note = _describe(len(keys), folders, kinds) + _find_deeper(pattern, matched, folders, kinds)
+    note += describe_absent(place) if not keys and not globs else ""
     passed = _find_passed(store, keys, globs, [*folders, *kinds])
     return Expansion(uris, note, store.uri, own, passed)
 

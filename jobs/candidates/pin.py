@@ -9,6 +9,7 @@ from cluster.stores.store import ObjectInfo, Store
 from fusion.checkpoints.checkpoint import Checkpoint, PinnedFile, TensorSpec
 from fusion.dtypes import TORCH_NAMES
 from fusion.errors import HeaderError, MismatchError, TruncatedError
+from jobs.candidates.absent import describe_absent
 from jobs.candidates.adapters import (
     Base,
     bare_adapter_error,
@@ -146,7 +147,8 @@ def _pin_files(
     every = list(store.list())
     listed = {entry.key: entry for entry in every if "/" not in entry.key}
     if not listed:
-        raise IncompleteError(f"{name}: nothing is in {files.uri}", "check the path")
+        meant = describe_absent(files.uri)
+        raise IncompleteError(f"{name}: nothing is in {files.uri}{meant}", "check the path")
     check_files(filter(_is_read, listed.values()), place, name=name)
     index = read_index(store, listed, name=name)
     adapts = base is not None and is_adapter(listed)

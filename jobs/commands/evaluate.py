@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cluster.stores.open_store import open_store
 from cluster.workers.hands import Hands
+from fusion.nearest import ask_meant
 from fusion.scores.contract import TaskSpec, score
 from fusion.scores.records import Score
 from fusion.scores.slices import SLICES
@@ -34,7 +35,8 @@ def run_evaluate(
 ) -> int:
     """Score checkpoints on one slice of a recipe's task and show a table, best first."""
     if slice_name not in SLICES:
-        raise UsageError(f"--slice {slice_name}: expected one of {', '.join(SLICES)}")
+        meant = ask_meant(slice_name, SLICES)
+        raise UsageError(f"--slice {slice_name}: expected one of {', '.join(SLICES)}{meant}")
     recipe = load_recipe(path)
     found = find_candidates(uris, settle_seconds=0, now=time.time(), base=recipe.base)
     progress = Progress(is_quiet=as_json)

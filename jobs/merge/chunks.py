@@ -5,9 +5,9 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from cluster.digests import combine_crc64nvme, crc64nvme
+from cluster.digests import KnownCrc, combine_crcs, compute_crc
 from cluster.errors import NotFoundError, PreconditionError
 from cluster.stores.open_readers import OpenReaders
 from cluster.stores.open_store import open_store
@@ -59,11 +59,11 @@ class ChunkReader:
     """
 
     def __init__(
-        self, plan: MergePlan, memory: WorkerMemory, *, known_digests: frozenset[Shard]
+        self, plan: MergePlan, memory: WorkerMemory, *, known_crcs: Mapping[Shard, KnownCrc]
     ) -> None:
         self._plan = plan
         self._memory = memory
-        self._known_digests = known_digests
+        self._known_crcs = known_crcs
         self._stores = [open_store(c.uri) for c in plan.request.checkpoints]
         self._pins = [{s.name: s.pin for s in c.shards} for c in plan.request.checkpoints]
         sources = max((len(t.sources) for t in plan.request.tensors), default=1)
@@ -80,7 +80,7 @@ class ChunkReader:
             else None
         )
         self._factors = FactorReader(self._read_range)
-        self.seen = SeenRanges()
+        self.seen = SeenRanges(self._known_crcs)
 
     def read(self, unit: MergeUnit) -> Iterator[ReadChunk]:
         """All chunks of a unit in file order.
@@ -88,7 +88,7 @@ class ChunkReader:
         Raises:
             SourceChangedError: a source is no longer the pinned one.
         """
-        self.seen = SeenRanges()
+        self.seen = SeenRanges(self._known_crcs)
         chunks = self._cut(unit)
         if self._pool is None:
             for chunk in chunks:
@@ -184,14 +184,13 @@ class ChunkReader:
         for index in tensor.distinct:
             source = tensor.sources[index]
             self.seen.read_bytes += len(views[index])
-            if (source.checkpoint, source.shard) in self._known_digests:
+            place = (source.checkpoint, source.shard)
+            if place in self._known_crcs:
                 item = ITEM_BYTES[source.dtype]
                 first, _ = tensor.span(index, chunk.first, chunk.last)
                 new, _ = tensor.span(index, chunk.first + chunk.skipped, chunk.last)
-                place = (source.checkpoint, source.shard)
-                self.seen.add(
-                    place, source.start + new * item, views[index][(new - first) * item :]
-                )
+                start = source.start + new * item
+                self.seen.add(place, start, views[index][(new - first) * item :])
         if chunk.first == chunk.piece.first:
             self._note_factors(chunk, factors)
         return ReadChunk(chunk, views, factors)
@@ -203,31 +202,37 @@ class ChunkReader:
             self.seen.read_bytes += len(read.a) + len(read.b)
             new = first_seen(added, chunk.first + chunk.skipped, chunk.piece.last)
             for part, whole, view in zip(new, read.ranges, (read.a, read.b), strict=True):
+                low = part.start - whole.start
                 place = (added.checkpoint, part.factor.shard)
-                if place in self._known_digests:
-                    low = part.start - whole.start
-                    self.seen.add(place, part.start, view[low : low + part.size])
+                self.seen.add(place, part.start, view[low : low + part.size])
 
 
 class SeenRanges:
-    """What was read of sources whose digests are known: ranges and their CRCs."""
+    """What was read of sources of which a CRC is known: ranges, and their CRCs of that kind."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Mapping[Shard, KnownCrc]) -> None:
         self.read_bytes = 0
+        self._known = known
         self._ranges: dict[Shard, list[SourceRead]] = {}
 
     def add(self, place: Shard, start: int, view: memoryview) -> None:
-        """One more range; neighbours become one."""
-        if not view:
+        """One more range; neighbours become one, unless a part of the object ends between them."""
+        known = self._known.get(place)
+        if known is None:
             return
-        crc = crc64nvme(view)
-        ranges = self._ranges.setdefault(place, [])
+        for first, last in known.cut(start, start + len(view)):
+            digits = compute_crc(known.kind, view[first - start : last - start])
+            self._append(known, SourceRead(*place, first, last - first, known.kind, digits))
+
+    def _append(self, known: KnownCrc, read: SourceRead) -> None:
+        ranges = self._ranges.setdefault((read.checkpoint, read.shard), [])
         last = ranges[-1] if ranges else None
-        if last is not None and last.start + last.size == start:
-            crc = combine_crc64nvme([(last.crc64nvme, last.size), (crc, len(view))])
-            ranges[-1] = SourceRead(*place, last.start, last.size + len(view), crc)
-        else:
-            ranges.append(SourceRead(*place, start, len(view), crc))
+        if last is None or last.start + last.size != read.start or known.is_border(read.start):
+            ranges.append(read)
+            return
+        pieces = [(last.digits, last.size), (read.digits, read.size)]
+        digits = combine_crcs(known.kind, pieces)
+        ranges[-1] = replace(last, size=last.size + read.size, digits=digits)
 
     @property
     def ranges(self) -> tuple[SourceRead, ...]:

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from cluster.errors import DigestError, RunnerError, UploadGoneError
@@ -36,14 +36,12 @@ class Merging:
     Attributes:
         job: what to merge and where, as workers know it.
         store: store of the output, as the driver writes to it.
-        known: known digests of source shards, by (checkpoint index, shard name).
         hands: workers that compute.
         tell: called with the progress.
     """
 
     job: MergeJob
     store: Store
-    known: Mapping[tuple[int, str], str]
     hands: Hands
     tell: Tell
 
@@ -74,9 +72,8 @@ def merge_all(
         DigestError: bytes changed on the way from a source or to the output.
     """
     started = time.monotonic()
-    known = find_digests(job.plan)
-    job = replace(job, known_digests=frozenset(known), log=current_log())
-    merging = Merging(job, store or open_store(job.output), known, hands, tell)
+    job = replace(job, known_crcs=find_digests(job.plan), log=current_log())
+    merging = Merging(job, store or open_store(job.output), hands, tell)
     merging.ledger.announce(job.plan)
     tries = 0
     while True:
@@ -228,7 +225,7 @@ def _check_sources(
     """
     job, store = merging.job, merging.store
     try:
-        return len(check_sources(job.plan, merging.known, [*resumed, *made]))
+        return len(check_sources(job.plan, job.known_crcs, [*resumed, *made]))
     except DigestError:
         if any(store.list(f"{job.model}/{MODEL_MANIFEST}")):
             raise  # it was checked when it was committed, and may be promoted: nothing of it goes

@@ -1,7 +1,9 @@
 """What a merge is, what a unit of it is, what it leaves."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from cluster.digests import KnownCrc
 from cluster.workers.patience import PATIENCE, Patience
 from fusion.manifests.model import FileEntry, HostFigures
 from fusion.plans.health import HealthMode, ModelHealth
@@ -22,8 +24,8 @@ class MergeJob:
         memory: how a worker cuts its reads.
         with_sha256: whether units get a sha256 beside their CRC64NVME.
         device: device of the arithmetic: "cpu" or "cuda".
-        known_digests: (checkpoint index, name) of each source shard whose digest is known;
-            `merge_all` finds them.
+        known_crcs: what is known of source shards, by (checkpoint index, name); `merge_all` finds
+            it.
         log: how workers log; `merge_all` sets it to the driver's own.
         patience: how long to wait for a store that is away.
         health: which blocks are summed for cosines and norms. All blocks are searched for NaN,
@@ -37,7 +39,7 @@ class MergeJob:
     memory: WorkerMemory
     with_sha256: bool = True
     device: str = "cpu"
-    known_digests: frozenset[tuple[int, str]] = frozenset()
+    known_crcs: Mapping[tuple[int, str], KnownCrc] = field(default_factory=dict)
     health: HealthMode = "sampled"
     log: LogTo = SILENT
     patience: Patience = PATIENCE

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from cluster.digests import RunningDigest, combine_crc64nvme
+from cluster.digests import CrcKind, RunningDigest, combine_crc64nvme
 from cluster.errors import NotFoundError, PreconditionError
 from cluster.stores.settled import read_settled
 from cluster.stores.store import ObjectInfo, Part, Store, Upload
@@ -23,13 +23,22 @@ READ_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class SourceRead:
-    """A range of a source that a unit read, and the CRC64NVME of what arrived."""
+    """A range of a source that a unit read, and the CRC of what arrived: its kind, its digits."""
 
     checkpoint: int
     shard: str
     start: int
     size: int
-    crc64nvme: str
+    kind: CrcKind
+    digits: str
+
+    @classmethod
+    def from_older(cls, stored: object) -> object:
+        """What 0.1 stored, which knew CRC64NVME alone."""
+        if not isinstance(stored, Mapping) or "crc64nvme" not in stored:
+            return stored
+        rest = {key: value for key, value in stored.items() if key != "crc64nvme"}
+        return {**rest, "kind": "crc64nvme", "digits": stored["crc64nvme"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,7 @@ class UnitRecord:
         peak_bytes: largest resident memory of the worker so far, in bytes.
         largest: largest magnitude among the unit's values.
         worker: worker that wrote the part, host/process.
-        reads: ranges that were read from sources whose digest is known.
+        reads: ranges that were read from sources of which a CRC is known.
         health: sums over the values of the tensors that the unit computed.
         arithmetic: digest of the arithmetic probe on the worker's host; "" where it was not asked.
     """

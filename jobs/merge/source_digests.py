@@ -1,15 +1,15 @@
-"""Check that source bytes arrived as they are stored: combined CRCs of ranges, known digests.
+"""Check that source bytes arrived as they are stored: combined CRCs of ranges, known CRCs.
 
 A ranged GET carries no checksum, so a bit that flips on the way down goes unnoticed by the
 transport. A merge reads every byte of most shards once; the CRCs of those ranges combine into that
-of the whole object, which the store or the manifest beside the source may know.
+of the whole object, or of its parts, which the store or the manifest beside the source may know.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from cluster.digests import combine_crc64nvme, crc64nvme
+from cluster.digests import KnownCrc, compute_crc
 from cluster.errors import AccessError, DigestError, NotFoundError, PreconditionError
 from cluster.stores.open_store import open_store
 from cluster.stores.store import Store
@@ -26,10 +26,10 @@ THREADS = 8
 Shard = tuple[int, str]  # index of the checkpoint, name of the shard
 
 
-def find_digests(plan: MergePlan) -> Mapping[Shard, str]:
-    """The known CRC64NVME digests of those source shards that the plan reads whole.
+def find_digests(plan: MergePlan) -> Mapping[Shard, KnownCrc]:
+    """What is known of the bytes of those source shards that the plan reads.
 
-    The store is asked (one HEAD a shard), else the manifest that metafuse left beside the shards.
+    The store is asked (`Store.find_crc`), else the manifest that metafuse left beside the shards.
     """
     sources = [source for tensor in plan.request.tensors for source in tensor.sources]
     whole = {(source.checkpoint, source.shard) for source in sources}
@@ -49,22 +49,22 @@ def find_digests(plan: MergePlan) -> Mapping[Shard, str]:
     with ThreadPoolExecutor(THREADS) as pool:
         stores = [open_store(checkpoint.uri) for checkpoint in checkpoints]
         written = list(pool.map(_manifest_digests, stores))
-        kept = pool.map(lambda entry: _store_digest(stores[entry[0]], entry[1]), files)
-        found = {
-            (index, file.name): digest or written[index].get((file.name, file.pin.size), "")
-            for (index, file), digest in zip(files, kept, strict=True)
+        kept = pool.map(lambda entry: _stored_crc(stores[entry[0]], entry[1]), files)
+        return {
+            (index, file.name): crc
+            for (index, file), stored in zip(files, kept, strict=True)
+            if (crc := stored or written[index].get((file.name, file.pin.size))) is not None
         }
-    return {place: digest for place, digest in found.items() if digest}
 
 
 def check_sources(
-    plan: MergePlan, known: Mapping[Shard, str], records: Iterable[UnitRecord]
+    plan: MergePlan, known: Mapping[Shard, KnownCrc], records: Iterable[UnitRecord]
 ) -> tuple[Shard, ...]:
     """Compare what arrived with what was stored.
 
     Args:
         plan: plan that was carried out.
-        known: known digests by shard.
+        known: what is known of the shards.
         records: records of all units.
 
     Returns:
@@ -78,15 +78,19 @@ def check_sources(
         for read in record.reads:
             ranges.setdefault((read.checkpoint, read.shard), []).append(read)
     checked = []
-    for place, digest in known.items():
+    for place, crc in known.items():
         checkpoint = plan.request.checkpoints[place[0]]
-        found = _combine(checkpoint, place[1], ranges.get(place, ()))
+        file = next(file for file in checkpoint.shards if file.name == place[1])
+        reads = sorted(ranges.get(place, ()), key=lambda read: read.start)
+        found = _combine(checkpoint, file, crc, reads)
         if found is None:
             continue
-        if found != digest:
+        if found != crc.digits:
+            if crc.parts and not _is_cut_so(checkpoint, file, crc):
+                continue  # nothing can be said of ranges that end elsewhere than the parts
             raise DigestError(
-                f"{checkpoint.uri}/{place[1]} arrived with CRC64NVME {found}, it is stored with "
-                f"{digest}: bytes changed on the way. Nothing was published, and what was "
+                f"{checkpoint.uri}/{place[1]} arrived with {crc.name} {found}, it is stored with "
+                f"{crc.digits}: bytes changed on the way. Nothing was published, and what was "
                 "computed from them is thrown away.",
                 "run the same command again; if it stays, the source or the network is damaged",
             )
@@ -94,28 +98,39 @@ def check_sources(
     return tuple(checked)
 
 
-def _combine(checkpoint: Checkpoint, shard: str, reads: Sequence[SourceRead]) -> str | None:
+def _combine(
+    checkpoint: Checkpoint, file: PinnedFile, known: KnownCrc, reads: Sequence[SourceRead]
+) -> str | None:
     """CRC of header and ranges; None where they do not cover the shard exactly once."""
-    file = next(file for file in checkpoint.shards if file.name == shard)
-    start = min((t.start for t in checkpoint.tensors if t.shard == shard), default=file.pin.size)
+    shard, size = file.name, file.pin.size
+    start = min((t.start for t in checkpoint.tensors if t.shard == shard), default=size)
     end = start
-    for read in sorted(reads, key=lambda read: read.start):
+    for read in reads:
         if read.start != end:
             return None
         end += read.size
-    if end != file.pin.size:
+        # An earlier driver may have known something else.
+        if read.kind != known.kind or len([*known.cut(read.start, end)]) != 1:
+            return None
+    if end != size:
         return None
-    header = bytearray(start)
+    header = memoryview(bytearray(start))
     store = open_store(checkpoint.uri)
     try:
-        store.read_into(
-            shard, memoryview(header), start=0, if_match=file.pin.etag, version=file.pin.version
-        )
+        store.read_into(shard, header, start=0, if_match=file.pin.etag, version=file.pin.version)
     except (PreconditionError, NotFoundError):
         raise changed(store, shard, file.pin) from None
     _check_header(checkpoint, file, bytes(header))
-    ordered = [(r.crc64nvme, r.size) for r in sorted(reads, key=lambda read: read.start)]
-    return combine_crc64nvme([(crc64nvme(header), start), *ordered])
+    pieces = [
+        (compute_crc(known.kind, header[first:last]), last - first)
+        for first, last in known.cut(0, start)
+    ]
+    return known.of_pieces([*pieces, *((read.digits, read.size) for read in reads)])
+
+
+def _is_cut_so(checkpoint: Checkpoint, file: PinnedFile, known: KnownCrc) -> bool:
+    """Whether the parts are really as long as they were taken to be."""
+    return _stored_crc(open_store(checkpoint.uri), file, every_part=True) == known
 
 
 def _check_header(checkpoint: Checkpoint, file: PinnedFile, header: bytes) -> None:
@@ -140,20 +155,25 @@ def _check_header(checkpoint: Checkpoint, file: PinnedFile, header: bytes) -> No
         )
 
 
-def _store_digest(store: Store, file: PinnedFile) -> str:
+def _stored_crc(store: Store, file: PinnedFile, *, every_part: bool = False) -> KnownCrc | None:
+    pin = file.pin
     try:
-        entry = store.head(file.name, version=file.pin.version)
-    except NotFoundError:
-        return ""
-    same = file.pin.version is not None or entry.etag == file.pin.etag
-    return entry.crc64nvme if same and entry.size == file.pin.size else ""
+        return store.find_crc(
+            file.name, if_match=pin.etag, version=pin.version, every_part=every_part
+        )
+    except (NotFoundError, PreconditionError):
+        return None  # who reads it says that it changed
 
 
-def _manifest_digests(store: Store) -> Mapping[tuple[str, int], str]:
+def _manifest_digests(store: Store) -> Mapping[tuple[str, int], KnownCrc]:
     """CRCs by (file name, size), where metafuse wrote the source itself."""
     try:
         manifest = from_json(ModelManifest, store.read("manifest.json"))
     except (NotFoundError, AccessError, ManifestError):
         # Who may not list a bucket is told "no access" of what is not there.
         return {}
-    return {(entry.name, entry.size): entry.crc64nvme for entry in manifest.files}
+    return {
+        (entry.name, entry.size): KnownCrc("crc64nvme", entry.crc64nvme)
+        for entry in manifest.files
+        if entry.crc64nvme
+    }

@@ -37,7 +37,7 @@ class MergeWorker:
         self._probe = digest_arithmetic(job.device)
         self._output = open_store(job.output)
         self._ledger = Ledger(self._output, job.ledger)
-        self._reader = ChunkReader(job.plan, job.memory, known_digests=job.known_digests)
+        self._reader = ChunkReader(job.plan, job.memory, known_crcs=job.known_crcs)
         self._arithmetic = ChunkArithmetic(job.plan, job.memory.chunk_bytes, job.device)
         self._health = UnitHealth(job.health)
 

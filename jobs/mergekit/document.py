@@ -4,7 +4,6 @@ Behaviour follows mergekit 0.1.5 where it is well defined: precedence of paramet
 gradients, a base model that joins the inputs, canonical GPT-2 names, tied heads.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from fusion.dtypes import parse_dtype
 from fusion.errors import MethodError
+from fusion.nearest import ask_meant
 from fusion.plans.method_specs import METHOD_SPECS
 from jobs.errors import RecipeError
 from jobs.mergekit.values import check_values
@@ -157,13 +157,11 @@ def _models(document: Document, warnings: list[str]) -> tuple[list[str], list[Ma
 
 
 def _unknown(table: Mapping[str, Any], known: Sequence[str], what: str) -> list[str]:
-    found = []
-    for key in table:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
-            found.append(f"{what} {key!r} has no effect{meant}")
-    return found
+    return [
+        f"{what} {key!r} has no effect{ask_meant(str(key), known)}"
+        for key in table
+        if key not in known
+    ]
 
 
 def _dtype(value: object, document: Document, key: str) -> str:

@@ -4,7 +4,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fusion.checkpoints.agreement import find_mismatches, refuse_mismatches
+from fusion.checkpoints.agreement import (
+    describe_mismatches,
+    find_mismatches,
+    refuse_mismatches,
+)
 from fusion.checkpoints.checkpoint import Checkpoint, TensorSpec, model_tensors
 from fusion.checkpoints.spare import CONSTANT, find_embedding, find_spare
 from fusion.dtypes import FLOATS, promote
@@ -82,7 +86,10 @@ def check_sources(
     if len(harmless) < len(found):
         refuse_mismatches(found, checkpoints)
     donor = document.base_model or document.models[0]
-    return tuple(f"{m.text}; config.json of the output is that of {donor}" for m in harmless)
+    return tuple(
+        f"{text}; config.json of the output is that of {donor}"
+        for _, text in describe_mismatches(harmless)
+    )
 
 
 def output_config(

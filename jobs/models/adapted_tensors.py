@@ -50,7 +50,7 @@ def add_adapter(checkpoint: Checkpoint, base: Checkpoint, device: torch.device) 
     )
     plan = plan_merge(request)
     memory = fit_worker(plan, base.uri, MEMORY_BYTES)
-    reader = ChunkReader(plan, memory, known_digests=frozenset())
+    reader = ChunkReader(plan, memory, known_crcs={})
     arithmetic = ChunkArithmetic(plan, memory.chunk_bytes)
     specs = _planned_specs(plan)
     targets = {spec.name: empty_like(spec, device) for spec in specs}

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
+from cluster.digests import KnownCrc
 from cluster.stores.store import (
     ObjectInfo,
     Part,
@@ -37,6 +38,17 @@ class Fenced:
 
     def head(self, key: str, /, *, version: str | None = None) -> ObjectInfo:
         return self._store.head(key, version=version)
+
+    def find_crc(
+        self,
+        key: str,
+        /,
+        *,
+        if_match: str | None = None,
+        version: str | None = None,
+        every_part: bool = False,
+    ) -> KnownCrc | None:
+        return self._store.find_crc(key, if_match=if_match, version=version, every_part=every_part)
 
     def list(self, prefix: str = "", /) -> Iterator[ObjectInfo]:
         return self._store.list(prefix)

@@ -9,6 +9,7 @@ from pydantic import (
     model_validator,
 )
 
+from fusion.nearest import ask_meant
 from fusion.plans.health import HealthMode
 from fusion.plans.method_specs import DEFAULT_METHOD, METHOD_SPECS
 from fusion.plans.wish import MergeWish
@@ -129,7 +130,9 @@ class Merge(Block):
     def _method_exists(self) -> "Merge":
         if self.method not in METHOD_SPECS:
             known = ", ".join(METHOD_SPECS)
-            raise wrong_at("method", f"{self.method!r} is not supported; supported: {known}")
+            meant = ask_meant(self.method, METHOD_SPECS)
+            text = f"{self.method!r} is not supported; supported: {known}{meant}"
+            raise wrong_at("method", text)
         return self
 
     @property

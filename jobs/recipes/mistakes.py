@@ -1,9 +1,10 @@
 """What is wrong with a recipe, in plain words, with the nearest key that exists."""
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
+
+from fusion.nearest import ask_meant, find_near
 
 # What a wrong number or word at a key most often wants to say, and how that is said.
 ADVICE: Mapping[str, str] = {
@@ -92,12 +93,10 @@ def _guess_key(kind: Any, path: tuple[str | int, ...], value: object) -> str:
     key, known = str(path[-1]), _known(kind, path[:-1])
     if re.fullmatch("[0-9]+", key) and value is None:
         return f"; decimals are written with a point: 0.{key}"
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
     places = [place for place in _walk(kind) if place.rpartition(".")[2] == key]
-    if not near and places:
+    if places and not find_near(key, known, likeness=0.8):
         return f"; did you mean {' or '.join(places)}?"
-    near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return ask_meant(key, known, likeness=0.5)
 
 
 def _walk(kind: Any, stem: str = "") -> Iterator[str]:

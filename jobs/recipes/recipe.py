@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 from fusion.canonical import digest, to_json
+from fusion.nearest import ask_meant
 from fusion.scores.specs import TASK_SPECS
 from jobs.console.secret_texts import check_no_secrets
 from jobs.errors import RecipeError
@@ -148,7 +149,8 @@ class Recipe(Block):
         spec = TASK_SPECS.get(self.task.kind)
         for index, guard in enumerate(self.gate.guards):
             if spec is not None and guard.metric not in spec.guards:
-                text = f"expected {' or '.join(spec.guards)}, found {guard.metric!r}"
+                meant = ask_meant(guard.metric, spec.guards)
+                text = f"expected {' or '.join(spec.guards)}, found {guard.metric!r}{meant}"
                 raise wrong_at(f"gate.guards.{index}.metric", text)
         return self
 

@@ -1,6 +1,5 @@
 """What every key of a recipe means: for people, for editors, and for docs/recipe.md."""
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
+from fusion.nearest import find_near
 from jobs.errors import RecipeError
 from jobs.recipes.fields import UNITS
 from jobs.recipes.recipe import Recipe
@@ -74,7 +74,7 @@ def find_keys(name: str) -> tuple[Key, ...]:
     found = found or tuple(key for key in keys if key.path.rpartition(".")[2] == name)
     if not found:
         names = [*(key.path for key in keys), *(key.path.rpartition(".")[2] for key in keys)]
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        near = find_near(name, names, likeness=0.5)
         raise RecipeError(
             f"{name}: no key of a recipe",
             f"did you mean {near[0]}?" if near else "metafuse recipe lists all keys",

@@ -1,11 +1,12 @@
 """What may stand in a recipe's schedule: five cron fields, and a time zone that exists."""
 
-import difflib
 import re
 import zoneinfo
 from datetime import UTC, datetime
 
 from cronsim import CronSim, CronSimError
+
+from fusion.nearest import ask_meant
 
 # Name, and what is possible.
 FIELDS: tuple[tuple[str, str], ...] = (
@@ -53,8 +54,7 @@ def check_zone(name: str) -> str:
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        near = difflib.get_close_matches(name, sorted(zoneinfo.available_timezones()), n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
+        meant = ask_meant(name, sorted(zoneinfo.available_timezones()))
         raise ValueError(f"{name!r} is no time zone such as UTC or Europe/Paris{meant}") from None
     return name
 

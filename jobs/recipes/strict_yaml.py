@@ -1,6 +1,5 @@
 """YAML without its traps: no anchors, tags, repeated keys or surprising types; with lines."""
 
-import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from fusion.nearest import find_near
 from jobs.errors import RecipeError
 from jobs.recipes.slips import explain_yaml, find_slip
 
@@ -146,7 +146,7 @@ def _name_near(path: Path, folder: Path) -> str:
         there = sorted(entry.name for entry in folder.iterdir() if entry.suffix in SUFFIXES)
     except OSError:
         there = []
-    near = difflib.get_close_matches(path.name, there, n=1) or there
+    near = find_near(path.name, there) or there
     if not near:
         return "metafuse demo writes one to start from"
     return f"did you mean {path.parent / near[0] if folder == path.parent else path / near[0]}?"

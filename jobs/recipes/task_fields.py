@@ -1,6 +1,5 @@
 """The task block of a recipe: its kind, and what a kind of ours allows in it."""
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from fusion.nearest import ask_meant
 from fusion.scores.contract import TaskSpec
 from fusion.scores.specs import TASK_SPECS
 from jobs.recipes.fields import Block, Share, Whole, check_place, told, wrong_at
@@ -49,8 +49,7 @@ def check_kind(kind: str) -> str:
     if kind in TASK_SPECS or IMPORT_STRING.fullmatch(kind):
         return kind
     known = ", ".join(TASK_SPECS)
-    near = difflib.get_close_matches(kind, TASK_SPECS, n=1)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
+    meant = ask_meant(kind, TASK_SPECS)
     raise ValueError(f"expected {known}, or your own as module:NAME, found {kind!r}{meant}")
 
 
@@ -65,9 +64,8 @@ def find_mistake(spec: TaskSpec, columns: Mapping[str, str | None]) -> tuple[str
         return strange[0], f"unknown key{_others(strange)}; roles come first: {{{asked}}}"
     for key, column in columns.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            meant = f"; did you mean {near[0]!r}?" if near else f"; {spec.kind} has "
-            return key, f"unknown key{meant}" + ("" if near else ", ".join(known))
+            meant = ask_meant(key, known, likeness=0.5)
+            return key, f"unknown key{meant or f'; {spec.kind} has ' + ', '.join(known)}"
         if column is None and key in spec.columns and key not in spec.optional:
             return key, f"{spec.kind} needs this column, found None"
     return None

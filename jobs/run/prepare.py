@@ -15,6 +15,7 @@ from fusion.checkpoints.checkpoint import (
 from fusion.errors import MismatchError
 from fusion.evidence.selection import SelectRules, find_excess
 from fusion.evidence.weights import fixed_weights
+from fusion.nearest import ask_meant
 from fusion.plans.adapter_request import check_one_base
 from fusion.scores.contract import Head, TaskSpec
 from jobs.candidates.copies import drop_copies
@@ -369,4 +370,5 @@ def check_own_kind(recipe: Recipe, spec: TaskSpec) -> None:
         known = " or ".join(spec.guards) or "none, as the kind has no metrics for guards"
         raise RecipeError(
             f"gate.guards: expected {known}, found {unknown[0]!r}; nothing was evaluated"
+            f"{ask_meant(unknown[0], spec.guards)}"
         )

@@ -1,12 +1,12 @@
 """Evaluation data: the columns of its table, its examples, the slices it must fill."""
 
-import difflib
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fusion.nearest import ask_meant
 from fusion.scores.contract import TaskSpec
 from fusion.scores.records import SMALLEST_CLUSTERS
 from fusion.scores.slices import SLICES
@@ -155,9 +155,8 @@ def check_column(table: Table, where: str, name: str) -> None:
             "rename all but the one that is meant; nothing was evaluated",
         )
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
-        is_headed = table.first_line > 1 and not near
+        meant = ask_meant(name, names)
+        is_headed = table.first_line > 1 and not meant
         hint = HEADER_HINT if is_headed else HINT
         raise DataError(f"{where} has no column {name!r}, it has {names}{meant}", hint)
 

@@ -1,6 +1,5 @@
 """Where evaluation data stands: one file, several, a folder or a pattern; pinned and read."""
 
-import difflib
 import fnmatch
 import os
 from collections.abc import Sequence
@@ -12,6 +11,8 @@ from cluster.stores.open_store import open_file, open_store
 from cluster.stores.seals import seal, split_seal
 from fusion.canonical import digest, to_json
 from fusion.checkpoints.checkpoint import Pin
+from fusion.nearest import find_near
+from jobs.candidates.absent import describe_absent
 from jobs.candidates.changes import changed, changes_error, describe_change, make_pin
 from jobs.candidates.patterns import WILD
 from jobs.errors import DataError
@@ -166,6 +167,8 @@ def _expand(place: str) -> tuple[DataFile, ...]:
     if not below:
         near = [] if root.is_remote else _find_near(folder, name)
         beside = f"; beside it lies {', '.join(near)}" if near else ""
+        if not near and not wild:
+            beside = describe_absent(place, kind="dataset")
         raise DataError(
             f"task.data: {place} does not exist, or holds no data{beside}",
             HASH_SIGN if any(" #" in entry for entry in near) else NO_DATA,
@@ -182,7 +185,7 @@ def _find_near(folder: str, name: str) -> list[str]:
     except OSError:
         return []
     begin = [entry for entry in there if name and entry.startswith(name)]
-    return (begin or difflib.get_close_matches(name, there, n=LISTED))[:LISTED]
+    return (begin or find_near(name, there, count=LISTED))[:LISTED]
 
 
 def _is_data(key: str) -> bool:

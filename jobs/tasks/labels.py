@@ -1,15 +1,16 @@
 """What the values of a label column mean to a model: decided once, over the whole file."""
 
-import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from fusion.nearest import ask_meant, find_near
 from jobs.errors import DataError
 from jobs.tasks.contract import Asked
 from jobs.tasks.sniff import count_wrong
 
 MOST_SHOWN = 60
+MOST_ASKED = 3  # values that are no label
 WHOLE = re.compile(r"0|[1-9][0-9]*")
 
 
@@ -61,11 +62,10 @@ def _mapped(keys: Sequence[str], asked: Asked) -> tuple[int, ...]:
     for key, wanted in asked.mapping.items():
         number = by_name.get(wanted) if isinstance(wanted, str) else wanted
         if number is None or not 0 <= number < len(asked.labels):
-            near = difflib.get_close_matches(str(wanted), asked.labels, n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
+            meant = ask_meant(str(wanted), asked.labels)
             raise DataError(
                 f"task.labels.{key}: {wanted!r} is not one of the model's {len(asked.labels)} "
-                f"labels {_shorten(asked.labels)}{meant} Nothing was evaluated.",
+                f"labels {_shorten(asked.labels)}{meant or '.'} Nothing was evaluated.",
                 "values of task.labels are names of the model's labels, or class numbers from 0",
             )
         table[key] = number
@@ -75,7 +75,7 @@ def _mapped(keys: Sequence[str], asked: Asked) -> tuple[int, ...]:
         raise DataError(
             f"{asked.where}: column {asked.column!r} holds {_shorten(names)}, which task.labels "
             f"does not name; row {count_wrong(lacking, len(keys), first_line=asked.first_line)}; "
-            "nothing was evaluated",
+            f"nothing was evaluated{_ask_meant(names, asked.mapping)}",
             "add them to task.labels",
         )
     return tuple(table[key] for key in keys)
@@ -91,7 +91,8 @@ def _unknown(
         what = _describe_unknown(cells, keys, asked)
     text = (
         f"{asked.where}: column {asked.column!r} holds {what}; the model has {len(asked.labels)} "
-        f"labels, {_shorten(asked.labels)}. Nothing was evaluated."
+        f"labels, {_shorten(asked.labels)}{_ask_meant(distinct, asked.labels) or '.'} Nothing was "
+        "evaluated."
     )
     if asked.column in keys and asked.column not in asked.labels:
         return DataError(text, "that row repeats the header, as files do that were joined: take it "
@@ -124,6 +125,16 @@ def _describe_unknown(cells: Sequence[object], keys: Sequence[str], asked: Asked
         f"{shown}{more}, which are not among the model's labels, in {len(rows):,} of "
         f"{len(cells):,} rows"
     )
+
+
+def _ask_meant(values: Iterable[str], known: Collection[str]) -> str:
+    """Asks which names the first values that are none may be; "" where none is near.
+
+    A value with digits is like every other with digits, so it is not asked about.
+    """
+    words = [value for value in values if value not in known and not re.search(r"\d", value)]
+    near = [name for word in words[:MOST_ASKED] for name in find_near(word, known)]
+    return f"; did you mean {', '.join(map(repr, dict.fromkeys(near)))}?" if near else ""
 
 
 def format_mapping(distinct: Mapping[str, object], labels: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from cluster.digests import KnownCrc
 from cluster.errors import (
     AccessError,
     FullError,
@@ -50,6 +51,19 @@ class LocalStore:
             entry, facts = self._look(key)
             self._check_owner(key, facts)
             return entry
+
+    def find_crc(
+        self,
+        key: str,
+        /,
+        *,
+        if_match: str | None = None,
+        version: str | None = None,
+        every_part: bool = False,
+    ) -> KnownCrc | None:
+        self._refuse_version(version)
+        with self._opened(key, if_match):
+            return None  # a folder keeps bytes alone
 
     def list(self, prefix: str = "", /) -> Iterator[ObjectInfo]:
         found: list[str] = []

@@ -18,7 +18,7 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 
-from cluster.digests import crc64nvme
+from cluster.digests import KnownCrc, crc64nvme
 from cluster.errors import (
     ConflictError,
     DigestError,
@@ -32,6 +32,7 @@ from cluster.stores.s3.answers import check_pin, check_span, condition_of, versi
 from cluster.stores.s3.checks import bare, checksum_of, find_part_check
 from cluster.stores.s3.connection import Connection, open_connection
 from cluster.stores.s3.errors import error_code, translated
+from cluster.stores.s3.known_crcs import find_crc
 from cluster.stores.s3.options import read_options
 from cluster.stores.s3.upload import S3Upload
 from cluster.stores.store import ObjectInfo, PartCheck, UploadInfo
@@ -112,6 +113,18 @@ class S3Store:
             answer.get("Metadata", {}),
             whole_crc(answer),
         )
+
+    def find_crc(
+        self,
+        key: str,
+        /,
+        *,
+        if_match: str | None = None,
+        version: str | None = None,
+        every_part: bool = False,
+    ) -> KnownCrc | None:
+        pin = condition_of(if_match, version)
+        return find_crc(self, key, pin, every_part=every_part)
 
     def list(self, prefix: str = "", /) -> Iterator[ObjectInfo]:
         for page in self.pages("list_objects_v2", prefix, Prefix=self._prefix + prefix):

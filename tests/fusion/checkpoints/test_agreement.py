@@ -103,3 +103,58 @@ def test_the_digest_is_of_pins_alone():
 
 def test_counts_come_from_headers():
     assert (num_parameters(make("a")), num_bytes(make("a"))) == (8, 32)
+
+
+ACTED = {"model_type": "bert", "hidden_size": 4, "hidden_act": "relu"}
+USUAL = [make(name) for name in "abcd"]
+
+
+def refusal(*checkpoints, **more):
+    with pytest.raises(MismatchError) as refused:
+        check_agree(checkpoints, cast=False, **more)
+    return str(refused.value)
+
+
+def test_candidates_whose_configs_differ_in_the_same_way_are_one_line():
+    said = refusal(*USUAL, make("x", config=ACTED), make("y", config=ACTED))
+    assert said == (
+        '1 config value differs: config hidden_act is "relu" in x and y, "gelu" elsewhere.\n'
+        "No tensor data was read."
+    )
+
+
+def test_what_differs_otherwise_keeps_its_line():
+    tanh = {**ACTED, "hidden_act": "tanh", "num_attention_heads": 3}
+    odd = [make("x", config=ACTED), make("y", config=tanh), make("z", config=ACTED)]
+    said = refusal(*USUAL, *odd).splitlines()
+    assert said[0] == "7 candidates cannot be averaged, 2 config values differ:"
+    assert said[1] == '  E-CONFIG  config hidden_act is "relu" in x and z, "gelu" in most others'
+    assert said[2] == '  E-CONFIG  config hidden_act is "tanh" in y, "gelu" in most others'
+    assert said[3].startswith("  E-CONFIG  config num_attention_heads is 3 in y, ")
+    assert len(said) == 5
+
+
+def test_tensors_and_tokenizers_that_differ_in_the_same_way_are_one_line_too():
+    odd = [make(name, shape=(5, 2), tokenizer="u", extra=["z"]) for name in ("x", "y", "b2")]
+    vocabularies = {c.name: {"one": 0, "two": 1} for c in USUAL}
+    vocabularies |= {c.name: {"two": 0, "one": 1} for c in odd}
+    said = refusal(*USUAL, *odd, vocabularies=vocabularies).splitlines()
+    token = "id 0 is 'two' in x, y and b2, 'one' in a; rows would be mixed"
+    assert said[1:-1] == [
+        "  E-SHAPE  w is [5, 2] in x, y and b2, [4, 2] elsewhere",
+        "  E-TENSORS  z is only in x, y and b2",
+        f"  E-VOCABULARY  the tokenizer of x, y and b2 differs: {token}",
+    ]
+
+
+def test_of_very_many_candidates_on_one_line_the_first_are_named():
+    odd = [make(f"x{number}", config=ACTED) for number in range(12)]
+    said = refusal(*(make(f"u{number}") for number in range(13)), *odd)
+    assert 'is "relu" in x0, x1, x2, x3, x4, x5, x6, x7 and 4 more, "gelu"' in said
+
+
+def test_each_candidate_still_has_its_own_difference():
+    found = find_mismatches([*USUAL, make("x", config=ACTED), make("y", config=ACTED)], cast=False)
+    assert [m.text for m in found] == [
+        f'config hidden_act is "relu" in {name}, "gelu" elsewhere' for name in "xy"
+    ]

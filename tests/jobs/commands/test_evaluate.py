@@ -9,7 +9,7 @@ from jobs.recipes.recipe import load_recipe
 from jobs.run.prepare import make_task
 from jobs.tasks.examples import load_examples
 from jobs.tasks.slicing import read_slices
-from tests.support.calling import edit_recipe
+from tests.support.calling import call, edit_recipe
 from tests.support.tiny_lstm import write_data
 
 SLICES = "slices: {rank: 0.4, select: 0, gate: 0.5, audit: 0.1}"
@@ -24,6 +24,12 @@ def test_a_slice_without_a_share_is_refused_before_a_worker_starts(capsys, proje
               "select", "--address", address])  # fmt: skip
     assert left.value.code == 10
     assert "no example is in slice select, whose share is 0" in capsys.readouterr().err
+
+
+def test_a_slice_that_does_not_exist_comes_with_the_one_that_may_be_meant(capsys, project):
+    arguments = ("evaluate", project / "candidates" / "a", "--task", project / "recipe.yaml")
+    status, _, err = call(capsys, *arguments, "--slice", "gates")
+    assert (status, "audit; did you mean 'gate'?" in err) == (2, True)
 
 
 def test_a_slice_that_got_no_example_by_chance_is_refused_too(project):

@@ -1,5 +1,6 @@
 """Which units count as done, whatever two drivers, dying workers and a storage in between do."""
 
+import json
 import uuid
 from collections import Counter
 from dataclasses import replace
@@ -11,8 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from cluster.errors import UploadGoneError
 from cluster.stores.memory import MemoryStore
+from fusion.canonical import to_json
 from fusion.plans.layout import plan_merge
-from jobs.merge.ledger import Ledger, PlannedUnits, UnitRecord
+from jobs.merge.ledger import Ledger, PlannedUnits, SourceRead, UnitRecord
 from tests.support.hand_made_plans import average
 
 PLAN = plan_merge(average(), shard_bytes=100, unit_bytes=200)
@@ -222,3 +224,14 @@ def test_what_is_forgotten_is_computed_anew():
     assert Counter(entry.key for entry in store.list("ledger/")).keys() == {
         "ledger/00001.upload", "ledger/00002.upload",
     }  # fmt: skip
+
+
+def test_ranges_that_an_earlier_release_noted_have_crcs_of_its_kind():
+    store = MemoryStore(f"memory://{uuid.uuid4().hex}")
+    figures = {"read_bytes": 9, "seconds": 0.5, "peak_bytes": 1, "largest": 1.0, "worker": "h/1"}
+    record = UnitRecord("00001-00001", "u", 1, 0, 9, "e", "0" * 16, "", **figures)
+    stored = json.loads(to_json(record))
+    read = {"checkpoint": 0, "shard": "a", "start": 8, "size": 9, "crc64nvme": "ab" * 8}
+    store.put("ledger/00001-00001.json", json.dumps({**stored, "reads": [read]}).encode())
+    expected = SourceRead(0, "a", 8, 9, "crc64nvme", "ab" * 8)
+    assert Ledger(store, "ledger").read(0) == (replace(record, reads=(expected,)),)

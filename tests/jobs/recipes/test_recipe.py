@@ -109,6 +109,7 @@ def test_comments_layout_schedule_and_resources_do_not_change_the_digest():
             "kind: regression",
             "11: gate.guards.0.metric: expected pearson or spearman or mae or mse, found",
         ),
+        ("metric: accuracy", "metric: Acuracy", "found 'Acuracy'; did you mean 'accuracy'?"),
         ("columns", "colums", "recipe.yaml:7: task.colums: unknown key; did you mean 'columns'?"),
         ("temperature: 0.5", "temperature: auto", "auto is not offered yet"),
         ("temperature: 0.5", "temperature: 0", "recipe.yaml:8: weights.temperature:"),

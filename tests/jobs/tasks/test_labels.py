@@ -70,3 +70,26 @@ def test_a_column_of_numbers_without_end_is_probably_another_column():
     with pytest.raises(DataError) as caught:
         read([f"text {i}" for i in range(100)], MOODS)
     assert "100 different values; name the right one" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("cells", "mapping", "meant"),
+    [
+        (["positiv", "negative"], {}, "did you mean 'positive'?"),
+        (["NEGATIV", "posi tive"], {}, "did you mean 'negative', 'positive'?"),
+        (["bad", "positivee"], {"bad": 0, "positive": 1}, "did you mean 'positive'?"),
+        (["neutral", "negative"], {}, None),
+        (["0", "1", "2"], {}, None),
+    ],
+)
+def test_labels_that_are_none_come_with_those_that_may_be_meant(cells, mapping, meant):
+    with pytest.raises(DataError) as caught:
+        read(cells, MOODS, mapping)
+    assert (meant or "") in str(caught.value)
+    assert ("did you mean" in str(caught.value)) == (meant is not None)
+
+
+def test_labels_that_differ_by_a_number_are_not_guessed():
+    with pytest.raises(DataError) as caught:
+        read(["LABEL_0", "LABEL_2"], ("LABEL_0", "LABEL_1"))
+    assert "did you mean" not in str(caught.value)
