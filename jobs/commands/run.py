@@ -19,6 +19,7 @@ from jobs.candidates.skipped import describe_skipped
 from jobs.console.show import Progress, quote_spaces, show, show_json, show_under, warn
 from jobs.errors import OutputError, UsageError
 from jobs.exits import NOTHING_NEW
+from jobs.merge.libraries import start_measuring
 from jobs.notify.follow_up import follow_up
 from jobs.notify.notify import look_at_webhook
 from jobs.outputs.open_output import look_at_output
@@ -49,6 +50,7 @@ def show_plan(path: Path, *, as_json: bool) -> int:
     recipe = load_recipe(path)
     check_output(recipe)
     prepared = prepare(recipe, clock=time.time)
+    start_measuring(with_ray=True)
     promotion = look_at_output(recipe.output, single_writer=recipe.single_writer)
     webhook = look_at_webhook(recipe)
     seen = survey(prepared.candidates[0], prepared.examples, prepared.task)

@@ -35,19 +35,24 @@ def expected_bytes(memory: WorkerMemory, *, before: int = 0, with_ray: bool = Fa
 def measure_libraries(*, with_ray: bool) -> int:
     """Largest resident memory in bytes of a process that has imported all that a worker imports.
 
-    Measured once, in a process of its own (it takes a second or two): how much of a library the
-    kernel maps differs from machine to machine. Where it cannot be measured, the most that was
-    seen anywhere.
+    How much of a library the kernel maps differs from machine to machine. Where it cannot be
+    measured, the most that was seen anywhere.
 
     Args:
         with_ray: whether Ray is imported too.
     """
-    code = LOADED.format(ray=", ray" if with_ray else "")
     try:
-        done = subprocess.run(  # noqa: S603  # our own text
-            [sys.executable, "-P", "-c", code],
-            capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS,
-        )  # fmt: skip
-        return int(done.stdout)
+        said, _ = start_measuring(with_ray=with_ray).communicate(timeout=PATIENCE_SECONDS)
+        return int(said)
     except (OSError, subprocess.SubprocessError, ValueError):
         return IMPORTED_BYTES
+
+
+@cache
+def start_measuring(*, with_ray: bool) -> subprocess.Popen[str]:
+    """The process that measures, once; it takes a second or two, beside what else is done."""
+    code = LOADED.format(ray=", ray" if with_ray else "")
+    return subprocess.Popen(  # noqa: S603  # our own text
+        [sys.executable, "-P", "-c", code],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip

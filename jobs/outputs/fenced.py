@@ -14,6 +14,7 @@ from cluster.stores.store import (
     Upload,
     UploadInfo,
 )
+from jobs.errors import LockedError
 
 
 class Permit(Protocol):
@@ -96,9 +97,13 @@ class Fenced:
 
     def start_upload(self, key: str, /, *, size: int, metadata: Mapping[str, str]) -> Upload:
         self._guard.confirm()
-        return _FencedUpload(
-            self._store.start_upload(key, size=size, metadata=metadata), self._guard
-        )
+        upload = self._store.start_upload(key, size=size, metadata=metadata)
+        try:
+            self._guard.confirm()  # whoever took over meanwhile does not know of this upload
+        except LockedError:
+            upload.abort()
+            raise
+        return _FencedUpload(upload, self._guard)
 
     def resume_upload(self, key: str, upload_id: str, /, *, size: int) -> Upload:
         return _FencedUpload(self._store.resume_upload(key, upload_id, size=size), self._guard)

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 # A folder that cannot exist: what starts from it was written as a relative place.
 NOWHERE = "/\0"
-# A host that goes silent is noticed in half a minute instead of seven.
-KEEPALIVE = {
+RAY_SETTINGS = {
+    # A host that goes silent is noticed in half a minute instead of seven.
     "RAY_grpc_client_keepalive_time_ms": "10000",
     "RAY_grpc_client_keepalive_timeout_ms": "10000",
+    # A driver leaves within 3 s, after which Ray would kill it; a busy host is slower.
+    "RAY_JOB_STOP_WAIT_TIME_S": "15",
 }
 DIGEST_KEY = "metafuse_recipe"
 RUN_KEY = "metafuse_run"
@@ -265,7 +267,7 @@ def ship(api: "JobsApi", job_id: str, shipment: Shipment) -> bool:
             (work / name).write_text(text, encoding="utf-8")
         env = dict(shipment.runtime_env)
         env["working_dir"] = str(work)
-        env["env_vars"] = {**KEEPALIVE, **_log_variable(), **env.get("env_vars", {})}
+        env["env_vars"] = {**RAY_SETTINGS, **_log_variable(), **env.get("env_vars", {})}
         if shipment.with_code:
             env["py_modules"] = [str(path) for path in copy_packages(Path(folder) / "code")]
         return submit_job(

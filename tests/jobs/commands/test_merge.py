@@ -267,4 +267,5 @@ def test_the_peak_that_it_says_is_that_of_the_process(capsys, place):
     out = json.loads(merge(capsys, "m1.yml", "out", "--json")[1])
     status = Path("/proc/self/status").read_text()
     peak = int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) * 1024
-    assert 0.98 * peak <= out["peak_bytes"] <= peak
+    # The kernel counts pages by thread and adds them up now and then: its peaks differ a little.
+    assert 0.98 * peak <= out["peak_bytes"] <= peak + (1 << 20)

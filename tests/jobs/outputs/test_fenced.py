@@ -26,6 +26,7 @@ UPLOAD_WRITES = {
 }
 READS = {
     "head": lambda s: s.head("there"),
+    "find_crc": lambda s: s.find_crc("there"),
     "list": lambda s: list(s.list()),
     "read": lambda s: s.read("there"),
     "read_into": lambda s: s.read_into("there", memoryview(bytearray(1)), start=0),
@@ -65,6 +66,25 @@ def test_who_lost_the_lease_writes_nothing(bare, verb):
     before = look(bare)
     with pytest.raises(LockedError):
         WRITES[verb](Fenced(bare, Lost()))
+    assert look(bare) == before
+
+
+class LostMeanwhile:
+    """The guard of a driver that sleeps in an operation, and is taken over."""
+
+    def __init__(self):
+        self.num_asked = 0
+
+    def confirm(self):
+        self.num_asked += 1
+        if self.num_asked > 1:
+            raise LockedError("taken over", "")
+
+
+def test_an_upload_that_was_started_asleep_is_not_left(bare):
+    before = look(bare)
+    with pytest.raises(LockedError):
+        Fenced(bare, LostMeanwhile()).start_upload("k", size=1, metadata={})
     assert look(bare) == before
 
 
