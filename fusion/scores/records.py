@@ -25,7 +25,8 @@ class Records:
         clusters: n names of the document each example belongs to.
         losses: [n] loss of each example, summed over its units.
         units: [n] units of each example: 1 where it counts once, else its tokens or bytes of text.
-        columns: further figures by name, [n] each; "truth" and "prediction" where a kind has them.
+        columns: further figures by name, [n] or [n, k] each; "truth" and "prediction" where a kind
+            has them.
         outputs: [n, c] what an ensemble averages (probabilities, values); None where there is
             nothing to average.
     """

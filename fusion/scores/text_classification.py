@@ -98,7 +98,7 @@ def _probabilities(records: Records) -> Floats:
 TEXT_CLASSIFICATION = TaskSpec(
     kind="text-classification",
     head="classes",
-    columns={"text": "text", "label": "label"},
+    columns={"text": "text", "text_pair": "text", "label": "label"},
     metrics={
         "accuracy": Metric("accuracy", each=is_right, is_share=True),
         "macro_f1": Metric("macro F1", of=macro_f1),
@@ -108,6 +108,7 @@ TEXT_CLASSIFICATION = TaskSpec(
     shown=("accuracy", "macro_f1"),
     loss="mean log loss, in nats",
     unit="nats",
+    optional=frozenset({"text_pair"}),
     answers=answers,
     floor="class shares",
     knows=beats_majority,

@@ -16,6 +16,7 @@ from fusion.checkpoints.heads import find_head
 from fusion.errors import ManifestError, MismatchError
 from fusion.manifests.model import ModelManifest
 from fusion.scores.contract import Head
+from fusion.scores.multi_label import THRESHOLD
 from jobs.consume.resolve import check_bytes, resolve
 from jobs.errors import UsageError
 from jobs.models.batches import batches, find_outputs
@@ -39,8 +40,9 @@ class Answer:
 
     Attributes:
         text: text that the model was asked about; "" for a blank line.
-        kind: kind of the answer: "class", "number" or "text"; "none" for a blank line.
-        answer: the label, the number, or the generated text; None for a blank line.
+        kind: kind of the answer: "class", "labels", "number" or "text"; "none" for a blank line.
+        answer: the label, several with ", " between them or "none", the number, or the generated
+            text; None for a blank line.
         probability: probability of the label; None where the answer is no label.
         probabilities: probability of each label; empty where the answer is no label.
     """
@@ -103,8 +105,8 @@ def answer_each(
     loaded one after the other, when all texts are known.
 
     Args:
-        checkpoints: one model, or several classifiers with the same labels in any order, or several
-            models that answer with a number.
+        checkpoints: one model, or several with the same labels in any order, or several models that
+            answer with a number.
         weights: one weight for each checkpoint, of sum 1.
         texts: texts to ask about, at least one; None is answered by nothing.
 
@@ -148,21 +150,25 @@ class _Asked:
             pairs = [text.split("\t", 1) for text in texts]
             inputs = [dict(zip(("text", "text_pair"), pair, strict=False)) for pair in pairs]
             return find_outputs(model, inputs, batch_size=BATCH).double().numpy()
-        logits = find_outputs(model, [{"text": text} for text in texts], batch_size=BATCH)
-        found = logits.double().softmax(dim=-1).numpy()
+        logits = find_outputs(model, [{"text": text} for text in texts], batch_size=BATCH).double()
+        found = (logits.sigmoid() if self.head == "labels" else logits.softmax(dim=-1)).numpy()
         return found[:, [model.labels.index(label) for label in self.labels]]
 
     def words(self, texts: Sequence[str], outputs: Any) -> Iterator[Answer]:
         """An answer a text."""
-        for text, row in zip(texts, outputs, strict=True):
-            if self.head == "tokens":
-                yield Answer(text, "text", row, None, {})
-            elif self.head == "value":
-                yield Answer(text, "number", f"{row[0]:.4f}", None, {})
-            else:
-                best = int(row.argmax())
-                table = {label: float(p) for label, p in zip(self.labels, row, strict=True)}
-                yield Answer(text, "class", self.labels[best], float(row[best]), table)
+        return map(self._answer, texts, outputs)
+
+    def _answer(self, text: str, row: Any) -> Answer:
+        if self.head == "tokens":
+            return Answer(text, "text", row, None, {})
+        if self.head == "value":
+            return Answer(text, "number", f"{row[0]:.4f}", None, {})
+        table = {label: float(p) for label, p in zip(self.labels, row, strict=True)}
+        if self.head == "labels":
+            said = [label for label, p in table.items() if p >= THRESHOLD]
+            return Answer(text, "labels", ", ".join(said) or "none", None, table)
+        best = int(row.argmax())
+        return Answer(text, "class", self.labels[best], float(row[best]), table)
 
 
 def _find_asked(checkpoints: Sequence[Checkpoint]) -> _Asked:
@@ -174,9 +180,11 @@ def _find_asked(checkpoints: Sequence[Checkpoint]) -> _Asked:
         )
     if writers:
         return _Asked("tokens", ())
-    if find_head(checkpoints[0].config) == "value":
+    head = find_head(checkpoints[0].config)
+    if head == "value":
         return _Asked("value", ())
-    return _Asked("classes", check_labels(checkpoints))
+    kind: Head = "labels" if head == "labels" else "classes"
+    return _Asked(kind, check_labels(checkpoints, kind))
 
 
 def _write(model: Model, texts: Sequence[str]) -> list[str]:
@@ -189,7 +197,7 @@ def _write(model: Model, texts: Sequence[str]) -> list[str]:
     return written
 
 
-def check_labels(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
+def check_labels(checkpoints: Sequence[Checkpoint], head: Head = "classes") -> tuple[str, ...]:
     """The labels of all models, in the order of the first.
 
     Raises:
@@ -197,9 +205,9 @@ def check_labels(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
             so on, which say nothing about what a model was trained on.
     """
     first, *others = checkpoints
-    labels = find_loader(first, "classes")[1]
+    labels = find_loader(first, head)[1]
     for other in others:
-        found = find_loader(other, "classes")[1]
+        found = find_loader(other, head)[1]
         if sorted(found) != sorted(labels) or len(set(labels)) < len(labels):
             raise MismatchError(
                 f"{other.name} has the labels {list(found)[:LISTED]}, {first.name} has "

@@ -11,7 +11,7 @@ from pyarrow import parquet
 from cluster.errors import NotFoundError
 from cluster.stores.store import Store
 from fusion.errors import ManifestError
-from fusion.scores.records import Records
+from fusion.scores.records import Floats, Records
 from fusion.scores.slices import SLICES
 from jobs.outputs.parquet_file import read_parquet
 
@@ -55,16 +55,22 @@ def format_records(records: Records, labels: Sequence[str], facts: Mapping[str, 
         "units": pa.array(records.units, pa.float64()),
     }
     for name, values in records.columns.items():
-        columns[name] = pa.array(values, pa.float64())
+        columns[name] = _packed(values)
     if records.outputs is not None:
-        width = records.outputs.shape[1]
-        columns["outputs"] = pa.array(list(records.outputs), pa.list_(pa.float64(), width))
+        columns["outputs"] = _packed(records.outputs)
     metadata = {PREFIX + key.encode(): value.encode() for key, value in facts.items()}
     metadata[PREFIX + b"labels"] = "\n".join(labels).encode()
     stream = io.BytesIO()
     table = pa.table(columns).replace_schema_metadata(metadata)
     parquet.write_table(table, stream, compression="zstd")
     return stream.getvalue()
+
+
+def _packed(values: Floats) -> pa.Array:
+    """[n] as numbers, [n, k] as lists of k."""
+    if values.ndim == 1:
+        return pa.array(values, pa.float64())
+    return pa.array(list(values), pa.list_(pa.float64(), values.shape[1]))
 
 
 def load_records(store: Store, key: str) -> tuple[Records, Mapping[str, str]] | None:

@@ -61,8 +61,12 @@ def find_evidence(context: RunContext, witness: Witness, judged: Judged) -> Evid
     )
 
 
-def write_truth(truth: object) -> str:
-    """A truth as text; a number with six digits that matter."""
+def write_truth(truth: object, labels: tuple[str, ...] = ()) -> str:
+    """A truth as text: the name of a class, those of several, a number with six digits."""
+    if isinstance(truth, tuple):
+        return ", ".join(labels[number] for number in truth) or "none"
+    if labels and isinstance(truth, int):
+        return labels[truth]
     return f"{truth:.6g}" if isinstance(truth, float) else str(truth)
 
 
@@ -92,13 +96,12 @@ def _changed(
     )
     row = {name: place for place, name in enumerate(examples.ids)}
     truths: tuple[object, ...] = examples.cells
-    if find_task(context.task.kind).spec.head == "classes":
-        numbers = read_truths(examples, context.task, labels)
-        truths = tuple(labels[n] if isinstance(n, int) else n for n in numbers)
+    if labels:
+        truths = read_truths(examples, context.task, labels)
     return tuple(
         ExampleRow(
             change.id,
-            _shorten(write_truth(truths[row[change.id]])),
+            _shorten(write_truth(truths[row[change.id]], labels)),
             change.loss_reference,
             change.loss_model,
             _shorten(examples.texts[row[change.id]]),

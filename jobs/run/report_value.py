@@ -34,7 +34,7 @@ from jobs.run.witness import Witness
 from jobs.tasks.find_task import find_task
 
 # Heads that `metafuse predict` gives an answer of.
-ASKED = ("classes", "value", "tokens")
+ASKED = ("classes", "labels", "value", "tokens")
 Line = Literal["candidate", "fused", "uniform", "ensemble", "incumbent"]
 
 

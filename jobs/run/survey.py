@@ -26,8 +26,11 @@ def survey(checkpoint: Checkpoint, examples: Examples, task: EvaluationTask) -> 
     labels = check_head(checkpoint, kind.spec.head)
     classes: dict[str, int] = {}
     pairs = list(zip(examples.texts, map(repr, examples.cells), strict=True))
-    if kind.spec.head == "classes":
-        found = Counter(read_truths(examples, task, labels))
+    if kind.spec.head in ("classes", "labels"):
+        truths = read_truths(examples, task, labels)
+        found = Counter(
+            n for truth in truths for n in (truth if isinstance(truth, tuple) else [truth])
+        )
         classes = {label: found[number] for number, label in enumerate(labels)}
     lengths = count_lengths(checkpoint, examples.inputs)
     counts = lengths.counts

@@ -5,10 +5,13 @@ from collections.abc import Mapping
 
 from jobs.errors import RecipeError
 from jobs.tasks.contract import Task
+from jobs.tasks.multi_label import MULTI_LABEL
 from jobs.tasks.regression import REGRESSION
 from jobs.tasks.text_classification import TEXT_CLASSIFICATION
 
-TASKS: Mapping[str, Task] = {task.spec.kind: task for task in (TEXT_CLASSIFICATION, REGRESSION)}
+TASKS: Mapping[str, Task] = {
+    task.spec.kind: task for task in (TEXT_CLASSIFICATION, MULTI_LABEL, REGRESSION)
+}
 HINT = (
     "install its module, or put the module's folder into PYTHONPATH; on a cluster every worker "
     "needs it"

@@ -56,7 +56,12 @@ def label_key(cell: object) -> str:
     return str(cell).lower() if isinstance(cell, bool) else str(cell)
 
 
-def _mapped(keys: Sequence[str], asked: Asked) -> tuple[int, ...]:
+def read_mapping(asked: Asked) -> Mapping[str, int]:
+    """Number of the class that each value means by `task.labels`.
+
+    Raises:
+        DataError: a meaning that the model does not have.
+    """
     by_name = {name: number for number, name in enumerate(asked.labels)}
     table: dict[str, int] = {}
     for key, wanted in asked.mapping.items():
@@ -69,6 +74,11 @@ def _mapped(keys: Sequence[str], asked: Asked) -> tuple[int, ...]:
                 "values of task.labels are names of the model's labels, or class numbers from 0",
             )
         table[key] = number
+    return table
+
+
+def _mapped(keys: Sequence[str], asked: Asked) -> tuple[int, ...]:
+    table = read_mapping(asked)
     lacking = [row for row, key in enumerate(keys) if key not in table]
     if lacking:
         names = sorted({keys[row] for row in lacking})
