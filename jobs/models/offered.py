@@ -1,7 +1,7 @@
 """Which kinds of models are offered, and what of a checkpoint must fit: known without torch."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from fusion.checkpoints.checkpoint import Checkpoint, model_tensors
 from fusion.checkpoints.heads import count_labels
@@ -23,6 +23,8 @@ OFFERED: Mapping[tuple[str, Head], str] = {
     ("gpt2", "value"): "score.weight",
     ("gpt2", "tokens"): "",
 }
+# Kinds that read one text, never a pair.
+ONE_TEXT = frozenset(("lstm-classifier",))
 LAYER = re.compile(r"(?:^|\.)(?:encoder\.layer|h)\.(\d+)\.")
 SUFFIX = "ForSequenceClassification"
 HUGGINGFACE = ("bert", "roberta", "gpt2")
@@ -49,6 +51,24 @@ def check_offered(checkpoint: Checkpoint, head: Head) -> str:
             "metafuse merge averages models of any kind, without an evaluation",
         )
     return kind
+
+
+def check_inputs(checkpoint: Checkpoint, roles: Collection[str]) -> None:
+    """Refuse a model that does not read all inputs of a task.
+
+    Args:
+        checkpoint: the model.
+        roles: roles of the task's columns.
+
+    Raises:
+        ModelError: it reads one text, and the task has two.
+    """
+    if checkpoint.config.get("model_type") in ONE_TEXT and "text_pair" in roles:
+        raise ModelError(
+            f"{checkpoint.name} ({checkpoint.config['model_type']}) reads one text, and "
+            "task.columns.text_pair names a second; nothing was evaluated",
+            "leave text_pair out, or write both texts into one column",
+        )
 
 
 def check_model(checkpoint: Checkpoint, head: Head) -> tuple[str, ...]:

@@ -170,5 +170,7 @@ class TaskBlock(Block):
 
 def fill_columns(spec: TaskSpec, columns: Mapping[str, str | None]) -> dict[str, str | None]:
     """Every role of a kind with its column: its own name where none is given."""
-    usual = {role: None if role in spec.optional else role for role in spec.columns}
-    return {**usual, **dict.fromkeys(NAMES), **columns}
+    usual = {role: role for role in spec.columns if role not in spec.optional}
+    # A role that is left out is in no digest: a kind may come to know more of them.
+    given = {k: v for k, v in columns.items() if v is not None or k not in spec.optional}
+    return {**usual, **dict.fromkeys(NAMES), **given}

@@ -18,7 +18,7 @@ from jobs.candidates.patterns import find_root
 from jobs.errors import DataError, ModelError, RecipeError
 from jobs.merge.fuse import plan_wish
 from jobs.merge.memory import fit_worker
-from jobs.models.offered import check_model
+from jobs.models.offered import check_inputs, check_model
 from jobs.outputs.keys import POINTER_KEY
 from jobs.outputs.pointer import check_owner, read_pointer
 from jobs.outputs.run_folder import runs_of
@@ -106,10 +106,13 @@ def check_data(candidates: Sequence[Checkpoint], task: EvaluationTask, examples:
     """Refuse data that means nothing to the models, or by which nothing could be decided.
 
     Raises:
+        ModelError: a model does not read all inputs.
         DataError: a truth means nothing to the models, all truths are one, or a slice has too few
             clusters or examples.
     """
     spec = find_task(task.kind).spec
+    for candidate in candidates:
+        check_inputs(candidate, task.columns)
     # A column of texts in place of labels is told before what follows from it for the slices.
     labels = check_head(candidates[0], spec.head)
     truths = read_truths(examples, task, labels)

@@ -338,7 +338,7 @@ def make_task(recipe: Recipe, *, pin: Pin | None = None) -> EvaluationTask:
     spec = find_task(task.kind).spec
     check_own_kind(recipe, spec)
     columns = fill_columns(spec, task.columns)
-    named = {role: column for role in spec.columns if (column := columns[role]) is not None}
+    named = {role: column for role in spec.columns if (column := columns.get(role)) is not None}
     found = find_data(task.data, pin=pin)
     return EvaluationTask(
         kind=task.kind,
