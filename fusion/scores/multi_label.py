@@ -7,7 +7,7 @@ import numpy as np
 
 from fusion.scores.contract import Metric, TaskSpec
 from fusion.scores.records import Floats, Records
-from fusion.scores.text_classification import SMALLEST_PROBABILITY
+from fusion.scores.text_classification import f1_scores, is_right, negative_log
 
 # A label is said where its probability is at least this.
 THRESHOLD = 0.5
@@ -21,8 +21,7 @@ def binary_log_loss(probabilities: Floats, truth: Floats) -> Floats:
         truth: [n, k] 1 where the label is true, else 0.
     """
     chosen = np.where(truth == 1, probabilities, 1 - probabilities)
-    clipped = np.where(np.isnan(chosen), chosen, np.maximum(chosen, SMALLEST_PROBABILITY))
-    losses: Floats = -np.log(clipped).mean(axis=1)
+    losses: Floats = negative_log(chosen).sum(axis=1) / chosen.shape[1]
     return losses
 
 
@@ -44,13 +43,13 @@ def constant_loss(records: Records) -> float:
 
 def is_exact(records: Records) -> Floats:
     """[n]: 1 where all labels are right."""
-    exact: Floats = np.asarray(_right(records).all(axis=1), dtype=np.float64)
+    exact: Floats = np.asarray(is_right(records).all(axis=1), dtype=np.float64)
     return exact
 
 
 def hamming(records: Records) -> Floats:
     """[n]: share of the labels that are wrong."""
-    right = _right(records)
+    right = is_right(records)
     wrong: Floats = 1 - right.sum(axis=1) / right.shape[1]
     return wrong
 
@@ -64,23 +63,18 @@ def micro_f1(records: Records) -> float:
 def macro_f1(records: Records) -> float:
     """Mean over labels of 2 TP / (2 TP + FP + FN); a label that never appears counts 0."""
     hits, seen, said = _counts(records)
-    return float((2 * hits / np.maximum(seen + said, 1)).mean())
+    return float(f1_scores(hits, seen, said).mean())
 
 
 def beats_majority(records: Records) -> tuple[bool, str]:
     """Whether more labels are right, by two errors, than where each is always or never said."""
-    right, truth = _right(records).mean(axis=1), records.columns["truth"]
+    right, truth = is_right(records).mean(axis=1), records.columns["truth"]
     shares = truth.mean(axis=0)
     usual = 1 - np.abs(truth - (shares >= THRESHOLD)).mean(axis=1)
     gain = right - usual
     error = float(gain.std()) / math.sqrt(len(gain))
     words = f"{right.mean():.3f} of the labels right (the usual ones: {usual.mean():.3f})"
     return float(gain.mean()) > 2 * error, words
-
-
-def _right(records: Records) -> Floats:
-    right: Floats = (records.columns["prediction"] == records.columns["truth"]).astype(np.float64)
-    return right
 
 
 def _counts(records: Records) -> tuple[Floats, Floats, Floats]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +20,14 @@ def log_loss(probabilities: Floats, labels: npt.NDArray[np.int64]) -> Floats:
         probabilities: [n, c] probabilities of the classes; nan stays nan.
         labels: [n] number of the true class, 0 to c - 1.
     """
-    chosen = probabilities[np.arange(len(labels)), labels]
-    clipped = np.where(np.isnan(chosen), chosen, np.maximum(chosen, SMALLEST_PROBABILITY))
+    return negative_log(probabilities[np.arange(len(labels)), labels])
+
+
+def negative_log(probabilities: Floats) -> Floats:
+    """-ln p of each probability, clipped at 1e-12; nan stays nan."""
+    clipped = np.where(
+        np.isnan(probabilities), probabilities, np.maximum(probabilities, SMALLEST_PROBABILITY)
+    )
     losses: Floats = -np.log(clipped)
     return losses
 
@@ -41,7 +48,7 @@ def constant_loss(records: Records) -> float:
 
 
 def is_right(records: Records) -> Floats:
-    """[n]: 1 where the predicted class is the true one."""
+    """[n]: 1 where the predicted class is the true one; [n, k] where k labels are said."""
     right: Floats = (records.columns["prediction"] == records.columns["truth"]).astype(np.float64)
     return right
 
@@ -71,7 +78,21 @@ def macro_f1(records: Records) -> float:
     hits = np.bincount(truth[predictions == truth], minlength=num_classes)
     seen = np.bincount(truth, minlength=num_classes)
     said = np.bincount(predictions, minlength=num_classes)
-    return float((2 * hits / np.maximum(seen + said, 1)).mean())
+    return float(f1_scores(hits, seen, said).mean())
+
+
+def f1_scores(
+    hits: npt.NDArray[Any], seen: npt.NDArray[Any], said: npt.NDArray[Any]
+) -> npt.NDArray[Any]:
+    """2 TP / (2 TP + FP + FN) of each class; 0 where it is neither true nor said.
+
+    Args:
+        hits: [k] how often each class is true and said.
+        seen: [k] how often it is true.
+        said: [k] how often it is said.
+    """
+    scores: npt.NDArray[Any] = 2 * hits / np.maximum(seen + said, 1)
+    return scores
 
 
 def beats_majority(records: Records) -> tuple[bool, str]:
