@@ -73,11 +73,20 @@ def _find_download(path: str) -> str:
     kinds = {"datasets": "dataset", "models": "model", "spaces": "space"}
     kind = kinds.get(parts[0], "model") if parts else "model"
     name = "/".join(parts[1:3] if parts and parts[0] in kinds else parts[:2])
+    command = download_command(name or "OWNER/NAME", kind=kind, folder="FOLDER")
+    return f"download it once, {command}, and give the folder or an s3:// URI"
+
+
+def download_command(name: str, *, kind: str, folder: str) -> str:
+    """What brings a repository of the Hugging Face hub to a folder, as a line for a shell.
+
+    Args:
+        name: id of the repository.
+        kind: what it is: model, dataset or space.
+        folder: where it goes, quoted where a shell needs it.
+    """
     option = f"--repo-type {kind} " if kind != "model" else ""
-    return (
-        f"download it once, hf download {option}{name or 'OWNER/NAME'} --local-dir FOLDER, and "
-        "give the folder or an s3:// URI"
-    )
+    return f"hf download {option}{name} --local-dir {folder}"
 
 
 HUB_HOSTS = ("huggingface.co", "hf.co", "www.huggingface.co")

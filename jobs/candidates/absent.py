@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Literal
 
+from cluster.stores.open_store import download_command
 from fusion.nearest import find_near
 
 # A part of an id of the Hugging Face hub, such as bert-base-uncased or google/flan-t5-base.
@@ -13,7 +14,6 @@ FILE_NAME = re.compile(
     r".*\.(safetensors|bin|pth?|ckpt|gguf|json|jsonl|ndjson|csv|tsv|txt|parquet|ya?ml|gz|zst|zip)",
     re.IGNORECASE,
 )
-DOWNLOAD = {"model": "hf download", "dataset": "hf download --repo-type dataset"}
 
 
 def describe_absent(place: str, *, kind: Literal["model", "dataset"] = "model") -> str:
@@ -37,7 +37,7 @@ def describe_absent(place: str, *, kind: Literal["model", "dataset"] = "model") 
     is_whole = near is not None and len(near.relative_to(there).parts) == len(lacking)
     if not is_whole and _may_be_id(there, lacking):
         name = "/".join(lacking)
-        command = f"{DOWNLOAD[kind]} {name} --local-dir {shlex.quote(str(path))}"
+        command = download_command(name, kind=kind, folder=shlex.quote(str(path)))
         said += f"; ids of the Hugging Face hub are not downloaded: {command} brings {name}"
     return said
 
